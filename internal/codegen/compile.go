@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/bufbuild/protocompile/linker"
+	"github.com/bufbuild/protocompile/protoutil"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	// Linked for their descriptors: the contract imports these files, and
+	// they resolve from protoregistry.GlobalFiles rather than from a copy.
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
+	_ "google.golang.org/genproto/googleapis/type/date"
+)
+
+// compile reads every .proto below dir and returns the request that protoc
+// would hand its plugins: all files in dependency order, with source comments.
+func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, error) {
+	tree := os.DirFS(dir)
+	var names []string
+	if err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && path.Ext(name) == ".proto" {
+			names = append(names, name)
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no .proto file below %s", dir)
+	}
+
+	compiler := protocompile.Compiler{
+		Resolver: protocompile.CompositeResolver{
+			&protocompile.SourceResolver{ImportPaths: []string{dir}},
+			protocompile.ResolverFunc(linkedDescriptor),
+		},
+		SourceInfoMode: protocompile.SourceInfoStandard,
+	}
+	files, err := compiler.Compile(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names}
+	seen := make(map[string]bool)
+	var add func(protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		if seen[file.Path()] {
+			return
+		}
+		seen[file.Path()] = true
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
+		}
+		request.ProtoFile = append(request.ProtoFile, protoutil.ProtoFromFileDescriptor(file))
+	}
+	for _, file := range sorted(files) {
+		add(file)
+	}
+	return request, nil
+}
+
+// sorted fixes the order, so that the output does not depend on the walk.
+func sorted(files linker.Files) linker.Files {
+	return slices.SortedFunc(slices.Values(files), func(a, b linker.File) int {
+		return bytes.Compare([]byte(a.Path()), []byte(b.Path()))
+	})
+}
+
+// linkedDescriptor resolves an import from the descriptors linked into this
+// program.
+func linkedDescriptor(name string) (protocompile.SearchResult, error) {
+	file, err := protoregistry.GlobalFiles.FindFileByPath(name)
+	if err != nil {
+		return protocompile.SearchResult{}, err
+	}
+	return protocompile.SearchResult{Desc: file}, nil
+}
+
+// exchange runs the plugin once.
+func (p plugin) exchange(ctx context.Context, request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
+	request = proto.CloneOf(request)
+	request.Parameter = proto.String(p.parameter)
+	// protoc sends the wire form of custom options; the plugins read them with
+	// types of their own.
+	input, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	cmd := goTool(ctx, p.name)
+	cmd.Stdin = bytes.NewReader(input)
+	output, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	response := new(pluginpb.CodeGeneratorResponse)
+	if err := proto.Unmarshal(output, response); err != nil {
+		return nil, err
+	}
+	if response.Error != nil {
+		return nil, errors.New(response.GetError())
+	}
+	return response, nil
+}
+

@@ -1,0 +1,111 @@
+// Command codegen is the one code generator of this repository; go generate
+// runs it. It compiles proto/meshtrade/** with protocompile and feeds the
+// result to the protoc plugins pinned as tools in go.mod, so that neither
+// protoc nor a schema registry is needed and the network is never used.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/pluginpb"
+)
+
+func main() {
+	protoDir := flag.String("proto", ".", "folder that holds meshtrade/**.proto; Go is written beside each file")
+	openAPI := flag.String("openapi", "", "file the OpenAPI document is written to")
+	flag.Parse()
+	if err := run(context.Background(), *protoDir, *openAPI); err != nil {
+		fmt.Fprintln(os.Stderr, "codegen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, protoDir, openAPI string) error {
+	if openAPI == "" {
+		return errors.New("-openapi: no file given")
+	}
+	request, err := compile(ctx, protoDir)
+	if err != nil {
+		return err
+	}
+
+	var golang [3]map[string]string
+	var document []byte
+	group, ctx := errgroup.WithContext(ctx)
+	for i, p := range []plugin{
+		{name: "protoc-gen-go", parameter: "paths=source_relative"},
+		{name: "protoc-gen-go-grpc", parameter: "paths=source_relative"},
+		{name: "protoc-gen-grpc-gateway", parameter: "paths=source_relative"},
+	} {
+		group.Go(func() (err error) {
+			golang[i], err = p.run(ctx, request)
+			return err
+		})
+	}
+	group.Go(func() (err error) {
+		document, err = openAPIDocument(ctx, request)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+
+	if err := removeGenerated(protoDir); err != nil {
+		return err
+	}
+	for _, files := range golang {
+		for name, content := range files {
+			if err := os.WriteFile(filepath.Join(protoDir, filepath.FromSlash(name)), []byte(content), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return os.WriteFile(openAPI, document, 0o644)
+}
+
+// removeGenerated deletes what earlier runs wrote, so that a file whose .proto
+// is gone does not linger.
+func removeGenerated(protoDir string) error {
+	return filepath.WalkDir(protoDir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		for _, pattern := range []string{"*.pb.go", "*.pb.gw.go"} {
+			if match, _ := filepath.Match(pattern, entry.Name()); match {
+				return os.Remove(path)
+			}
+		}
+		return nil
+	})
+}
+
+// goTool runs a tool pinned in go.mod.
+func goTool(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"tool", name}, args...)...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// plugin is a protoc plugin: a program that reads a CodeGeneratorRequest on
+// standard input and writes a CodeGeneratorResponse to standard output.
+type plugin struct{ name, parameter string }
+
+// run returns the generated files by name.
+func (p plugin) run(ctx context.Context, request *pluginpb.CodeGeneratorRequest) (map[string]string, error) {
+	response, err := p.exchange(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	files := make(map[string]string, len(response.GetFile()))
+	for _, file := range response.GetFile() {
+		files[file.GetName()] = file.GetContent()
+	}
+	return files, nil
+}
