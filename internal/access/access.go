@@ -115,7 +115,7 @@ type Binding struct {
 	// with dots between the names of nested ones.
 	PathFields []string
 
-	pattern string
+	pattern, variable string
 }
 
 func bind(rule *annotations.HttpRule) (Binding, error) {
@@ -155,6 +155,7 @@ func bind(rule *annotations.HttpRule) (Binding, error) {
 			return b, fmt.Errorf("template %s: only one variable of one * is understood", b.Template)
 		}
 		pattern.WriteString(segments)
+		b.variable = segments
 		b.PathFields = append(b.PathFields, field)
 		rest = tail
 	}
@@ -166,4 +167,10 @@ func bind(rule *annotations.HttpRule) (Binding, error) {
 // "/v1/groups/{id}:close" for the parameter "{id}".
 func (b Binding) Pattern(parameter string) string {
 	return strings.Replace(b.pattern, "*", parameter, 1)
+}
+
+// PathValue is the value that the path gives its field when its variable
+// segment is segment: "groups/X" for "X" under "/v1/{name=groups/*}".
+func (b Binding) PathValue(segment string) string {
+	return strings.Replace(b.variable, "*", segment, 1)
 }

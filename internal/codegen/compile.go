@@ -115,4 +115,3 @@ func (p plugin) exchange(ctx context.Context, request *pluginpb.CodeGeneratorReq
 	}
 	return response, nil
 }
-

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/proto"
+)
+
+type routesCommand struct{}
+
+// Run prints a line a route, in the order of the contract.
+func (routesCommand) Run(std streams) error {
+	methods, err := access.Methods(proto.Services())
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "METHOD\tPATH\tRPC\tACCESS")
+	for _, method := range methods {
+		for _, binding := range method.Bindings {
+			fmt.Fprintf(table, "%s\t%s\t%s.%s\t%s\n", binding.Verb, binding.Template,
+				method.Descriptor.Parent().Name(), method.Descriptor.Name(), rule(method))
+		}
+	}
+	return table.Flush()
+}
+
+// rule is a method's access rule in a few words.
+func rule(method *access.Method) string {
+	words := []string{"read"}
+	if method.Write {
+		words[0] = "write"
+	}
+	if method.Streams() {
+		words = append(words, "stream")
+	}
+	if method.Public {
+		words = append(words, "public")
+	}
+	if method.Verified {
+		words = append(words, "verified")
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
+	"github.com/meshtrade/mesh-gateway/proto"
+)
+
+type serveCommand struct {
+	Listen      string `placeholder:"HOST:PORT" help:"Where to serve the API (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
+	AdminListen string `default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where to serve health and profiles to operators; empty for nowhere."`
+
+	Upstream          string `placeholder:"HOST:PORT" help:"The Mesh gRPC API (its production address)."`
+	UpstreamPlaintext bool   `help:"Speak to the upstream without TLS."`
+	Sandbox           bool   `help:"Front the built-in sandbox instead of an upstream; no account is needed."`
+
+	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
+	RateLimitRead  middleware.Rate `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
+	RateLimitWrite middleware.Rate `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
+	MaxBodyBytes   int64           `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
+	RequestTimeout time.Duration   `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
+	TrustedProxy   []trustedProxy  `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
+	Credentials    string          `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
+}
+
+// origin is a CORS origin, checked.
+type origin string
+
+func (o *origin) UnmarshalText(text []byte) error {
+	parsed, err := middleware.ParseOrigin(string(text))
+	*o = origin(parsed)
+	return err
+}
+
+// trustedProxy is an address or a network.
+type trustedProxy struct{ netip.Prefix }
+
+func (p *trustedProxy) UnmarshalText(text []byte) (err error) {
+	if address, addressErr := netip.ParseAddr(string(text)); addressErr == nil {
+		p.Prefix = netip.PrefixFrom(address, address.BitLen())
+		return nil
+	}
+	if p.Prefix, err = netip.ParsePrefix(string(text)); err != nil {
+		return fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
+	}
+	return nil
+}
+
+// Validate is called by kong once the flags are read.
+func (c *serveCommand) Validate() error {
+	switch {
+	case c.Sandbox && c.Upstream != "":
+		return errors.New("--sandbox and --upstream exclude each other")
+	case c.Sandbox && c.UpstreamPlaintext:
+		return errors.New("--sandbox and --upstream-plaintext exclude each other")
+	case c.Sandbox && c.Credentials != "":
+		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
+	case c.MaxBodyBytes < 1:
+		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)
+	case c.RequestTimeout <= 0:
+		return fmt.Errorf("--request-timeout: must be above 0, not %s", c.RequestTimeout)
+	}
+	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}, {"upstream", c.Upstream}} {
+		if address.value == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address.value); err != nil {
+			return &usageError{address.flag, fmt.Errorf("want HOST:PORT: %w", err)}
+		}
+	}
+	if c.Credentials != "" && !loopback(c.listen()) {
+		return &usageError{"listen", fmt.Errorf("%s can be reached by others, who would act with your key: --credentials needs a loopback address such as 127.0.0.1:8080", c.Listen)}
+	}
+	return nil
+}
+
+// listen is the address to serve on. What acts for its caller unasked, or
+// holds test keys that are public, stays on this machine unless told otherwise.
+func (c *serveCommand) listen() string {
+	if c.Listen == "" && (c.Sandbox || c.Credentials != "") {
+		return "127.0.0.1:8080"
+	}
+	return cmp.Or(c.Listen, ":8080")
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// Run serves until ctx ends.
+func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
+	logger := slog.New(slog.NewJSONHandler(std.err, nil))
+	options := server.Options{
+		Version:        buildVersion(),
+		ReadRate:       c.RateLimitRead,
+		WriteRate:      c.RateLimitWrite,
+		MaxBodyBytes:   c.MaxBodyBytes,
+		RequestTimeout: c.RequestTimeout,
+		Logger:         logger,
+	}
+	for _, origin := range c.CORSOrigin {
+		options.CORSOrigins = append(options.CORSOrigins, string(origin))
+	}
+	for _, proxy := range c.TrustedProxy {
+		options.TrustedProxies = append(options.TrustedProxies, proxy.Prefix)
+	}
+	if c.Credentials != "" {
+		found, err := credentials.Find(c.Credentials, os.Getenv)
+		if err != nil {
+			return &usageError{"credentials", err}
+		}
+		if found.Warning != "" {
+			fmt.Fprintln(std.err, "warning:", found.Warning)
+		}
+		options.Credentials = &found
+	}
+
+	var mesh io.Closer
+	if options.Conn, mesh, err = c.connect(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mesh.Close()) }()
+	if c.Sandbox {
+		options.Environment = "sandbox"
+	}
+
+	routes, err := server.Routes(options)
+	if err != nil {
+		return err
+	}
+	s := server.New(logger)
+	address, err := s.Listen(c.listen(), routes)
+	if err == nil && c.AdminListen != "" {
+		_, err = s.Listen(c.AdminListen, server.AdminRoutes(options))
+	}
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	c.announce(std.out, browsable(address))
+	return s.Run(ctx)
+}
+
+// connect returns the Mesh to front. This is the one place where live and
+// sandbox differ.
+func (c *serveCommand) connect() (*grpc.ClientConn, io.Closer, error) {
+	if c.Sandbox {
+		mesh, err := sandbox.New()
+		if err != nil {
+			return nil, nil, err
+		}
+		return mesh.Conn(), mesh, nil
+	}
+	methods, err := access.Methods(proto.Services())
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := upstream.Dial(cmp.Or(c.Upstream, upstream.DefaultTarget), upstream.Options{
+		Plaintext: c.UpstreamPlaintext,
+		UserAgent: "mesh-gateway/" + buildVersion(),
+		Methods:   methods,
+	})
+	if err != nil {
+		return nil, nil, &usageError{"upstream", err}
+	}
+	return conn, conn, nil
+}
+
+// announce tells a person what to do next.
+func (c *serveCommand) announce(out io.Writer, base string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
+	switch {
+	case c.Sandbox:
+		first := sandbox.Seeded()[0]
+		fmt.Fprintf(&b, "Upstream   the built-in sandbox; nothing here is real\nKey        %s\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users \\\n    -H 'X-Api-Key: %s' \\\n    -H 'X-Group: %s'\n\n",
+			first.APIKey, first.Group, base, first.APIKey, first.Group)
+	case c.Credentials != "":
+		fmt.Fprintf(&b, "Upstream   %s, with your own key\n\nTry:\n\n  curl %s/v1/iam/api_users\n\n", cmp.Or(c.Upstream, upstream.DefaultTarget), base)
+	default:
+		fmt.Fprintf(&b, "Upstream   %s\n", cmp.Or(c.Upstream, upstream.DefaultTarget))
+	}
+	_, _ = io.WriteString(out, b.String())
+}
+
+// browsable is a URL that works on this machine for where a server listens.
+func browsable(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return "http://" + address.String()
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

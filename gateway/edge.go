@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// edge is the last point before the upstream: it sees the finished request
+// message, whatever parts of the HTTP request it came from.
+type edge struct {
+	conn      grpc.ClientConnInterface
+	validator protovalidate.Validator
+}
+
+// newEdge compiles the rules of every request up front, so that no caller
+// waits for it and a broken rule fails the start.
+func newEdge(conn grpc.ClientConnInterface, methods []*Method) (*edge, error) {
+	requests := make([]proto.Message, 0, len(methods))
+	for _, method := range methods {
+		requests = append(requests, newMessage(method.Descriptor.Input()))
+	}
+	validator, err := protovalidate.New(
+		protovalidate.WithMessages(requests...),
+		protovalidate.WithDisableLazy(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: validation rules: %w", err)
+	}
+	return &edge{conn: conn, validator: validator}, nil
+}
+
+// Invoke validates the request and calls the upstream once.
+func (e *edge) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if err := e.validate(args); err != nil {
+		return err
+	}
+	return e.conn.Invoke(onlyForwarded(ctx), method, args, reply, opts...)
+}
+
+// NewStream opens an upstream stream that validates the request it is sent.
+func (e *edge) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, cancel := context.WithCancel(onlyForwarded(ctx))
+	stream, err := e.conn.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	// The stream's own context ends with the HTTP request's; cancel serves the
+	// request that never passes validation.
+	return &edgeStream{ClientStream: stream, edge: e, cancel: cancel}, nil
+}
+
+type edgeStream struct {
+	grpc.ClientStream
+	edge   *edge
+	cancel context.CancelFunc
+}
+
+func (s *edgeStream) SendMsg(m any) error {
+	if err := s.edge.validate(m); err != nil {
+		s.cancel()
+		return err
+	}
+	return s.ClientStream.SendMsg(m)
+}
+
+func (s *edgeStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil {
+		s.cancel()
+	}
+	return err
+}
+
+// validate lists every rule that the request breaks, with field paths in JSON
+// spelling.
+func (e *edge) validate(message any) error {
+	request, ok := message.(proto.Message)
+	if !ok {
+		return fmt.Errorf("gateway: %T is no protobuf message", message)
+	}
+	err := e.validator.Validate(request)
+	if err == nil {
+		return nil
+	}
+	broken, ok := errors.AsType[*protovalidate.ValidationError](err)
+	if !ok {
+		// A rule that cannot be evaluated is a defect of the contract.
+		return fmt.Errorf("gateway: validation: %w", err)
+	}
+	var violations []apierror.Violation
+	seen := make(map[string]bool)
+	for _, v := range broken.Violations {
+		field := jsonPath(request.ProtoReflect().Descriptor(), v.Proto.GetField())
+		// "required" says all there is to say of an absent field, and the
+		// contract states several rules twice.
+		description := describe(v)
+		if key := field + "\x00" + description; seen[key] {
+			continue
+		} else {
+			seen[key] = true
+		}
+		violations = append(violations, apierror.Violation{Field: field, Description: description})
+	}
+	return apierror.Invalid(violations)
+}

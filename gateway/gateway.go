@@ -1,0 +1,181 @@
+// Package gateway turns a connection to the Mesh gRPC API into an HTTP
+// handler that speaks JSON. It knows nothing of flags, listeners or files, so
+// another program can embed it:
+//
+//	conn, err := grpc.NewClient(target, …)
+//	handler, err := gateway.New(conn)
+//	http.ListenAndServe("localhost:8080", handler)
+//
+// A request passes, in this order:
+//
+//  1. the router, which answers 404 and 405;
+//  2. the middleware of its method, if any was given ([WithMethodMiddleware]);
+//  3. negotiate.go: 406 and 415;
+//  4. inspect.go: the query and the JSON body against the request's descriptor;
+//  5. the generated handler, which builds the message;
+//  6. edge.go: the validation rules of the contract, then the upstream call
+//     with the metadata of headers.go and no other.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/proto"
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
+	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
+	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
+	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
+	transactionv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/ledger/transaction/v1"
+	pricev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/market_data/price/v1"
+	accountreportv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/reporting/account_report/v1"
+	tokentapv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/testing/ledger/token_tap/v1"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
+	marketorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/market_order/v1"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
+	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
+)
+
+// Method is an RPC and what the contract says about it.
+type Method = access.Method
+
+// Option sets how the handler is built.
+type Option func(*options)
+
+type options struct {
+	middleware func(*Method) []func(http.Handler) http.Handler
+}
+
+// WithMethodMiddleware puts middleware in front of each method, chosen by what
+// the contract says about it: access checks, limits. The first is the
+// outermost. A request reaches it only if its route exists.
+func WithMethodMiddleware(choose func(*Method) []func(http.Handler) http.Handler) Option {
+	return func(o *options) { o.middleware = choose }
+}
+
+// New returns the handler of every route of the contract, calling conn.
+//
+// The handlers are registered as clients of conn. Registering servers
+// in-process instead would lose streams and interceptors.
+func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
+	o := options{middleware: func(*Method) []func(http.Handler) http.Handler { return nil }}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	methods, err := access.Methods(proto.Services())
+	if err != nil {
+		return nil, err
+	}
+	edge, err := newEdge(conn, methods)
+	if err != nil {
+		return nil, err
+	}
+
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
+		runtime.WithIncomingHeaderMatcher(forwardedHeader),
+		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingTrailerMatcher(noHeader),
+		runtime.WithErrorHandler(writeError),
+		runtime.WithStreamErrorHandler(streamStatus),
+		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithDisablePathLengthFallback(), // a form POST is not a GET
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisableChunkedEncoding(), // net/http decides
+		runtime.WithWriteContentLength(),
+		// A segment is decoded once and whole, save %2F, which is no separator.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
+	)
+	if err := register(context.Background(), mux, edge); err != nil {
+		return nil, err
+	}
+
+	router := chi.NewRouter()
+	router.NotFound(NotFound)
+	router.MethodNotAllowed(MethodNotAllowed)
+	for _, method := range methods {
+		chain := router.With(o.middleware(method)...)
+		for _, binding := range method.Bindings {
+			handler := negotiate(method, inspect(method, binding, toMux(mux, binding.Verb)))
+			// The expression keeps "…/{id}" from swallowing "…/{id}:verb".
+			pattern := binding.Pattern("{id:[^/:]+}")
+			chain.Method(binding.Verb, pattern, handler)
+			if binding.Verb == http.MethodGet {
+				chain.Method(http.MethodHead, pattern, handler)
+			}
+		}
+	}
+	return router, nil
+}
+
+// register binds the generated handlers of every service to conn.
+func register(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error {
+	for _, service := range []func() error{
+		func() error {
+			return apiuserv1.RegisterAPIUserServiceHandlerClient(ctx, mux, apiuserv1.NewAPIUserServiceClient(conn))
+		},
+		func() error {
+			return groupv1.RegisterGroupServiceHandlerClient(ctx, mux, groupv1.NewGroupServiceClient(conn))
+		},
+		func() error {
+			return userv1.RegisterUserServiceHandlerClient(ctx, mux, userv1.NewUserServiceClient(conn))
+		},
+		func() error {
+			return userprofilev1.RegisterUserProfileServiceHandlerClient(ctx, mux, userprofilev1.NewUserProfileServiceClient(conn))
+		},
+		func() error {
+			return clientv1.RegisterClientServiceHandlerClient(ctx, mux, clientv1.NewClientServiceClient(conn))
+		},
+		func() error {
+			return accountv1.RegisterAccountServiceHandlerClient(ctx, mux, accountv1.NewAccountServiceClient(conn))
+		},
+		func() error {
+			return transferv1.RegisterTransferServiceHandlerClient(ctx, mux, transferv1.NewTransferServiceClient(conn))
+		},
+		func() error {
+			return transactionv1.RegisterTransactionServiceHandlerClient(ctx, mux, transactionv1.NewTransactionServiceClient(conn))
+		},
+		func() error {
+			return pricev1.RegisterPriceServiceHandlerClient(ctx, mux, pricev1.NewPriceServiceClient(conn))
+		},
+		func() error {
+			return limitorderv1.RegisterLimitOrderServiceHandlerClient(ctx, mux, limitorderv1.NewLimitOrderServiceClient(conn))
+		},
+		func() error {
+			return marketorderv1.RegisterMarketOrderServiceHandlerClient(ctx, mux, marketorderv1.NewMarketOrderServiceClient(conn))
+		},
+		func() error {
+			return accountreportv1.RegisterAccountReportServiceHandlerClient(ctx, mux, accountreportv1.NewAccountReportServiceClient(conn))
+		},
+		func() error {
+			return tokentapv1.RegisterTokenTapServiceHandlerClient(ctx, mux, tokentapv1.NewTokenTapServiceClient(conn))
+		},
+	} {
+		if err := service(); err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
+	}
+	return nil
+}
+
+// toMux hands the request to the generated handlers. HEAD is GET without its
+// body (RFC 9110, section 9.3.2), which net/http leaves out.
+func toMux(mux *runtime.ServeMux, verb string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.Method = verb
+		// The runtime takes a deadline from this header; ours come from the
+		// server alone.
+		r.Header.Del("Grpc-Timeout")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		mux.ServeHTTP(w, r)
+	})
+}

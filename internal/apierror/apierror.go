@@ -1,0 +1,237 @@
+// Package apierror is the one shape of every error that leaves the gateway:
+// google.rpc.Status as ProtoJSON (AIP-193), with a RequestInfo detail that
+// repeats the X-Request-Id header. What the gateway refuses itself also holds
+// an ErrorInfo detail of domain [Domain], so that a program can tell the
+// gateway's refusal from the upstream's.
+//
+// It is a leaf: it imports no other package of the gateway.
+package apierror
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+)
+
+// Domain is the ErrorInfo domain of the gateway's own refusals.
+const Domain = "gateway.mesh.trade"
+
+// RequestIDHeader carries the request id on every answer.
+const RequestIDHeader = "X-Request-Id"
+
+// Reason is the ErrorInfo reason of a refusal by the gateway. The values are
+// part of the API: programs compare them.
+type Reason string
+
+// The reasons for which the gateway refuses a request.
+const (
+	InvalidRequest       Reason = "INVALID_REQUEST"        // 400: see the field violations
+	CredentialsMissing   Reason = "CREDENTIALS_MISSING"    // 401
+	CredentialsMalformed Reason = "CREDENTIALS_MALFORMED"  // 401
+	CrossSite            Reason = "CROSS_SITE"             // 403: a browser's request from another site in local mode
+	UnknownPath          Reason = "UNKNOWN_PATH"           // 404
+	MethodNotAllowed     Reason = "METHOD_NOT_ALLOWED"     // 405
+	NotAcceptable        Reason = "NOT_ACCEPTABLE"         // 406
+	RequestTimeout       Reason = "REQUEST_TIMEOUT"        // 408: the body did not arrive in time
+	BodyTooLarge         Reason = "BODY_TOO_LARGE"         // 413
+	UnsupportedMediaType Reason = "UNSUPPORTED_MEDIA_TYPE" // 415
+	MisdirectedRequest   Reason = "MISDIRECTED_REQUEST"    // 421: a foreign Host in local mode
+	RateLimited          Reason = "RATE_LIMITED"           // 429
+	ClientClosedRequest  Reason = "CLIENT_CLOSED_REQUEST"  // 499
+	Internal             Reason = "INTERNAL"               // 500: a defect of the gateway
+	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"   // 503: the call was never sent; it is safe to repeat
+	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"        // 503, 504: the call was sent and no answer came back
+	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"       // 504: a read was not answered in time
+	UpstreamReply        Reason = "UPSTREAM_REPLY"         // 500: the upstream's answer cannot be used
+)
+
+// statusClientClosedRequest is nginx's status for a client that left; it has
+// no RFC and is seen in logs and metrics only.
+const statusClientClosedRequest = 499
+
+// HTTPStatus maps a gRPC code to the HTTP status of its answer, as
+// google/rpc/code.proto does.
+func HTTPStatus(code codes.Code) int {
+	switch code {
+	case codes.OK:
+		return http.StatusOK
+	case codes.Canceled:
+		return statusClientClosedRequest
+	case codes.InvalidArgument, codes.OutOfRange:
+		return http.StatusBadRequest
+	case codes.FailedPrecondition:
+		// Not 412, which is about conditional request headers (RFC 9110).
+		return http.StatusBadRequest
+	case codes.DeadlineExceeded:
+		return http.StatusGatewayTimeout
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.AlreadyExists, codes.Aborted:
+		return http.StatusConflict
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.ResourceExhausted:
+		return http.StatusTooManyRequests
+	case codes.Unimplemented:
+		return http.StatusNotImplemented
+	case codes.Unavailable:
+		return http.StatusServiceUnavailable
+	case codes.Unknown, codes.Internal, codes.DataLoss:
+		return http.StatusInternalServerError
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// Error is a refusal by the gateway itself.
+type Error struct {
+	status *status.Status
+	http   int
+}
+
+// Error gives the message alone; it is what the client reads.
+func (e *Error) Error() string { return e.status.Message() }
+
+// GRPCStatus lets the status package read the error.
+func (e *Error) GRPCStatus() *status.Status { return e.status }
+
+// HTTPStatus is the status of the answer. It differs from [HTTPStatus] of the
+// code where HTTP is the finer of the two (405, 406, 413, 415, 421).
+func (e *Error) HTTPStatus() int { return e.http }
+
+// New returns a refusal by the gateway. The message tells a person what was
+// wrong and what to do; it must not hold a key or an internal.
+func New(code codes.Code, reason Reason, message string, details ...proto.Message) *Error {
+	e := &Error{status: status.New(code, message), http: HTTPStatus(code)}
+	details = append([]proto.Message{&errdetails.ErrorInfo{Reason: string(reason), Domain: Domain}}, details...)
+	for _, detail := range details {
+		// WithDetails fails on OK and on messages that cannot be marshalled.
+		if st, err := e.status.WithDetails(protoadapt.MessageV1Of(detail)); err == nil {
+			e.status = st
+		}
+	}
+	return e
+}
+
+// WithHTTPStatus returns the refusal with a status of its own.
+func (e *Error) WithHTTPStatus(httpStatus int) *Error {
+	return &Error{status: e.status, http: httpStatus}
+}
+
+// Violation is one thing wrong with a request.
+type Violation struct {
+	// Field is the path of the field in JSON spelling, from the request message
+	// on ("apiUser.displayName", "names[2]"), or the query parameter.
+	Field       string
+	Description string
+}
+
+// Invalid refuses a request for the violations, all of which it lists. The
+// message names the first so that it reads well alone.
+func Invalid(violations []Violation) *Error {
+	bad := &errdetails.BadRequest{}
+	for _, v := range violations {
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field: v.Field, Description: v.Description,
+		})
+	}
+	message := "The request is invalid."
+	if len(violations) > 0 {
+		message = violations[0].Description
+		if violations[0].Field != "" {
+			message = violations[0].Field + ": " + message
+		}
+		if more := len(violations) - 1; more > 0 {
+			message += " (and " + strconv.Itoa(more) + " more; see details)"
+		}
+	}
+	return New(codes.InvalidArgument, InvalidRequest, message, bad)
+}
+
+// Write answers with err: a refusal by the gateway, or a status of the
+// upstream. Any other error is a defect and is answered without its text.
+//
+// The caller has set X-Request-Id on w before.
+func Write(w http.ResponseWriter, err error) {
+	st, httpStatus := resolve(err)
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	header.Del("Content-Length")
+	header.Del("Transfer-Encoding")
+	switch httpStatus {
+	case http.StatusUnauthorized:
+		// RFC 9110, section 15.5.2: a 401 names its challenge.
+		header.Set("WWW-Authenticate", `Bearer realm="mesh"`)
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		if header.Get("Retry-After") == "" {
+			header.Set("Retry-After", strconv.Itoa(retrySeconds(st)))
+		}
+	}
+	w.WriteHeader(httpStatus)
+	_, _ = w.Write(Marshal(st, header.Get(RequestIDHeader)))
+}
+
+// HTTPStatusOf is the status that [Write] would answer with.
+func HTTPStatusOf(err error) int {
+	_, httpStatus := resolve(err)
+	return httpStatus
+}
+
+func resolve(err error) (*spb.Status, int) {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own.status.Proto(), own.http
+	}
+	if st, ok := status.FromError(err); ok && st.Code() != codes.OK {
+		return st.Proto(), HTTPStatus(st.Code())
+	}
+	defect := New(codes.Internal, Internal, "The gateway failed to answer this request. Report it with the request id.")
+	return defect.status.Proto(), defect.http
+}
+
+// Marshal renders a status as ProtoJSON with a RequestInfo for the id. Details
+// of types this program does not know cannot be rendered and are left out: an
+// error with fewer details beats an error about the error.
+func Marshal(st *spb.Status, requestID string) []byte {
+	out := &spb.Status{Code: st.GetCode(), Message: st.GetMessage()}
+	for _, detail := range st.GetDetails() {
+		if _, err := detail.UnmarshalNew(); err == nil && !detail.MessageIs((*errdetails.RequestInfo)(nil)) {
+			out.Details = append(out.Details, detail)
+		}
+	}
+	if requestID != "" {
+		if info, err := anypb.New(&errdetails.RequestInfo{RequestId: requestID}); err == nil {
+			out.Details = append(out.Details, info)
+		}
+	}
+	body, err := protojson.Marshal(out)
+	if err != nil {
+		// Reached by a message that is not UTF-8.
+		return []byte(`{"code":13,"message":"The error could not be rendered."}` + "\n")
+	}
+	return append(body, '\n')
+}
+
+// retrySeconds is the upstream's RetryInfo in whole seconds, at least one.
+func retrySeconds(st *spb.Status) int {
+	for _, detail := range st.GetDetails() {
+		info := new(errdetails.RetryInfo)
+		if detail.UnmarshalTo(info) == nil {
+			return max(1, int(math.Ceil(info.GetRetryDelay().AsDuration().Seconds())))
+		}
+	}
+	return 1
+}

@@ -1,0 +1,104 @@
+package docsui
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// file is one file as it is served. It is never stale: clients may keep it, but
+// ask with its ETag whether it still holds.
+type file struct {
+	mediaType  string
+	content    []byte
+	compressed bool // content is gzip
+	digest     string
+}
+
+// newFile takes the media type, and whether the content is compressed, from
+// the name.
+func newFile(name string, content []byte) *file {
+	name, compressed := strings.CutSuffix(name, ".gz")
+	digest := sha256.Sum256(content)
+	return &file{
+		mediaType:  mediaType(path.Ext(name)),
+		content:    content,
+		compressed: compressed,
+		digest:     hex.EncodeToString(digest[:]),
+	}
+}
+
+// mediaType is not left to package mime, which asks the host's tables.
+func mediaType(extension string) string {
+	switch extension {
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".json":
+		return "application/json"
+	case ".png":
+		return "image/png"
+	}
+	return "application/octet-stream"
+}
+
+// ServeHTTP implements http.Handler.
+func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	content, tag := f.content, f.digest
+	header := w.Header()
+	header.Set("Content-Type", f.mediaType)
+	header.Set("Cache-Control", "no-cache")
+	if f.compressed {
+		header.Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
+			header.Set("Content-Encoding", "gzip")
+		} else {
+			plain, err := decompress(f.content)
+			if err != nil {
+				apierror.Write(w, err)
+				return
+			}
+			content, tag = plain, tag+"-plain"
+		}
+	}
+	// A strong tag is of the bytes, which differ by encoding.
+	header.Set("ETag", `"`+tag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+func decompress(content []byte) ([]byte, error) {
+	reader, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(reader)
+}
+
+// acceptsGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
+func acceptsGzip(accept []string) bool {
+	for item := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		coding, parameter, _ := strings.Cut(item, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			continue
+		}
+		weight, given := strings.CutPrefix(strings.TrimSpace(parameter), "q=")
+		if !given {
+			return true
+		}
+		q, err := strconv.ParseFloat(weight, 64)
+		return err == nil && q > 0
+	}
+	return false
+}

@@ -1,0 +1,121 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rs/cors"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// corsMaxAge is how long a browser may keep the answer to a preflight request,
+// in seconds; Chromium takes no more.
+const corsMaxAge = 7200
+
+// CORS lets pages of the origins call the gateway from a browser (Fetch
+// standard, CORS protocol). The origins are exact, as [ParseOrigin] returns
+// them. With none it does nothing, so that browsers refuse all other origins.
+func CORS(origins []string) func(http.Handler) http.Handler {
+	// rs/cors takes an empty list for every origin.
+	if len(origins) == 0 {
+		return func(next http.Handler) http.Handler { return next }
+	}
+	allowed := slices.Clone(origins)
+	return cors.New(cors.Options{
+		// A function and not the list, in which "*" would have a meaning.
+		AllowOriginFunc: func(origin string) bool { return slices.Contains(allowed, origin) },
+		AllowedMethods: []string{
+			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodHead,
+		},
+		AllowedHeaders: []string{
+			apiKeyHeader, groupHeader, authorizationHeader, "Content-Type", "Idempotency-Key", "Request-Timeout",
+			apierror.RequestIDHeader, "Last-Event-ID", "traceparent",
+		},
+		ExposedHeaders: []string{
+			apierror.RequestIDHeader, "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotency-Replayed",
+			"X-Mesh-Environment", "Allow", "WWW-Authenticate", "Content-Disposition",
+		},
+		MaxAge: corsMaxAge,
+		// Keys travel in headers that the page sets; there are no cookies.
+		AllowCredentials: false,
+	}).Handler
+}
+
+// ParseOrigin checks an origin, scheme://host[:port], and returns it as a
+// browser sends it (RFC 6454, section 6.2): in lower case and without the
+// scheme's default port.
+func ParseOrigin(text string) (string, error) {
+	wrong := func(problem string) (string, error) {
+		return "", fmt.Errorf("the origin %q %s; write scheme://host or scheme://host:port, such as https://app.example.com", text, problem)
+	}
+	switch {
+	case text == "":
+		return wrong("is empty")
+	case strings.Contains(text, "*"):
+		return wrong("holds a wildcard; list each origin")
+	case strings.Contains(text, "@"):
+		// Before url.Parse, and without the text: there may be a password in it.
+		return "", errors.New("an origin holds no user name or password; write scheme://host or scheme://host:port, such as https://app.example.com")
+	case strings.ContainsAny(text, "?#"):
+		return wrong("holds a query or a fragment")
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return wrong("is not a URL")
+	}
+	defaultPort := "443"
+	switch u.Scheme {
+	case "https":
+	case "http":
+		defaultPort = "80"
+	default:
+		return wrong("must begin with http:// or https://")
+	}
+	switch {
+	case u.Path == "/":
+		return wrong("ends in a slash")
+	case u.Path != "":
+		return wrong("holds a path")
+	case u.Opaque != "" || u.Hostname() == "":
+		return wrong("has no host")
+	}
+
+	host := strings.ToLower(u.Hostname())
+	if strings.Contains(host, ":") {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || ip.Zone() != "" {
+			return wrong("has a host that is not an IPv6 address")
+		}
+		host = ip.String()
+	} else if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" {
+		return wrong("has a host with a character that browsers do not send (international names are sent as xn--…)")
+	}
+	port := u.Port()
+	if port == "" {
+		if strings.HasSuffix(u.Host, ":") {
+			return wrong("ends in a colon")
+		}
+		port = defaultPort
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return wrong("needs a port from 1 to 65535")
+	}
+	port = strconv.FormatUint(number, 10)
+
+	if port != defaultPort {
+		return u.Scheme + "://" + net.JoinHostPort(host, port), nil
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return u.Scheme + "://" + host, nil
+}

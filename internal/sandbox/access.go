@@ -1,0 +1,205 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
+	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
+)
+
+// guard is what every call passes before its service sees it.
+type guard struct {
+	store     *store
+	methods   map[string]*access.Method
+	validator protovalidate.Validator
+}
+
+func newGuard(store *store, methods []*access.Method, validator protovalidate.Validator) *guard {
+	g := &guard{store: store, methods: make(map[string]*access.Method), validator: validator}
+	for _, method := range methods {
+		g.methods[method.Name()] = method
+	}
+	return g
+}
+
+type groupKey struct{}
+
+// executingGroup is the group that the call runs in; "" on a public method.
+func executingGroup(ctx context.Context) string {
+	group, _ := ctx.Value(groupKey{}).(string)
+	return group
+}
+
+func (g *guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, err := g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.validate(request); err != nil {
+		return nil, err
+	}
+	return handle(ctx, request)
+}
+
+func (g *guard) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, err := g.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return handle(service, &guardedStream{stream, ctx, g})
+}
+
+type guardedStream struct {
+	grpc.ServerStream
+	ctx   context.Context
+	guard *guard
+}
+
+func (s *guardedStream) Context() context.Context { return s.ctx }
+
+func (s *guardedStream) RecvMsg(message any) error {
+	if err := s.ServerStream.RecvMsg(message); err != nil {
+		return err
+	}
+	return s.guard.validate(message)
+}
+
+// admit checks, in this order: the key, the group, the roles, the verification
+// of the client behind the group.
+func (g *guard) admit(ctx context.Context, name string) (context.Context, error) {
+	method, ok := g.methods[name]
+	if !ok {
+		return nil, status.Errorf(codes.Unimplemented, "%s is not a method of Mesh.", name)
+	}
+	received, _ := metadata.FromIncomingContext(ctx)
+
+	g.store.mu.RLock()
+	defer g.store.mu.RUnlock()
+
+	key := first(received, "x-api-key")
+	if method.Public && key == "" {
+		return ctx, nil
+	}
+	entity, err := g.entity(key)
+	if err != nil || method.Public {
+		return ctx, err
+	}
+	group, ok := g.store.groups.byName[first(received, "x-group")]
+	if !ok {
+		return nil, status.Error(codes.PermissionDenied, "The executing group (x-group) does not exist.")
+	}
+	if !holdsOne(entity.GetRoles(), method.Roles, g.store.path(group.GetName())) {
+		return nil, status.Errorf(codes.PermissionDenied,
+			"%s holds none of the roles that allow this in %s or a group above it: %s.",
+			entity.GetName(), group.GetName(), roleNames(method.Roles))
+	}
+	if method.Verified {
+		if err := g.verified(group.GetName()); err != nil {
+			return nil, err
+		}
+	}
+	return context.WithValue(ctx, groupKey{}, group.GetName()), nil
+}
+
+func first(received metadata.MD, key string) string {
+	if values := received.Get(key); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
+	if key == "" {
+		return nil, status.Error(codes.Unauthenticated, "No API key was sent (x-api-key).")
+	}
+	user, ok := g.store.apiUsers.byName[g.store.keys[keyHash(key)]]
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, "The API key is not known.")
+	}
+	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
+		return nil, status.Error(codes.Unauthenticated, "The API user of this key is not active.")
+	}
+	return user, nil
+}
+
+// holdsOne reports whether one of the roles wanted is held in one of the
+// groups: a role reaches down from where it is held.
+func holdsOne(held []string, wanted []rolev1.Role, groups []string) bool {
+	for _, group := range groups {
+		for _, role := range wanted {
+			if slices.Contains(held, roleName(group, role)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// roleName is how a user's roles are written.
+func roleName(group string, role rolev1.Role) string { return fmt.Sprintf("%s/roles/%d", group, role) }
+
+func roleNames(roles []rolev1.Role) string {
+	names := make([]string, len(roles))
+	for i, role := range roles {
+		names[i] = role.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// verified checks the compliance client that owns the group: the nearest one
+// on the way up the tree.
+func (g *guard) verified(group string) error {
+	path := g.store.path(group)
+	for _, owner := range slices.Backward(path) {
+		for _, client := range g.store.clients.byName {
+			if client.GetOwner() != owner {
+				continue
+			}
+			if client.GetVerificationStatus() != clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED {
+				return status.Errorf(codes.FailedPrecondition, "%s (%s) is not verified yet; it is %s.",
+					client.GetName(), client.GetDisplayName(), client.GetVerificationStatus())
+			}
+			return nil
+		}
+	}
+	return status.Errorf(codes.FailedPrecondition, "No compliance client owns %s, so none is verified.", group)
+}
+
+// validate holds a request against the rules of the contract.
+func (g *guard) validate(request any) error {
+	message, ok := request.(proto.Message)
+	if !ok {
+		return status.Errorf(codes.Internal, "%T is no protobuf message", request)
+	}
+	err := g.validator.Validate(message)
+	broken, ok := errors.AsType[*protovalidate.ValidationError](err)
+	if !ok {
+		return err
+	}
+	bad := new(errdetails.BadRequest)
+	for _, violation := range broken.Violations {
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field:       protovalidate.FieldPathString(violation.Proto.GetField()),
+			Description: violation.Proto.GetMessage(),
+		})
+	}
+	st, err := status.New(codes.InvalidArgument, broken.Error()).WithDetails(bad)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, broken.Error())
+	}
+	return st.Err()
+}

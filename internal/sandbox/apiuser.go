@@ -1,0 +1,136 @@
+package sandbox
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
+)
+
+// apiUsers is the APIUserService.
+type apiUsers struct {
+	apiuserv1.UnimplementedAPIUserServiceServer
+	store *store
+}
+
+// CreateAPIUser makes an INACTIVE API user. This answer alone holds its key.
+func (s *apiUsers) CreateAPIUser(ctx context.Context, request *apiuserv1.CreateAPIUserRequest) (*apiuserv1.APIUser, error) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	user := request.GetApiUser()
+	group := executingGroup(ctx)
+	if err := mayCreate(group, user.GetOwner()); err != nil {
+		return nil, err
+	}
+	roles, err := s.store.assign(group, nil, user.GetRoles())
+	if err != nil {
+		return nil, err
+	}
+	name, err := s.store.name("iam/api_users")
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.store.newKey()
+	if err != nil {
+		return nil, err
+	}
+	created := &apiuserv1.APIUser{
+		Name:        name,
+		Owner:       user.GetOwner(),
+		Owners:      s.store.path(user.GetOwner()),
+		DisplayName: user.GetDisplayName(),
+		State:       apiuserv1.APIUserState_API_USER_STATE_INACTIVE,
+		Roles:       roles,
+	}
+	if err := s.store.apiUsers.put(created); err != nil {
+		return nil, err
+	}
+	s.store.keys[keyHash(key)] = name
+	answer := proto.CloneOf(created)
+	answer.ApiKey = key
+	return answer, nil
+}
+
+func (s *apiUsers) GetAPIUser(ctx context.Context, request *apiuserv1.GetAPIUserRequest) (*apiuserv1.APIUser, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return s.store.apiUsers.see(executingGroup(ctx), request.GetName())
+}
+
+func (s *apiUsers) GetAPIUserByKeyHash(ctx context.Context, request *apiuserv1.GetAPIUserByKeyHashRequest) (*apiuserv1.APIUser, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	name, ok := s.store.keys[request.GetKeyHash()]
+	if !ok {
+		return nil, status.Error(codes.NotFound, "No API user has a key of this hash.")
+	}
+	return s.store.apiUsers.see(executingGroup(ctx), name)
+}
+
+func (s *apiUsers) ListAPIUsers(ctx context.Context, _ *apiuserv1.ListAPIUsersRequest) (*apiuserv1.ListAPIUsersResponse, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return &apiuserv1.ListAPIUsersResponse{ApiUsers: s.store.apiUsers.visible(executingGroup(ctx), every)}, nil
+}
+
+func (s *apiUsers) SearchAPIUsers(ctx context.Context, request *apiuserv1.SearchAPIUsersRequest) (*apiuserv1.SearchAPIUsersResponse, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return &apiuserv1.SearchAPIUsersResponse{
+		ApiUsers: s.store.apiUsers.visible(executingGroup(ctx), func(user *apiuserv1.APIUser) bool {
+			return strings.Contains(user.GetDisplayName(), request.GetDisplayName())
+		}),
+	}, nil
+}
+
+func (s *apiUsers) ActivateAPIUser(ctx context.Context, request *apiuserv1.ActivateAPIUserRequest) (*apiuserv1.APIUser, error) {
+	return s.move(ctx, request.GetName(),
+		apiuserv1.APIUserState_API_USER_STATE_INACTIVE, apiuserv1.APIUserState_API_USER_STATE_ACTIVE)
+}
+
+func (s *apiUsers) DeactivateAPIUser(ctx context.Context, request *apiuserv1.DeactivateAPIUserRequest) (*apiuserv1.APIUser, error) {
+	return s.move(ctx, request.GetName(),
+		apiuserv1.APIUserState_API_USER_STATE_ACTIVE, apiuserv1.APIUserState_API_USER_STATE_INACTIVE)
+}
+
+func (s *apiUsers) move(ctx context.Context, name string, from, to apiuserv1.APIUserState) (*apiuserv1.APIUser, error) {
+	return s.change(ctx, name, func(user *apiuserv1.APIUser) error {
+		if user.GetState() != from {
+			return status.Errorf(codes.FailedPrecondition, "%s is %s; only from %s can it become %s.", name, user.GetState(), from, to)
+		}
+		user.State = to
+		return nil
+	})
+}
+
+func (s *apiUsers) AssignRolesToAPIUser(ctx context.Context, request *apiuserv1.AssignRolesToAPIUserRequest) (*apiuserv1.APIUser, error) {
+	return s.change(ctx, request.GetName(), func(user *apiuserv1.APIUser) (err error) {
+		user.Roles, err = s.store.assign(executingGroup(ctx), user.GetRoles(), request.GetRoles())
+		return err
+	})
+}
+
+func (s *apiUsers) RevokeRolesFromAPIUser(ctx context.Context, request *apiuserv1.RevokeRolesFromAPIUserRequest) (*apiuserv1.APIUser, error) {
+	return s.change(ctx, request.GetName(), func(user *apiuserv1.APIUser) error {
+		user.Roles = revoke(user.GetRoles(), request.GetRoles())
+		return nil
+	})
+}
+
+// change replaces an API user by a changed copy.
+func (s *apiUsers) change(ctx context.Context, name string, change func(*apiuserv1.APIUser) error) (*apiuserv1.APIUser, error) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	user, err := s.store.apiUsers.touch(executingGroup(ctx), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(user); err != nil {
+		return nil, err
+	}
+	return user, s.store.apiUsers.put(user)
+}

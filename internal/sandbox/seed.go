@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
+	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
+	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
+	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
+	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
+)
+
+// The groups of the seed: a brokerage.
+const (
+	rootGroup       = "groups/00000000000000000000000000"
+	brokerGroup     = "groups/00000000000000000000BR0KER"
+	corporateGroup  = "groups/00000000000000000C0RP0RATE"
+	individualGroup = "groups/0000000000000000000PERS0NX"
+)
+
+// Credential is a seeded API user: a test key that is public, and the group
+// that it is meant to be used in.
+type Credential struct {
+	// Name is the API user's resource name.
+	Name, DisplayName string
+	APIKey            string
+	Group             string
+	// Roles are held in Group.
+	Roles  []rolev1.Role
+	Active bool
+}
+
+// Seeded lists the API users that every sandbox starts with. The first can do
+// everything there is to do in the broker's group.
+func Seeded() []Credential {
+	admins, viewers := rolesEnding("_ADMIN"), rolesEnding("_VIEWER")
+	return []Credential{
+		seeded(1, "Broker Admin", "broker-admin", brokerGroup, admins, true),
+		seeded(2, "Broker Viewer", "broker-viewer", brokerGroup, viewers, true),
+		seeded(3, "IAM Admin", "iam-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_IAM_ADMIN}, true),
+		seeded(4, "Wallet Admin", "wallet-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_WALLET_ADMIN}, true),
+		seeded(5, "Trading Admin", "trading-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_TRADING_ADMIN}, true),
+		seeded(6, "Compliance Admin", "compliance-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_COMPLIANCE_ADMIN}, true),
+		seeded(7, "Reporting Viewer", "reporting-viewer", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_REPORTING_VIEWER}, true),
+		seeded(8, "Roleless", "roleless", brokerGroup, nil, true),
+		seeded(9, "Retired", "retired", brokerGroup, admins, false),
+		seeded(10, "Corporate Admin", "corporate-admin", corporateGroup, admins, true),
+		seeded(11, "Individual Admin", "individual-admin", individualGroup, admins, true),
+		seeded(12, "Root Admin", "root-admin", rootGroup, admins, true),
+	}
+}
+
+func seeded(number int, displayName, key, group string, roles []rolev1.Role, active bool) Credential {
+	key = "sandbox-" + key + "-key-"
+	return Credential{
+		Name:        fmt.Sprintf("iam/api_users/%026d", number),
+		DisplayName: displayName,
+		APIKey:      key + strings.Repeat("0", 43-len(key)),
+		Group:       group,
+		Roles:       roles,
+		Active:      active,
+	}
+}
+
+func rolesEnding(suffix string) []rolev1.Role {
+	var roles []rolev1.Role
+	for number, name := range rolev1.Role_name {
+		if strings.HasSuffix(name, suffix) {
+			roles = append(roles, rolev1.Role(number))
+		}
+	}
+	slices.Sort(roles)
+	return roles
+}
+
+// seed fills an empty store.
+func seed(s *store) error {
+	for _, group := range []*groupv1.Group{
+		{Name: rootGroup, DisplayName: "Sandbox Exchange", Description: "The root of the tree."},
+		{Name: brokerGroup, Owner: rootGroup, DisplayName: "Harbour Brokers", Description: "A broker, verified."},
+		{Name: corporateGroup, Owner: brokerGroup, DisplayName: "Lighthouse Trading", Description: "A company that is the broker's client, verified."},
+		{Name: individualGroup, Owner: brokerGroup, DisplayName: "Individual", Description: "A person who is the broker's client, not verified yet."},
+	} {
+		if group.GetOwner() != "" {
+			group.Owners = s.path(group.GetOwner())
+		}
+		if err := s.groups.put(group); err != nil {
+			return err
+		}
+	}
+
+	for i, client := range []*clientv1.Client{
+		{Owner: brokerGroup, DisplayName: "Harbour Brokers", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED},
+		{Owner: corporateGroup, DisplayName: "Lighthouse Trading", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED},
+		{Owner: individualGroup, DisplayName: "Individual", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_NOT_STARTED},
+	} {
+		client.Name = fmt.Sprintf("compliance/clients/%026d", i+1)
+		client.Owners = s.path(client.GetOwner())
+		if err := s.clients.put(client); err != nil {
+			return err
+		}
+	}
+
+	for i, user := range []*userv1.User{
+		{Owner: brokerGroup, Email: "operations@harbour.example"},
+		{Owner: brokerGroup, Email: "compliance@harbour.example"},
+		{Owner: corporateGroup, Email: "treasury@lighthouse.example"},
+		{Owner: individualGroup, Email: "person@mail.example"},
+	} {
+		user.Name = fmt.Sprintf("users/%026d", i+1)
+		user.Owners = s.path(user.GetOwner())
+		if err := s.users.put(user); err != nil {
+			return err
+		}
+		first, _, _ := strings.Cut(user.GetEmail(), "@")
+		if err := s.profiles.put(&userprofilev1.UserProfile{
+			Name:  fmt.Sprintf("iam/user_profiles/%026d", i+1),
+			Owner: user.GetOwner(), Owners: user.GetOwners(), User: user.GetName(), FirstName: first,
+		}); err != nil {
+			return err
+		}
+	}
+
+	for _, credential := range Seeded() {
+		user := &apiuserv1.APIUser{
+			Name:        credential.Name,
+			Owner:       credential.Group,
+			Owners:      s.path(credential.Group),
+			DisplayName: credential.DisplayName,
+			State:       apiuserv1.APIUserState_API_USER_STATE_INACTIVE,
+		}
+		if credential.Active {
+			user.State = apiuserv1.APIUserState_API_USER_STATE_ACTIVE
+		}
+		for _, role := range credential.Roles {
+			user.Roles = append(user.Roles, roleName(credential.Group, role))
+		}
+		if err := s.apiUsers.put(user); err != nil {
+			return err
+		}
+		s.keys[keyHash(credential.APIKey)] = user.GetName()
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// readyWait is how long a readiness check waits for a connection to come up.
+const readyWait = time.Second
+
+// alive says that the process answers.
+func alive() http.Handler {
+	return object(map[string]string{"status": "alive"})
+}
+
+// version tells which build answers.
+func version(version string) http.Handler {
+	return object(map[string]string{"version": version})
+}
+
+// ready says whether the upstream is connected, and connects if it is not.
+func ready(conn *grpc.ClientConn) http.Handler {
+	ok := object(map[string]string{"status": "ready"})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyWait)
+		defer cancel()
+		conn.Connect()
+		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+			if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
+				apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The Mesh API is not connected."))
+				return
+			}
+		}
+		ok.ServeHTTP(w, r)
+	})
+}
+
+func object(value map[string]string) http.Handler {
+	body, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	body = append(body, '\n')
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(body)
+	})
+}

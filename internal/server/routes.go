@@ -1,0 +1,127 @@
+// Package server puts the gateway on the network: the tree of routes with its
+// middleware, the listeners, and their end.
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"google.golang.org/grpc"
+
+	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/docsui"
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
+)
+
+// Options is what the routes need to know.
+type Options struct {
+	// Conn is the Mesh that is fronted: the live one or the sandbox.
+	Conn *grpc.ClientConn
+	// Environment, if set, is told in X-Mesh-Environment on every answer.
+	Environment string
+	// Version is that of this build.
+	Version string
+	// CORSOrigins are the origins whose pages may call; none is the default.
+	CORSOrigins []string
+	// ReadRate and WriteRate are the budgets of one API key.
+	ReadRate, WriteRate middleware.Rate
+	// MaxBodyBytes is the largest request body taken.
+	MaxBodyBytes int64
+	// RequestTimeout is the longest a unary call may take.
+	RequestTimeout time.Duration
+	// TrustedProxies are those whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Credentials, in local mode, are added to requests that carry none.
+	Credentials *credentials.Credentials
+	// Logger takes the access log and reports of defects.
+	Logger *slog.Logger
+}
+
+// Routes returns the one tree of routes. It reads from the outside in, as a
+// request passes.
+func Routes(o Options) (http.Handler, error) {
+	limiter, err := middleware.NewLimiter(o.ReadRate, o.WriteRate)
+	if err != nil {
+		return nil, err
+	}
+	api, err := gateway.New(o.Conn, gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+		return []func(http.Handler) http.Handler{
+			limiter.ByAddress(method),
+			middleware.Auth(method),
+			limiter.ByKey(method),
+			middleware.Deadline(method, o.RequestTimeout),
+		}
+	}))
+	if err != nil {
+		return nil, err
+	}
+
+	r := chi.NewRouter()
+	r.Use(
+		middleware.RequestID(),
+		middleware.ClientIP(o.TrustedProxies),
+		middleware.AccessLog(o.Logger),
+		middleware.Recover(o.Logger),
+		environment(o.Environment),
+		middleware.CORS(o.CORSOrigins),
+	)
+	if o.Credentials != nil {
+		r.Use(middleware.Local(*o.Credentials))
+	}
+	r.Use(middleware.BodyLimit(o.MaxBodyBytes))
+	r.NotFound(gateway.NotFound)
+	r.MethodNotAllowed(gateway.MethodNotAllowed)
+
+	r.Handle("/v1/*", api)
+
+	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
+	get(r, "/docs", docsui.Handler())
+	get(r, "/docs/*", docsui.Handler())
+	get(r, "/openapi.json", docsui.Spec())
+	get(r, "/healthz", alive())
+	get(r, "/readyz", ready(o.Conn))
+	get(r, "/version", version(o.Version))
+	return r, nil
+}
+
+// AdminRoutes returns what operators see, on a listener of its own: it knows
+// no limits and no callers.
+func AdminRoutes(o Options) http.Handler {
+	r := chi.NewRouter()
+	r.NotFound(gateway.NotFound)
+	r.MethodNotAllowed(gateway.MethodNotAllowed)
+	get(r, "/healthz", alive())
+	get(r, "/readyz", ready(o.Conn))
+	get(r, "/version", version(o.Version))
+	r.HandleFunc("/debug/pprof/*", pprof.Index)
+	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return r
+}
+
+// get registers GET and HEAD.
+func get(r chi.Router, pattern string, handler http.Handler) {
+	r.Method(http.MethodGet, pattern, handler)
+	r.Method(http.MethodHead, pattern, handler)
+}
+
+// environment tells on every answer which Mesh gave it, so that play money is
+// never taken for real.
+func environment(name string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		if name == "" {
+			return next
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Mesh-Environment", name)
+			next.ServeHTTP(w, r)
+		})
+	}
+}
