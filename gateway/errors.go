@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -21,15 +20,14 @@ func NotFound(w http.ResponseWriter, r *http.Request) {
 }
 
 // MethodNotAllowed answers a path that is a route of another method, with the
-// methods that it has in Allow (RFC 9110, section 15.5.6). It reads the routes
-// from chi's context and so must be the handler of a chi router.
-func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.RawPath
-	if path == "" {
-		path = r.URL.Path
-	}
-	var allowed []string
-	if routes := chi.RouteContext(r.Context()).Routes; routes != nil {
+// methods that routes have for it in Allow (RFC 9110, section 15.5.6).
+func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.RawPath
+		if path == "" {
+			path = r.URL.Path
+		}
+		var allowed []string
 		for _, method := range []string{
 			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
 		} {
@@ -37,12 +35,11 @@ func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
 				allowed = append(allowed, method)
 			}
 		}
+		list := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", list)
+		apierror.Write(w, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+			r.URL.Path+" does not take "+r.Method+", only "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	apierror.Write(w, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-		r.Method+" is not possible here; "+strings.Join(slices.DeleteFunc(allowed, func(m string) bool {
-			return m == http.MethodHead
-		}), " and ")+" is.").WithHTTPStatus(http.StatusMethodNotAllowed))
 }
 
 // writeError is the runtime's error handler.

@@ -99,7 +99,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 
 	router := chi.NewRouter()
 	router.NotFound(NotFound)
-	router.MethodNotAllowed(MethodNotAllowed)
+	router.MethodNotAllowed(MethodNotAllowed(router))
 	for _, method := range methods {
 		chain := router.With(o.middleware(method)...)
 		for _, binding := range method.Bindings {

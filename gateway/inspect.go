@@ -28,7 +28,7 @@ func inspect(method *Method, binding access.Binding, next http.Handler) http.Han
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		violations := inspectQuery(input, binding, r.URL.RawQuery)
 
-		if r.Body != nil && r.Body != http.NoBody {
+		if hasBody(r) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				apierror.Write(w, unreadable(err))

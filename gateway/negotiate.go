@@ -80,9 +80,13 @@ func quality(accept []string, media string) float64 {
 	return weight
 }
 
+// hasBody reports whether a body was sent, of known length or chunked. Body
+// itself does not tell: middleware may have wrapped it.
+func hasBody(r *http.Request) bool { return r.Body != nil && r.ContentLength != 0 }
+
 // notJSON says what keeps the body from being read as JSON; "" is nothing.
 func notJSON(r *http.Request) string {
-	if r.Body == nil || r.Body == http.NoBody {
+	if !hasBody(r) {
 		return ""
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {

@@ -65,8 +65,9 @@ func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 				if ip := ClientIPOf(r.Context()); ip.IsValid() {
 					attrs = append(attrs, slog.String("client_ip", ip.String()))
 				}
-				if route := chi.RouteContext(r.Context()); route != nil && route.RoutePattern() != "" {
-					attrs = append(attrs, slog.String("route", route.RoutePattern()))
+				if route := chi.RouteContext(r.Context()); route != nil && len(route.RoutePatterns) > 0 {
+					// The innermost: the API's own router is entered with the whole path.
+					attrs = append(attrs, slog.String("route", route.RoutePatterns[len(route.RoutePatterns)-1]))
 				}
 				logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 			}()

@@ -75,7 +75,7 @@ func Routes(o Options) (http.Handler, error) {
 	}
 	r.Use(middleware.BodyLimit(o.MaxBodyBytes))
 	r.NotFound(gateway.NotFound)
-	r.MethodNotAllowed(gateway.MethodNotAllowed)
+	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
 
 	r.Handle("/v1/*", api)
 
@@ -94,7 +94,7 @@ func Routes(o Options) (http.Handler, error) {
 func AdminRoutes(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(gateway.NotFound)
-	r.MethodNotAllowed(gateway.MethodNotAllowed)
+	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn))
 	get(r, "/version", version(o.Version))

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// program is a running mesh-gateway, started as from the command line.
+type program struct {
+	base   string
+	stdout *transcript
+	stderr *transcript
+}
+
+// start runs `mesh-gateway serve` with the flags on a free port, until the
+// test ends, and wants it to end well.
+func start(t *testing.T, flags ...string) *program {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &program{stdout: newTranscript(), stderr: newTranscript()}
+	ended := make(chan int, 1)
+	go func() {
+		args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", ""}, flags...)
+		ended <- run(ctx, args, streams{p.stdout, p.stderr})
+	}()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		if code := <-ended; code != 0 {
+			t.Errorf("exit status %d\n%s", code, p.stderr)
+		}
+	})
+	line := p.stdout.wait(t, "Mesh API")
+	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
+	return p
+}
+
+// transcript is what a program writes, readable while it does.
+type transcript struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	written chan struct{}
+}
+
+func newTranscript() *transcript { return &transcript{written: make(chan struct{}, 1)} }
+
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.written <- struct{}{}:
+	default:
+	}
+	return o.text.Write(p)
+}
+
+func (o *transcript) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// wait returns the first line that holds part, once it is written.
+func (o *transcript) wait(t *testing.T, part string) string {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		for line := range strings.Lines(o.String()) {
+			if strings.Contains(line, part) && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+		select {
+		case <-o.written:
+		case <-deadline:
+			t.Fatalf("no line with %q was written:\n%s", part, o)
+		}
+	}
+}
+
+// answer is an HTTP answer, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// object is the body as JSON.
+func (a answer) object(t *testing.T) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal(a.body, &object); err != nil {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+	return object
+}
+
+// detail is the error detail whose type ends in name.
+func (a answer) detail(t *testing.T, name string) map[string]any {
+	t.Helper()
+	details, _ := a.object(t)["details"].([]any)
+	for _, detail := range details {
+		if d, ok := detail.(map[string]any); ok && strings.HasSuffix(d["@type"].(string), name) {
+			return d
+		}
+	}
+	return nil
+}
+
+// credential returns the seeded API user of a display name.
+func credential(t *testing.T, displayName string) sandbox.Credential {
+	t.Helper()
+	for _, c := range sandbox.Seeded() {
+		if c.DisplayName == displayName {
+			return c
+		}
+	}
+	t.Fatalf("no API user %q is seeded", displayName)
+	return sandbox.Credential{}
+}
+
+// as makes requests with a credential.
+func as(c sandbox.Credential) http.Header {
+	return http.Header{"X-Api-Key": {c.APIKey}, "X-Group": {c.Group}}
+}
+
+func (p *program) call(t *testing.T, method, path string, header http.Header, body string) answer {
+	t.Helper()
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, p.base+path, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	if body != "" && request.Header.Get("Content-Type") == "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	read, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, read}
+}
