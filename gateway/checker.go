@@ -214,24 +214,25 @@ func (c *checker) skip(at string) error {
 
 // skipRest passes over what remains of a value whose first token has been read.
 func (c *checker) skipRest(token json.Token, at string) error {
-	delim, ok := token.(json.Delim)
-	for open := 1; ok && open > 0; {
+	for open := nesting(token); open > 0; {
 		next, err := c.token(at)
 		if err != nil {
 			return err
 		}
-		if delim, ok = next.(json.Delim); !ok {
-			ok = true
-			continue
-		}
-		switch delim {
-		case '{', '[':
-			open++
-		default:
-			open--
-		}
+		open += nesting(next)
 	}
 	return nil
+}
+
+// nesting is how many levels deeper a token leads.
+func nesting(token json.Token) int {
+	switch token {
+	case json.Delim('{'), json.Delim('['):
+		return 1
+	case json.Delim('}'), json.Delim(']'):
+		return -1
+	}
+	return 0
 }
 
 func (c *checker) syntax(at string, err error) error {

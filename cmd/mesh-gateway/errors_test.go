@@ -266,7 +266,7 @@ func TestUpstreamFaults(t *testing.T) {
 			return nil, nil
 		})
 		ctx, leave := context.WithCancel(t.Context())
-		request, err := http.NewRequestWithContext(ctx, "GET", p.base+"/v1/users", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/v1/users", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -177,7 +177,9 @@ func Write(w http.ResponseWriter, err error) {
 		// RFC 9110, section 15.5.2: a 401 names its challenge.
 		header.Set("WWW-Authenticate", `Bearer realm="mesh"`)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		if header.Get("Retry-After") == "" {
+		// Clients repeat at Retry-After of their own accord, which is wrong where
+		// the first call may have been carried out.
+		if header.Get("Retry-After") == "" && !outcomeUnknown(st) {
 			header.Set("Retry-After", strconv.Itoa(retrySeconds(st)))
 		}
 	}
@@ -223,6 +225,16 @@ func Marshal(st *spb.Status, requestID string) []byte {
 		return []byte(`{"code":13,"message":"The error could not be rendered."}` + "\n")
 	}
 	return append(body, '\n')
+}
+
+func outcomeUnknown(st *spb.Status) bool {
+	for _, detail := range st.GetDetails() {
+		info := new(errdetails.ErrorInfo)
+		if detail.UnmarshalTo(info) == nil && info.GetDomain() == Domain && info.GetReason() == string(OutcomeUnknown) {
+			return true
+		}
+	}
+	return false
 }
 
 // retrySeconds is the upstream's RetryInfo in whole seconds, at least one.

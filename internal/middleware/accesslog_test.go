@@ -26,11 +26,11 @@ func TestAccessLog(t *testing.T) {
 	}{
 		{"nothing written", nil, func(http.ResponseWriter, *http.Request) {}, 200, 0},
 		{"body only", nil, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "12345") }, 200, 5},
-		{"status", nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, 404, 0},
+		{"status", nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, 404, 0},
 		{"client gone, nothing written", cancelled, func(http.ResponseWriter, *http.Request) {}, 499, 0},
-		{"client gone, something written", cancelled, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, 201, 0},
+		{"client gone, something written", cancelled, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }, 201, 0},
 		{"aborted", nil, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500, 0},
-		{"aborted after the header", nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200); panic(http.ErrAbortHandler) }, 200, 0},
+		{"aborted after the header", nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK); panic(http.ErrAbortHandler) }, 200, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer

@@ -45,7 +45,7 @@ func TestRecover(t *testing.T) {
 				handler.ServeHTTP(w, headers(httptest.NewRequest(test.method, "/v1/groups?secret=query", nil), "X-Request-Id", "my-id", "X-Api-Key", testKey))
 				return nil
 			}()
-			if (aborted == http.ErrAbortHandler) != test.aborted || !test.aborted && aborted != nil {
+			if (aborted == any(http.ErrAbortHandler)) != test.aborted || !test.aborted && aborted != nil {
 				t.Fatalf("panicked with %v, aborted wanted: %t", aborted, test.aborted)
 			}
 			if got := log.String(); test.logged != (strings.Contains(got, "boom") && strings.Contains(got, "my-id") && strings.Contains(got, "recover_test.go")) {
