@@ -30,7 +30,10 @@ func TestAccessLog(t *testing.T) {
 		{"client gone, nothing written", cancelled, func(http.ResponseWriter, *http.Request) {}, 499, 0},
 		{"client gone, something written", cancelled, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }, 201, 0},
 		{"aborted", nil, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500, 0},
-		{"aborted after the header", nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK); panic(http.ErrAbortHandler) }, 200, 0},
+		{"aborted after the header", nil, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			panic(http.ErrAbortHandler)
+		}, 200, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
