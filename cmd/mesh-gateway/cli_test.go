@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
+)
+
+// command runs the program to its end.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	out, err := newTranscript(), newTranscript()
+	code = run(t.Context(), args, streams{out, err})
+	return code, out.String(), err.String()
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		want string // in the message
+	}{
+		{"no such flag", []string{"--no-such"}, "--no-such"},
+		{"listen without a port", []string{"--listen", "localhost"}, "--listen"},
+		{"admin listen without a port", []string{"--admin-listen", "localhost"}, "--admin-listen"},
+		{"upstream without a port", []string{"--upstream", "mesh.example"}, "--upstream"},
+		{"rate without a period", []string{"--rate-limit-read", "10"}, "--rate-limit-read"},
+		{"rate of nothing", []string{"--rate-limit-write", "0/1m"}, "--rate-limit-write"},
+		{"any origin", []string{"--cors-origin", "*"}, "--cors-origin"},
+		{"origin with a path", []string{"--cors-origin", "https://app.example.com/x"}, "--cors-origin"},
+		{"no proxy", []string{"--trusted-proxy", "my-proxy"}, "--trusted-proxy"},
+		{"no body", []string{"--max-body-bytes", "0"}, "--max-body-bytes"},
+		{"no time", []string{"--request-timeout", "0s"}, "--request-timeout"},
+		{"sandbox and upstream", []string{"--sandbox", "--upstream", "mesh.example:443"}, "--upstream"},
+		{"sandbox and credentials", []string{"--sandbox", "--credentials", "auto"}, "--credentials"},
+		{"credentials for all to use", []string{"--credentials", "auto", "--listen", ":8080"}, "--listen"},
+		{"credentials that are not there", []string{"--credentials", "/nonexistent/credentials.json"}, "/nonexistent/credentials.json"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, _, stderr := command(t, append([]string{"serve"}, test.args...)...)
+			if code != 2 || !strings.Contains(stderr, test.want) {
+				t.Errorf("exit status %d, message %q: want 2 and %s", code, stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestAPortInUse(t *testing.T) {
+	p := start(t, "--sandbox")
+	code, _, stderr := command(t, "serve", "--sandbox", "--listen", strings.TrimPrefix(p.base, "http://"), "--admin-listen", "")
+	if code != 1 || !strings.Contains(stderr, "cannot listen on") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
+func TestRoutesListsTheContract(t *testing.T) {
+	code, stdout, _ := command(t, "routes")
+	if lines := strings.Count(stdout, "\n"); code != 0 || lines != 1+70 {
+		t.Errorf("exit status %d, %d lines; want a heading and 70 routes", code, lines)
+	}
+}
+
+func TestOpenAPIIsWhatIsServed(t *testing.T) {
+	p := start(t, "--sandbox")
+	code, stdout, _ := command(t, "openapi")
+	served := p.call(t, "GET", "/openapi.json", nil, "")
+	if code != 0 || !json.Valid([]byte(stdout)) || stdout != string(served.body) {
+		t.Error("the command prints another document than the server serves")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if code, stdout, _ := command(t, "version"); code != 0 || !strings.HasPrefix(stdout, "mesh-gateway ") {
+		t.Errorf("exit status %d: %s", code, stdout)
+	}
+}
+
+func TestHealthcheck(t *testing.T) {
+	p := start(t, "--sandbox")
+	if code, _, stderr := command(t, "healthcheck", "--url", p.base+"/healthz"); code != 0 {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+	if code, _, _ := command(t, "healthcheck", "--url", p.base+"/nothing"); code != 1 {
+		t.Errorf("exit status %d of a gateway that is not healthy", code)
+	}
+}
+
+func TestWhatStartUpPrintsWorks(t *testing.T) {
+	p := start(t, "--sandbox")
+	p.stdout.wait(t, "-H 'X-Group")
+	text := p.stdout.String()
+	header := http.Header{}
+	for _, name := range []string{"X-Api-Key", "X-Group"} {
+		_, rest, _ := strings.Cut(text, "-H '"+name+": ")
+		value, _, _ := strings.Cut(rest, "'")
+		header.Set(name, value)
+	}
+	_, rest, _ := strings.Cut(text, "curl "+p.base)
+	path, _, _ := strings.Cut(rest, " ")
+	if a := p.call(t, "GET", path, header, ""); a.status != http.StatusOK {
+		t.Errorf("%s: %d %s", path, a.status, a.body)
+	}
+	if a := p.call(t, "GET", "/docs", nil, ""); a.status != http.StatusOK {
+		t.Errorf("/docs: %d", a.status)
+	}
+}
+
+// TestLocalMode lends the developer's key to requests on loopback, and to
+// nobody else.
+func TestLocalMode(t *testing.T) {
+	const key = "developer-key-of-43-characters-000000000000"
+	file := filepath.Join(t.TempDir(), "credentials.json")
+	if err := os.WriteFile(file, []byte(`{"api_key": "`+key+`", "group_id": "`+group+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MESH_API_CREDENTIALS", file)
+	upstream := meshtest.NewUpstream(t)
+	p := start(t, "--credentials", "auto", "--upstream", upstream.Target, "--upstream-plaintext")
+	if !strings.Contains(p.stderr.String(), "chmod") {
+		t.Errorf("no warning of a file that others can read: %q", p.stderr)
+	}
+
+	other := strings.Repeat("o", 43)
+	for _, test := range []struct {
+		name    string
+		header  http.Header
+		host    string
+		status  int
+		wantKey string // that reaches the upstream
+	}{
+		{"nothing sent", nil, "", http.StatusOK, key},
+		{"a key of one's own", http.Header{"X-Api-Key": {other}, "X-Group": {group}}, "", http.StatusOK, other},
+		{"a key of one's own and no group", http.Header{"X-Api-Key": {other}}, "", http.StatusUnauthorized, ""},
+		{"a foreign host", nil, "evil.example", http.StatusMisdirectedRequest, ""},
+		{"another site's page", http.Header{"Sec-Fetch-Site": {"cross-site"}, "Sec-Fetch-Mode": {"no-cors"}}, "", http.StatusForbidden, ""},
+		{"another origin", http.Header{"Origin": {"https://evil.example"}}, "", http.StatusForbidden, ""},
+		{"its own docs", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {p.base}}, "", http.StatusOK, key},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			upstream.Calls()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/v1/groups", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header = test.header.Clone()
+			if request.Header == nil {
+				request.Header = http.Header{}
+			}
+			request.Host = test.host
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != test.status {
+				t.Errorf("status %d, want %d", response.StatusCode, test.status)
+			}
+			var reached string
+			for _, call := range upstream.Calls() {
+				reached = call.Metadata.Get("x-api-key")[0]
+			}
+			if reached != test.wantKey {
+				t.Errorf("key %q reached the upstream, want %q", reached, test.wantKey)
+			}
+		})
+	}
+	if strings.Contains(p.stderr.String()+p.stdout.String(), key) {
+		t.Error("the key is written out")
+	}
+}
+
+func TestAKeyIsNeverLogged(t *testing.T) {
+	p := start(t, "--sandbox")
+	admin := credential(t, "IAM Admin")
+	p.call(t, "GET", "/v1/groups:search?displayName=secret-value", as(admin), "")
+	p.call(t, "GET", "/v1/groups", http.Header{"Authorization": {"Bearer " + admin.APIKey}, "X-Group": {admin.Group}}, "")
+	p.stderr.wait(t, `"path":"/v1/groups"`)
+	for _, secret := range []string{admin.APIKey, "secret-value"} {
+		if strings.Contains(p.stderr.String(), secret) {
+			t.Errorf("%s is in the log", secret)
+		}
+	}
+}
+
+func TestCORS(t *testing.T) {
+	const app = "https://app.example.com"
+	p := start(t, "--sandbox", "--cors-origin", app)
+	for _, test := range []struct{ name, origin, want string }{
+		{"listed", app, app}, {"not listed", "https://other.example.com", ""}, {"null", "null", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			preflight := p.call(t, "OPTIONS", "/v1/groups", http.Header{
+				"Origin": {test.origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"content-type,x-api-key,x-group"},
+			}, "")
+			if got := preflight.header.Get("Access-Control-Allow-Origin"); got != test.want {
+				t.Errorf("preflight allows %q, want %q", got, test.want)
+			}
+			refused := p.call(t, "GET", "/v1/groups", http.Header{"Origin": {test.origin}}, "")
+			if got := refused.header.Get("Access-Control-Allow-Origin"); got != test.want {
+				t.Errorf("an error answer allows %q, want %q", got, test.want)
+			}
+		})
+	}
+}
