@@ -1,0 +1,103 @@
+package apierror_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+func TestHTTPStatusOfEveryCode(t *testing.T) {
+	want := map[codes.Code]int{
+		codes.OK: 200, codes.Canceled: 499, codes.Unknown: 500, codes.InvalidArgument: 400,
+		codes.DeadlineExceeded: 504, codes.NotFound: 404, codes.AlreadyExists: 409,
+		codes.PermissionDenied: 403, codes.ResourceExhausted: 429, codes.FailedPrecondition: 400,
+		codes.Aborted: 409, codes.OutOfRange: 400, codes.Unimplemented: 501, codes.Internal: 500,
+		codes.Unavailable: 503, codes.DataLoss: 500, codes.Unauthenticated: 401,
+	}
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		if got := apierror.HTTPStatus(code); got != want[code] {
+			t.Errorf("%s: %d, want %d", code, got, want[code])
+		}
+	}
+}
+
+func TestWrite(t *testing.T) {
+	retry, err := status.New(codes.Unavailable, "later").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := status.FromProto(&spb.Status{Code: int32(codes.NotFound), Message: "no",
+		Details: []*anypb.Any{{TypeUrl: "type.googleapis.com/mesh.Secret", Value: []byte{1}}}})
+
+	for _, test := range []struct {
+		name       string
+		err        error
+		status     int
+		retryAfter string
+		has, lacks string
+	}{
+		{"a refusal of ours", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing"), 404, "", `"reason":"UNKNOWN_PATH"`, ""},
+		{"one with a status of its own", apierror.New(codes.Unimplemented, apierror.MethodNotAllowed, "no").WithHTTPStatus(405), 405, "", `"code":12`, ""},
+		{"one that is wrapped", fmt.Errorf("x: %w", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing")), 404, "", "UNKNOWN_PATH", "x:"},
+		{"an answer of the upstream", status.Error(codes.FailedPrecondition, "not yet"), 400, "", `"message":"not yet"`, "ErrorInfo"},
+		{"one that says when to retry", retry.Err(), 503, "2", "RetryInfo", ""},
+		{"one that does not", status.Error(codes.Unavailable, "later"), 503, "1", "", ""},
+		{"a write whose outcome is unknown", apierror.New(codes.Unavailable, apierror.OutcomeUnknown, "look"), 503, "", "OUTCOME_UNKNOWN", ""},
+		{"a detail that cannot be rendered", unknown.Err(), 404, "", `"message":"no"`, "Secret"},
+		{"a defect", errors.New("dial tcp 10.0.0.1: key=secret"), 500, "", `"reason":"INTERNAL"`, "secret"},
+		{"text that is not UTF-8", status.Error(codes.NotFound, "\xff"), 404, "", `"code":`, "\xff"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			w.Header().Set("X-Request-Id", "id-1")
+			apierror.Write(w, test.err)
+			// protojson varies its spacing.
+			body := strings.ReplaceAll(w.Body.String(), `": `, `":`)
+			if w.Code != test.status || w.Header().Get("Retry-After") != test.retryAfter {
+				t.Errorf("status %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+			}
+			if !json.Valid(w.Body.Bytes()) || !strings.Contains(body, test.has) || test.lacks != "" && strings.Contains(body, test.lacks) {
+				t.Errorf("body %s: want %s and not %s", body, test.has, test.lacks)
+			}
+			if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("headers %v", w.Header())
+			}
+		})
+	}
+}
+
+func TestUnauthenticatedNamesItsChallenge(t *testing.T) {
+	w := httptest.NewRecorder()
+	apierror.Write(w, status.Error(codes.Unauthenticated, "who?"))
+	if w.Header().Get("WWW-Authenticate") == "" || w.Code != http.StatusUnauthorized {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
+func TestInvalidListsEveryViolation(t *testing.T) {
+	err := apierror.Invalid([]apierror.Violation{{"a.b", "must be a string"}, {"c", "unknown field"}})
+	if err.Error() != "a.b: must be a string (and 1 more; see details)" {
+		t.Error(err)
+	}
+	for _, detail := range err.GRPCStatus().Details() {
+		if bad, ok := detail.(*errdetails.BadRequest); ok && len(bad.GetFieldViolations()) == 2 {
+			return
+		}
+	}
+	t.Error("the violations are not in the details")
+}
