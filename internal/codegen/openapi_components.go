@@ -49,7 +49,7 @@ func securitySchemes() object {
 		"bearer": object{
 			"type":        "http",
 			"scheme":      "bearer",
-			"description": "The access token of a user.",
+			"description": "The API key, for clients that can send Authorization but not X-Api-Key.",
 		},
 		"group": object{
 			"type":        "apiKey",

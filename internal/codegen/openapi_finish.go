@@ -24,7 +24,7 @@ const contractVersion = "1.69.0"
 
 const description = `The Mesh API, a gRPC API, as JSON over HTTP. Each operation is one RPC under the same name; its request and its answer are the RPC's messages as ProtoJSON: lowerCamelCase names, 64-bit integers as strings, enums by name, and fields at their default left out of answers.
 
-Authenticate with an API key in ` + "`X-Api-Key`" + ` or an access token in ` + "`Authorization: Bearer`" + `, and name the group to act for in ` + "`X-Group`" + `, as ` + "`groups/{ULID}`" + `. The key or user needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group. Operations without security need neither.
+Authenticate with an API key in ` + "`X-Api-Key`" + ` or the same key in ` + "`Authorization: Bearer`" + `, and name the group to act for in ` + "`X-Group`" + `, as ` + "`groups/{ULID}`" + `. The API user of the key needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group. Operations without security need neither.
 
 Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details that programs can read. Streams answer with newline-delimited JSON, one message per line; should one fail under way, its last line is ` + "`{\"error\": Status}`" + `.`
 

@@ -22,13 +22,19 @@ const (
 )
 
 type Address struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AddressLines  []string               `protobuf:"bytes,1,rep,name=address_lines,json=addressLines,proto3" json:"address_lines,omitempty"`
-	Suburb        string                 `protobuf:"bytes,2,opt,name=suburb,proto3" json:"suburb,omitempty"`
-	City          string                 `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
-	Province      string                 `protobuf:"bytes,4,opt,name=province,proto3" json:"province,omitempty"`
-	CountryCode   string                 `protobuf:"bytes,5,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
-	PostalCode    string                 `protobuf:"bytes,6,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Street and number, line by line.
+	AddressLines []string `protobuf:"bytes,1,rep,name=address_lines,json=addressLines,proto3" json:"address_lines,omitempty"`
+	// The suburb.
+	Suburb string `protobuf:"bytes,2,opt,name=suburb,proto3" json:"suburb,omitempty"`
+	// The city.
+	City string `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
+	// The province or state.
+	Province string `protobuf:"bytes,4,opt,name=province,proto3" json:"province,omitempty"`
+	// The country, ISO 3166-1 alpha-2, such as ZA.
+	CountryCode string `protobuf:"bytes,5,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
+	// The postal code.
+	PostalCode    string `protobuf:"bytes,6,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -22,16 +22,20 @@ const (
 )
 
 type ContactDetails struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	EmailAddress  string                 `protobuf:"bytes,1,opt,name=email_address,json=emailAddress,proto3" json:"email_address,omitempty"`
-	PhoneNumber   string                 `protobuf:"bytes,3,opt,name=phone_number,json=phoneNumber,proto3" json:"phone_number,omitempty"`
-	MobileNumber  string                 `protobuf:"bytes,5,opt,name=mobile_number,json=mobileNumber,proto3" json:"mobile_number,omitempty"`
-	Website       string                 `protobuf:"bytes,6,opt,name=website,proto3" json:"website,omitempty"`
-	Linkedin      string                 `protobuf:"bytes,7,opt,name=linkedin,proto3" json:"linkedin,omitempty"`
-	Facebook      string                 `protobuf:"bytes,8,opt,name=facebook,proto3" json:"facebook,omitempty"`
-	Instagram     string                 `protobuf:"bytes,9,opt,name=instagram,proto3" json:"instagram,omitempty"`
-	XTwitter      string                 `protobuf:"bytes,10,opt,name=x_twitter,json=xTwitter,proto3" json:"x_twitter,omitempty"`
-	Youtube       string                 `protobuf:"bytes,11,opt,name=youtube,proto3" json:"youtube,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The email address.
+	EmailAddress string `protobuf:"bytes,1,opt,name=email_address,json=emailAddress,proto3" json:"email_address,omitempty"`
+	// The telephone number.
+	PhoneNumber string `protobuf:"bytes,3,opt,name=phone_number,json=phoneNumber,proto3" json:"phone_number,omitempty"`
+	// The mobile number.
+	MobileNumber string `protobuf:"bytes,5,opt,name=mobile_number,json=mobileNumber,proto3" json:"mobile_number,omitempty"`
+	// The website.
+	Website       string `protobuf:"bytes,6,opt,name=website,proto3" json:"website,omitempty"`
+	Linkedin      string `protobuf:"bytes,7,opt,name=linkedin,proto3" json:"linkedin,omitempty"`
+	Facebook      string `protobuf:"bytes,8,opt,name=facebook,proto3" json:"facebook,omitempty"`
+	Instagram     string `protobuf:"bytes,9,opt,name=instagram,proto3" json:"instagram,omitempty"`
+	XTwitter      string `protobuf:"bytes,10,opt,name=x_twitter,json=xTwitter,proto3" json:"x_twitter,omitempty"`
+	Youtube       string `protobuf:"bytes,11,opt,name=youtube,proto3" json:"youtube,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

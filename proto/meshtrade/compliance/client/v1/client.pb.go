@@ -24,32 +24,50 @@ const (
 )
 
 type Client struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner       string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners      []string               `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	DisplayName string                 `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	ShortName   string                 `protobuf:"bytes,5,opt,name=short_name,json=shortName,proto3" json:"short_name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `compliance/clients/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	// The name that people see.
+	DisplayName string `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// A short name of 3 or 4 capital letters or digits.
+	ShortName string `protobuf:"bytes,5,opt,name=short_name,json=shortName,proto3" json:"short_name,omitempty"`
 	// Types that are valid to be assigned to LegalPerson:
 	//
 	//	*Client_NaturalPerson
 	//	*Client_Company
 	//	*Client_Fund
 	//	*Client_Trust
-	LegalPerson                      isClient_LegalPerson   `protobuf_oneof:"legal_person"`
-	VerificationStatus               VerificationStatus     `protobuf:"varint,10,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.compliance.client.v1.VerificationStatus" json:"verification_status,omitempty"`
-	VerificationAuthority            string                 `protobuf:"bytes,11,opt,name=verification_authority,json=verificationAuthority,proto3" json:"verification_authority,omitempty"`
-	VerificationAuthorityDisplayName string                 `protobuf:"bytes,12,opt,name=verification_authority_display_name,json=verificationAuthorityDisplayName,proto3" json:"verification_authority_display_name,omitempty"`
-	VerificationDate                 *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=verification_date,json=verificationDate,proto3" json:"verification_date,omitempty"`
-	NextVerificationDate             *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=next_verification_date,json=nextVerificationDate,proto3" json:"next_verification_date,omitempty"`
-	CreationDate                     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=creation_date,json=creationDate,proto3" json:"creation_date,omitempty"`
-	Status                           ClientStatus           `protobuf:"varint,16,opt,name=status,proto3,enum=meshtrade.compliance.client.v1.ClientStatus" json:"status,omitempty"`
-	VerificationStatusReason         string                 `protobuf:"bytes,17,opt,name=verification_status_reason,json=verificationStatusReason,proto3" json:"verification_status_reason,omitempty"`
-	Description                      string                 `protobuf:"bytes,18,opt,name=description,proto3" json:"description,omitempty"`
-	PaasAgreementVersion             string                 `protobuf:"bytes,19,opt,name=paas_agreement_version,json=paasAgreementVersion,proto3" json:"paas_agreement_version,omitempty"`
-	Roles                            []int32                `protobuf:"varint,20,rep,packed,name=roles,proto3" json:"roles,omitempty"`
-	unknownFields                    protoimpl.UnknownFields
-	sizeCache                        protoimpl.SizeCache
+	LegalPerson isClient_LegalPerson `protobuf_oneof:"legal_person"`
+	// How far the verification has come.
+	VerificationStatus VerificationStatus `protobuf:"varint,10,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.compliance.client.v1.VerificationStatus" json:"verification_status,omitempty"`
+	// The client that verifies this one, `compliance/clients/{ULID}`.
+	VerificationAuthority string `protobuf:"bytes,11,opt,name=verification_authority,json=verificationAuthority,proto3" json:"verification_authority,omitempty"`
+	// The display name of the verification authority.
+	VerificationAuthorityDisplayName string `protobuf:"bytes,12,opt,name=verification_authority_display_name,json=verificationAuthorityDisplayName,proto3" json:"verification_authority_display_name,omitempty"`
+	// When it was last verified. Set by the server.
+	VerificationDate *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=verification_date,json=verificationDate,proto3" json:"verification_date,omitempty"`
+	// When the verification is due again.
+	NextVerificationDate *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=next_verification_date,json=nextVerificationDate,proto3" json:"next_verification_date,omitempty"`
+	// When it was created. Set by the server.
+	CreationDate *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=creation_date,json=creationDate,proto3" json:"creation_date,omitempty"`
+	// Whether the client is active.
+	Status ClientStatus `protobuf:"varint,16,opt,name=status,proto3,enum=meshtrade.compliance.client.v1.ClientStatus" json:"status,omitempty"`
+	// Why the verification is in the state it is in, such as why it failed.
+	VerificationStatusReason string `protobuf:"bytes,17,opt,name=verification_status_reason,json=verificationStatusReason,proto3" json:"verification_status_reason,omitempty"`
+	// A description, for people.
+	Description string `protobuf:"bytes,18,opt,name=description,proto3" json:"description,omitempty"`
+	// The version of the platform agreement that the client has signed.
+	PaasAgreementVersion string `protobuf:"bytes,19,opt,name=paas_agreement_version,json=paasAgreementVersion,proto3" json:"paas_agreement_version,omitempty"`
+	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
+	// held in that group and below.
+	Roles         []int32 `protobuf:"varint,20,rep,packed,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {

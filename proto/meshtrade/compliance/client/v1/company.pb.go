@@ -95,26 +95,34 @@ func (LegalPersonConnectionType) EnumDescriptor() ([]byte, []int) {
 }
 
 type Company struct {
-	state                    protoimpl.MessageState   `protogen:"open.v1"`
-	RegisteredName           string                   `protobuf:"bytes,1,opt,name=registered_name,json=registeredName,proto3" json:"registered_name,omitempty"`
-	BusinessName             string                   `protobuf:"bytes,2,opt,name=business_name,json=businessName,proto3" json:"business_name,omitempty"`
-	RegistrationNumber       string                   `protobuf:"bytes,3,opt,name=registration_number,json=registrationNumber,proto3" json:"registration_number,omitempty"`
-	TaxResidencies           []*TaxResidency          `protobuf:"bytes,4,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
-	CountryOfIncorporation   string                   `protobuf:"bytes,5,opt,name=country_of_incorporation,json=countryOfIncorporation,proto3" json:"country_of_incorporation,omitempty"`
-	DateOfIncorporation      *date.Date               `protobuf:"bytes,6,opt,name=date_of_incorporation,json=dateOfIncorporation,proto3" json:"date_of_incorporation,omitempty"`
-	RegisteredAddress        *v1.Address              `protobuf:"bytes,7,opt,name=registered_address,json=registeredAddress,proto3" json:"registered_address,omitempty"`
-	PrincipalPhysicalAddress *v1.Address              `protobuf:"bytes,8,opt,name=principal_physical_address,json=principalPhysicalAddress,proto3" json:"principal_physical_address,omitempty"`
-	PostalAddress            *v1.Address              `protobuf:"bytes,9,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
-	HeadOfficeAddress        *v1.Address              `protobuf:"bytes,10,opt,name=head_office_address,json=headOfficeAddress,proto3" json:"head_office_address,omitempty"`
-	CompanyRepresentatives   []*CompanyRepresentative `protobuf:"bytes,11,rep,name=company_representatives,json=companyRepresentatives,proto3" json:"company_representatives,omitempty"`
-	ConnectedLegalPersons    []*ConnectedLegalPerson  `protobuf:"bytes,12,rep,name=connected_legal_persons,json=connectedLegalPersons,proto3" json:"connected_legal_persons,omitempty"`
-	IndustryClassification   *IndustryClassification  `protobuf:"bytes,13,opt,name=industry_classification,json=industryClassification,proto3" json:"industry_classification,omitempty"`
-	ListedExchangeCode       string                   `protobuf:"bytes,14,opt,name=listed_exchange_code,json=listedExchangeCode,proto3" json:"listed_exchange_code,omitempty"`
-	ListingReference         string                   `protobuf:"bytes,15,opt,name=listing_reference,json=listingReference,proto3" json:"listing_reference,omitempty"`
-	VatRegistrationNumber    string                   `protobuf:"bytes,16,opt,name=vat_registration_number,json=vatRegistrationNumber,proto3" json:"vat_registration_number,omitempty"`
-	ContactDetails           *v1.ContactDetails       `protobuf:"bytes,17,opt,name=contact_details,json=contactDetails,proto3" json:"contact_details,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name under which it is registered.
+	RegisteredName string `protobuf:"bytes,1,opt,name=registered_name,json=registeredName,proto3" json:"registered_name,omitempty"`
+	BusinessName   string `protobuf:"bytes,2,opt,name=business_name,json=businessName,proto3" json:"business_name,omitempty"`
+	// The number under which it is registered.
+	RegistrationNumber string `protobuf:"bytes,3,opt,name=registration_number,json=registrationNumber,proto3" json:"registration_number,omitempty"`
+	// Where it is resident for tax, with the number that it has there.
+	TaxResidencies []*TaxResidency `protobuf:"bytes,4,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
+	// The country of incorporation, ISO 3166-1 alpha-2.
+	CountryOfIncorporation string `protobuf:"bytes,5,opt,name=country_of_incorporation,json=countryOfIncorporation,proto3" json:"country_of_incorporation,omitempty"`
+	// When it was incorporated.
+	DateOfIncorporation      *date.Date  `protobuf:"bytes,6,opt,name=date_of_incorporation,json=dateOfIncorporation,proto3" json:"date_of_incorporation,omitempty"`
+	RegisteredAddress        *v1.Address `protobuf:"bytes,7,opt,name=registered_address,json=registeredAddress,proto3" json:"registered_address,omitempty"`
+	PrincipalPhysicalAddress *v1.Address `protobuf:"bytes,8,opt,name=principal_physical_address,json=principalPhysicalAddress,proto3" json:"principal_physical_address,omitempty"`
+	// The address for post.
+	PostalAddress          *v1.Address              `protobuf:"bytes,9,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
+	HeadOfficeAddress      *v1.Address              `protobuf:"bytes,10,opt,name=head_office_address,json=headOfficeAddress,proto3" json:"head_office_address,omitempty"`
+	CompanyRepresentatives []*CompanyRepresentative `protobuf:"bytes,11,rep,name=company_representatives,json=companyRepresentatives,proto3" json:"company_representatives,omitempty"`
+	ConnectedLegalPersons  []*ConnectedLegalPerson  `protobuf:"bytes,12,rep,name=connected_legal_persons,json=connectedLegalPersons,proto3" json:"connected_legal_persons,omitempty"`
+	IndustryClassification *IndustryClassification  `protobuf:"bytes,13,opt,name=industry_classification,json=industryClassification,proto3" json:"industry_classification,omitempty"`
+	ListedExchangeCode     string                   `protobuf:"bytes,14,opt,name=listed_exchange_code,json=listedExchangeCode,proto3" json:"listed_exchange_code,omitempty"`
+	ListingReference       string                   `protobuf:"bytes,15,opt,name=listing_reference,json=listingReference,proto3" json:"listing_reference,omitempty"`
+	// The number under which it is registered for VAT.
+	VatRegistrationNumber string `protobuf:"bytes,16,opt,name=vat_registration_number,json=vatRegistrationNumber,proto3" json:"vat_registration_number,omitempty"`
+	// How to reach it.
+	ContactDetails *v1.ContactDetails `protobuf:"bytes,17,opt,name=contact_details,json=contactDetails,proto3" json:"contact_details,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Company) Reset() {
@@ -274,11 +282,13 @@ type ConnectedLegalPerson struct {
 	//	*ConnectedLegalPerson_Company
 	//	*ConnectedLegalPerson_Fund
 	//	*ConnectedLegalPerson_Trust
-	LegalPerson            isConnectedLegalPerson_LegalPerson `protobuf_oneof:"legal_person"`
-	ConnectionTypes        []LegalPersonConnectionType        `protobuf:"varint,5,rep,packed,name=connection_types,json=connectionTypes,proto3,enum=meshtrade.compliance.client.v1.LegalPersonConnectionType" json:"connection_types,omitempty"`
-	OwnershipPercentage    *v1.Decimal                        `protobuf:"bytes,6,opt,name=ownership_percentage,json=ownershipPercentage,proto3" json:"ownership_percentage,omitempty"`
-	VotingRightsPercentage *v1.Decimal                        `protobuf:"bytes,7,opt,name=voting_rights_percentage,json=votingRightsPercentage,proto3" json:"voting_rights_percentage,omitempty"`
-	ConnectionDescription  string                             `protobuf:"bytes,8,opt,name=connection_description,json=connectionDescription,proto3" json:"connection_description,omitempty"`
+	LegalPerson     isConnectedLegalPerson_LegalPerson `protobuf_oneof:"legal_person"`
+	ConnectionTypes []LegalPersonConnectionType        `protobuf:"varint,5,rep,packed,name=connection_types,json=connectionTypes,proto3,enum=meshtrade.compliance.client.v1.LegalPersonConnectionType" json:"connection_types,omitempty"`
+	// The share that is owned, in percent.
+	OwnershipPercentage *v1.Decimal `protobuf:"bytes,6,opt,name=ownership_percentage,json=ownershipPercentage,proto3" json:"ownership_percentage,omitempty"`
+	// The share of the votes, in percent.
+	VotingRightsPercentage *v1.Decimal `protobuf:"bytes,7,opt,name=voting_rights_percentage,json=votingRightsPercentage,proto3" json:"voting_rights_percentage,omitempty"`
+	ConnectionDescription  string      `protobuf:"bytes,8,opt,name=connection_description,json=connectionDescription,proto3" json:"connection_description,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }

@@ -25,22 +25,35 @@ const (
 )
 
 type NaturalPerson struct {
-	state                            protoimpl.MessageState     `protogen:"open.v1"`
-	FullName                         string                     `protobuf:"bytes,1,opt,name=full_name,json=fullName,proto3" json:"full_name,omitempty"`
-	DateOfBirth                      *date.Date                 `protobuf:"bytes,2,opt,name=date_of_birth,json=dateOfBirth,proto3" json:"date_of_birth,omitempty"`
-	CountryOfCitizenship             string                     `protobuf:"bytes,3,opt,name=country_of_citizenship,json=countryOfCitizenship,proto3" json:"country_of_citizenship,omitempty"`
-	IdentificationNumber             string                     `protobuf:"bytes,4,opt,name=identification_number,json=identificationNumber,proto3" json:"identification_number,omitempty"`
-	IdentificationDocumentType       IdentificationDocumentType `protobuf:"varint,5,opt,name=identification_document_type,json=identificationDocumentType,proto3,enum=meshtrade.compliance.client.v1.IdentificationDocumentType" json:"identification_document_type,omitempty"`
-	IdentificationDocumentExpiryDate *date.Date                 `protobuf:"bytes,6,opt,name=identification_document_expiry_date,json=identificationDocumentExpiryDate,proto3" json:"identification_document_expiry_date,omitempty"`
-	PhysicalAddress                  *v1.Address                `protobuf:"bytes,7,opt,name=physical_address,json=physicalAddress,proto3" json:"physical_address,omitempty"`
-	PostalAddress                    *v1.Address                `protobuf:"bytes,8,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
-	PepStatus                        PepStatus                  `protobuf:"varint,9,opt,name=pep_status,json=pepStatus,proto3,enum=meshtrade.compliance.client.v1.PepStatus" json:"pep_status,omitempty"`
-	ContactDetails                   *v1.ContactDetails         `protobuf:"bytes,10,opt,name=contact_details,json=contactDetails,proto3" json:"contact_details,omitempty"`
-	SourcesOfIncome                  []SourceOfIncomeAndWealth  `protobuf:"varint,11,rep,packed,name=sources_of_income,json=sourcesOfIncome,proto3,enum=meshtrade.compliance.client.v1.SourceOfIncomeAndWealth" json:"sources_of_income,omitempty"`
-	SourcesOfWealth                  []SourceOfIncomeAndWealth  `protobuf:"varint,12,rep,packed,name=sources_of_wealth,json=sourcesOfWealth,proto3,enum=meshtrade.compliance.client.v1.SourceOfIncomeAndWealth" json:"sources_of_wealth,omitempty"`
-	TaxResidencies                   []*TaxResidency            `protobuf:"bytes,13,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
-	unknownFields                    protoimpl.UnknownFields
-	sizeCache                        protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name.
+	FullName string `protobuf:"bytes,1,opt,name=full_name,json=fullName,proto3" json:"full_name,omitempty"`
+	// The date of birth.
+	DateOfBirth *date.Date `protobuf:"bytes,2,opt,name=date_of_birth,json=dateOfBirth,proto3" json:"date_of_birth,omitempty"`
+	// The country of citizenship, ISO 3166-1 alpha-2.
+	CountryOfCitizenship string `protobuf:"bytes,3,opt,name=country_of_citizenship,json=countryOfCitizenship,proto3" json:"country_of_citizenship,omitempty"`
+	// The number of the identification document.
+	IdentificationNumber string `protobuf:"bytes,4,opt,name=identification_number,json=identificationNumber,proto3" json:"identification_number,omitempty"`
+	// The kind of identification document.
+	IdentificationDocumentType IdentificationDocumentType `protobuf:"varint,5,opt,name=identification_document_type,json=identificationDocumentType,proto3,enum=meshtrade.compliance.client.v1.IdentificationDocumentType" json:"identification_document_type,omitempty"`
+	// When the identification document expires.
+	IdentificationDocumentExpiryDate *date.Date `protobuf:"bytes,6,opt,name=identification_document_expiry_date,json=identificationDocumentExpiryDate,proto3" json:"identification_document_expiry_date,omitempty"`
+	// Where the person lives.
+	PhysicalAddress *v1.Address `protobuf:"bytes,7,opt,name=physical_address,json=physicalAddress,proto3" json:"physical_address,omitempty"`
+	// The address for post.
+	PostalAddress *v1.Address `protobuf:"bytes,8,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
+	// Whether the person is politically exposed.
+	PepStatus PepStatus `protobuf:"varint,9,opt,name=pep_status,json=pepStatus,proto3,enum=meshtrade.compliance.client.v1.PepStatus" json:"pep_status,omitempty"`
+	// How to reach it.
+	ContactDetails *v1.ContactDetails `protobuf:"bytes,10,opt,name=contact_details,json=contactDetails,proto3" json:"contact_details,omitempty"`
+	// Where the income comes from.
+	SourcesOfIncome []SourceOfIncomeAndWealth `protobuf:"varint,11,rep,packed,name=sources_of_income,json=sourcesOfIncome,proto3,enum=meshtrade.compliance.client.v1.SourceOfIncomeAndWealth" json:"sources_of_income,omitempty"`
+	// Where the wealth comes from.
+	SourcesOfWealth []SourceOfIncomeAndWealth `protobuf:"varint,12,rep,packed,name=sources_of_wealth,json=sourcesOfWealth,proto3,enum=meshtrade.compliance.client.v1.SourceOfIncomeAndWealth" json:"sources_of_wealth,omitempty"`
+	// Where it is resident for tax, with the number that it has there.
+	TaxResidencies []*TaxResidency `protobuf:"bytes,13,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NaturalPerson) Reset() {

@@ -32,14 +32,29 @@ const (
 // ClientServiceClient is the client API for ClientService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Manages compliance clients: the legal entities (natural persons, companies, funds, trusts) that
+// own groups, and their verification. What a group may do depends on its client being VERIFIED.
 type ClientServiceClient interface {
+	// Creates a compliance client. `owner` must be the executing group.
 	CreateClient(ctx context.Context, in *CreateClientRequest, opts ...grpc.CallOption) (*Client, error)
+	// Gets a compliance client by name.
 	GetClient(ctx context.Context, in *GetClientRequest, opts ...grpc.CallOption) (*Client, error)
+	// Gets the compliance client that owns a group: the nearest one up the tree.
 	GetGroupClient(ctx context.Context, in *GetGroupClientRequest, opts ...grpc.CallOption) (*Client, error)
+	// Changes a compliance client. While it is NOT_STARTED or FAILED its owner may; while PENDING or
+	// VERIFIED only its verification authority may. Verification itself has methods of its own.
 	UpdateClient(ctx context.Context, in *UpdateClientRequest, opts ...grpc.CallOption) (*Client, error)
+	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
+	// in any other state.
 	StartClientVerification(ctx context.Context, in *StartClientVerificationRequest, opts ...grpc.CallOption) (*Client, error)
+	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority
+	// may, and says why in `comments`.
 	FailClientVerification(ctx context.Context, in *FailClientVerificationRequest, opts ...grpc.CallOption) (*Client, error)
+	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may.
+	// The next verification is due on the given date, or in a year.
 	MarkClientVerified(ctx context.Context, in *MarkClientVerifiedRequest, opts ...grpc.CallOption) (*Client, error)
+	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (*ListClientsResponse, error)
 }
 
@@ -134,14 +149,29 @@ func (c *clientServiceClient) ListClients(ctx context.Context, in *ListClientsRe
 // ClientServiceServer is the server API for ClientService service.
 // All implementations must embed UnimplementedClientServiceServer
 // for forward compatibility.
+//
+// Manages compliance clients: the legal entities (natural persons, companies, funds, trusts) that
+// own groups, and their verification. What a group may do depends on its client being VERIFIED.
 type ClientServiceServer interface {
+	// Creates a compliance client. `owner` must be the executing group.
 	CreateClient(context.Context, *CreateClientRequest) (*Client, error)
+	// Gets a compliance client by name.
 	GetClient(context.Context, *GetClientRequest) (*Client, error)
+	// Gets the compliance client that owns a group: the nearest one up the tree.
 	GetGroupClient(context.Context, *GetGroupClientRequest) (*Client, error)
+	// Changes a compliance client. While it is NOT_STARTED or FAILED its owner may; while PENDING or
+	// VERIFIED only its verification authority may. Verification itself has methods of its own.
 	UpdateClient(context.Context, *UpdateClientRequest) (*Client, error)
+	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
+	// in any other state.
 	StartClientVerification(context.Context, *StartClientVerificationRequest) (*Client, error)
+	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority
+	// may, and says why in `comments`.
 	FailClientVerification(context.Context, *FailClientVerificationRequest) (*Client, error)
+	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may.
+	// The next verification is due on the given date, or in a year.
 	MarkClientVerified(context.Context, *MarkClientVerifiedRequest) (*Client, error)
+	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(context.Context, *ListClientsRequest) (*ListClientsResponse, error)
 	mustEmbedUnimplementedClientServiceServer()
 }

@@ -23,9 +23,11 @@ const (
 )
 
 type TaxResidency struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CountryCode   string                 `protobuf:"bytes,1,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
-	Tin           string                 `protobuf:"bytes,2,opt,name=tin,proto3" json:"tin,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The country, ISO 3166-1 alpha-2, such as ZA.
+	CountryCode string `protobuf:"bytes,1,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
+	// The tax identification number.
+	Tin           string `protobuf:"bytes,2,opt,name=tin,proto3" json:"tin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

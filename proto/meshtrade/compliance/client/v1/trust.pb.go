@@ -24,14 +24,19 @@ const (
 )
 
 type Trust struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	RegisteredName     string                 `protobuf:"bytes,1,opt,name=registered_name,json=registeredName,proto3" json:"registered_name,omitempty"`
-	RegistrationNumber string                 `protobuf:"bytes,2,opt,name=registration_number,json=registrationNumber,proto3" json:"registration_number,omitempty"`
-	TaxResidencies     []*TaxResidency        `protobuf:"bytes,3,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
-	CountryOfDomicile  string                 `protobuf:"bytes,4,opt,name=country_of_domicile,json=countryOfDomicile,proto3" json:"country_of_domicile,omitempty"`
-	DateOfInception    *date.Date             `protobuf:"bytes,5,opt,name=date_of_inception,json=dateOfInception,proto3" json:"date_of_inception,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name under which it is registered.
+	RegisteredName string `protobuf:"bytes,1,opt,name=registered_name,json=registeredName,proto3" json:"registered_name,omitempty"`
+	// The number under which it is registered.
+	RegistrationNumber string `protobuf:"bytes,2,opt,name=registration_number,json=registrationNumber,proto3" json:"registration_number,omitempty"`
+	// Where it is resident for tax, with the number that it has there.
+	TaxResidencies []*TaxResidency `protobuf:"bytes,3,rep,name=tax_residencies,json=taxResidencies,proto3" json:"tax_residencies,omitempty"`
+	// The country of domicile, ISO 3166-1 alpha-2.
+	CountryOfDomicile string `protobuf:"bytes,4,opt,name=country_of_domicile,json=countryOfDomicile,proto3" json:"country_of_domicile,omitempty"`
+	// When it was founded.
+	DateOfInception *date.Date `protobuf:"bytes,5,opt,name=date_of_inception,json=dateOfInception,proto3" json:"date_of_inception,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Trust) Reset() {

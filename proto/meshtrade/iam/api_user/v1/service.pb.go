@@ -24,9 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `GetAPIUser`.
 type GetAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/api_users/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,9 +70,11 @@ func (x *GetAPIUserRequest) GetName() string {
 	return ""
 }
 
+// The request of `GetAPIUserByKeyHash`.
 type GetAPIUserByKeyHashRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	KeyHash       string                 `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Standard base64 of the key's SHA-256, 44 characters.
+	KeyHash       string `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,9 +116,11 @@ func (x *GetAPIUserByKeyHashRequest) GetKeyHash() string {
 	return ""
 }
 
+// The request of `CreateAPIUser`.
 type CreateAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ApiUser       *APIUser               `protobuf:"bytes,1,opt,name=api_user,json=apiUser,proto3" json:"api_user,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to create. Fields that the server sets are ignored.
+	ApiUser       *APIUser `protobuf:"bytes,1,opt,name=api_user,json=apiUser,proto3" json:"api_user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,10 +162,14 @@ func (x *CreateAPIUserRequest) GetApiUser() *APIUser {
 	return nil
 }
 
+// The request of `AssignRolesToAPIUser`.
 type AssignRolesToAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Roles         []string               `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/api_users/{ULID}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
+	// held in that group and below.
+	Roles         []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,10 +218,14 @@ func (x *AssignRolesToAPIUserRequest) GetRoles() []string {
 	return nil
 }
 
+// The request of `RevokeRolesFromAPIUser`.
 type RevokeRolesFromAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Roles         []string               `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/api_users/{ULID}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
+	// held in that group and below.
+	Roles         []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +274,7 @@ func (x *RevokeRolesFromAPIUserRequest) GetRoles() []string {
 	return nil
 }
 
+// The request of `ListAPIUsers`.
 type ListAPIUsersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -296,9 +311,11 @@ func (*ListAPIUsersRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_iam_api_user_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
+// The answer of `ListAPIUsers`.
 type ListAPIUsersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ApiUsers      []*APIUser             `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	ApiUsers      []*APIUser `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,9 +357,11 @@ func (x *ListAPIUsersResponse) GetApiUsers() []*APIUser {
 	return nil
 }
 
+// The request of `SearchAPIUsers`.
 type SearchAPIUsersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A part to search for; empty matches all.
+	DisplayName   string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,9 +403,11 @@ func (x *SearchAPIUsersRequest) GetDisplayName() string {
 	return ""
 }
 
+// The answer of `SearchAPIUsers`.
 type SearchAPIUsersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ApiUsers      []*APIUser             `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	ApiUsers      []*APIUser `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,9 +449,11 @@ func (x *SearchAPIUsersResponse) GetApiUsers() []*APIUser {
 	return nil
 }
 
+// The request of `ActivateAPIUser`.
 type ActivateAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/api_users/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,9 +495,11 @@ func (x *ActivateAPIUserRequest) GetName() string {
 	return ""
 }
 
+// The request of `DeactivateAPIUser`.
 type DeactivateAPIUserRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/api_users/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

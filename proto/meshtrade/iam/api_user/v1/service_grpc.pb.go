@@ -33,15 +33,29 @@ const (
 // APIUserServiceClient is the client API for APIUserService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Manages API users: the programs that call Mesh, each with one API key. An API user belongs to a
+// group and can do what its roles allow there and below.
 type APIUserServiceClient interface {
+	// Gets an API user by name.
 	GetAPIUser(ctx context.Context, in *GetAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Creates an API user. It starts INACTIVE; activate it to use its key. The answer holds
+	// `api_key`, which is told this once and never again. `owner` must be the executing group.
 	CreateAPIUser(ctx context.Context, in *CreateAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Gives roles to an API user. A role that is held already stays as it is.
 	AssignRolesToAPIUser(ctx context.Context, in *AssignRolesToAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Takes roles from an API user. A role that is not held is no fault.
 	RevokeRolesFromAPIUser(ctx context.Context, in *RevokeRolesFromAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Lists the API users of the executing group and of the groups below it.
 	ListAPIUsers(ctx context.Context, in *ListAPIUsersRequest, opts ...grpc.CallOption) (*ListAPIUsersResponse, error)
+	// Searches API users by a part of their display name.
 	SearchAPIUsers(ctx context.Context, in *SearchAPIUsersRequest, opts ...grpc.CallOption) (*SearchAPIUsersResponse, error)
+	// Activates an API user, so that its key works. FAILED_PRECONDITION unless it is INACTIVE.
 	ActivateAPIUser(ctx context.Context, in *ActivateAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Deactivates an API user. Its key stops working at once. FAILED_PRECONDITION unless it is
+	// ACTIVE.
 	DeactivateAPIUser(ctx context.Context, in *DeactivateAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
+	// Gets the API user that a key belongs to, by the hash of the key.
 	GetAPIUserByKeyHash(ctx context.Context, in *GetAPIUserByKeyHashRequest, opts ...grpc.CallOption) (*APIUser, error)
 }
 
@@ -146,15 +160,29 @@ func (c *aPIUserServiceClient) GetAPIUserByKeyHash(ctx context.Context, in *GetA
 // APIUserServiceServer is the server API for APIUserService service.
 // All implementations must embed UnimplementedAPIUserServiceServer
 // for forward compatibility.
+//
+// Manages API users: the programs that call Mesh, each with one API key. An API user belongs to a
+// group and can do what its roles allow there and below.
 type APIUserServiceServer interface {
+	// Gets an API user by name.
 	GetAPIUser(context.Context, *GetAPIUserRequest) (*APIUser, error)
+	// Creates an API user. It starts INACTIVE; activate it to use its key. The answer holds
+	// `api_key`, which is told this once and never again. `owner` must be the executing group.
 	CreateAPIUser(context.Context, *CreateAPIUserRequest) (*APIUser, error)
+	// Gives roles to an API user. A role that is held already stays as it is.
 	AssignRolesToAPIUser(context.Context, *AssignRolesToAPIUserRequest) (*APIUser, error)
+	// Takes roles from an API user. A role that is not held is no fault.
 	RevokeRolesFromAPIUser(context.Context, *RevokeRolesFromAPIUserRequest) (*APIUser, error)
+	// Lists the API users of the executing group and of the groups below it.
 	ListAPIUsers(context.Context, *ListAPIUsersRequest) (*ListAPIUsersResponse, error)
+	// Searches API users by a part of their display name.
 	SearchAPIUsers(context.Context, *SearchAPIUsersRequest) (*SearchAPIUsersResponse, error)
+	// Activates an API user, so that its key works. FAILED_PRECONDITION unless it is INACTIVE.
 	ActivateAPIUser(context.Context, *ActivateAPIUserRequest) (*APIUser, error)
+	// Deactivates an API user. Its key stops working at once. FAILED_PRECONDITION unless it is
+	// ACTIVE.
 	DeactivateAPIUser(context.Context, *DeactivateAPIUserRequest) (*APIUser, error)
+	// Gets the API user that a key belongs to, by the hash of the key.
 	GetAPIUserByKeyHash(context.Context, *GetAPIUserByKeyHashRequest) (*APIUser, error)
 	mustEmbedUnimplementedAPIUserServiceServer()
 }

@@ -29,11 +29,20 @@ const (
 // GroupServiceClient is the client API for GroupService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Manages groups, the tree in which everything in Mesh is owned. A caller acts in one group at a
+// time; it reads what belongs to that group and those below, and writes in that group alone.
 type GroupServiceClient interface {
+	// Creates a group below the executing group. `owner` must be the executing group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*Group, error)
+	// Changes a group's display name and description. All else that is sent is ignored.
 	UpdateGroup(ctx context.Context, in *UpdateGroupRequest, opts ...grpc.CallOption) (*Group, error)
+	// Lists the executing group and the groups below it.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
+	// Searches groups by a part of their display name or description, in any case. Where both are
+	// given, either may match. `names` narrows the search to those groups.
 	SearchGroups(ctx context.Context, in *SearchGroupsRequest, opts ...grpc.CallOption) (*SearchGroupsResponse, error)
+	// Gets a group by name.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*Group, error)
 }
 
@@ -98,11 +107,20 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, 
 // GroupServiceServer is the server API for GroupService service.
 // All implementations must embed UnimplementedGroupServiceServer
 // for forward compatibility.
+//
+// Manages groups, the tree in which everything in Mesh is owned. A caller acts in one group at a
+// time; it reads what belongs to that group and those below, and writes in that group alone.
 type GroupServiceServer interface {
+	// Creates a group below the executing group. `owner` must be the executing group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*Group, error)
+	// Changes a group's display name and description. All else that is sent is ignored.
 	UpdateGroup(context.Context, *UpdateGroupRequest) (*Group, error)
+	// Lists the executing group and the groups below it.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
+	// Searches groups by a part of their display name or description, in any case. Where both are
+	// given, either may match. `names` narrows the search to those groups.
 	SearchGroups(context.Context, *SearchGroupsRequest) (*SearchGroupsResponse, error)
+	// Gets a group by name.
 	GetGroup(context.Context, *GetGroupRequest) (*Group, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }

@@ -32,14 +32,24 @@ const (
 // UserServiceClient is the client API for UserService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Manages users: the people of a group and the roles that they hold.
 type UserServiceClient interface {
+	// Gives roles to a user. A role that is held already stays as it is.
 	AssignRolesToUser(ctx context.Context, in *AssignRolesToUserRequest, opts ...grpc.CallOption) (*User, error)
+	// Takes roles from a user. A role that is not held is no fault.
 	RevokeRolesFromUser(ctx context.Context, in *RevokeRolesFromUserRequest, opts ...grpc.CallOption) (*User, error)
+	// Gets a user by name.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*User, error)
+	// Gets a user by email address.
 	GetUserByEmail(ctx context.Context, in *GetUserByEmailRequest, opts ...grpc.CallOption) (*User, error)
+	// Lists the users of the executing group and of the groups below it.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// Searches users by a part of their email address, in any case.
 	SearchUsers(ctx context.Context, in *SearchUsersRequest, opts ...grpc.CallOption) (*SearchUsersResponse, error)
+	// Creates a user. ALREADY_EXISTS if the email address is taken.
 	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*User, error)
+	// Replaces what may change of a user. Roles stay as they are: assign and revoke change them.
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*User, error)
 }
 
@@ -134,14 +144,24 @@ func (c *userServiceClient) UpdateUser(ctx context.Context, in *UpdateUserReques
 // UserServiceServer is the server API for UserService service.
 // All implementations must embed UnimplementedUserServiceServer
 // for forward compatibility.
+//
+// Manages users: the people of a group and the roles that they hold.
 type UserServiceServer interface {
+	// Gives roles to a user. A role that is held already stays as it is.
 	AssignRolesToUser(context.Context, *AssignRolesToUserRequest) (*User, error)
+	// Takes roles from a user. A role that is not held is no fault.
 	RevokeRolesFromUser(context.Context, *RevokeRolesFromUserRequest) (*User, error)
+	// Gets a user by name.
 	GetUser(context.Context, *GetUserRequest) (*User, error)
+	// Gets a user by email address.
 	GetUserByEmail(context.Context, *GetUserByEmailRequest) (*User, error)
+	// Lists the users of the executing group and of the groups below it.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// Searches users by a part of their email address, in any case.
 	SearchUsers(context.Context, *SearchUsersRequest) (*SearchUsersResponse, error)
+	// Creates a user. ALREADY_EXISTS if the email address is taken.
 	CreateUser(context.Context, *CreateUserRequest) (*User, error)
+	// Replaces what may change of a user. Roles stay as they are: assign and revoke change them.
 	UpdateUser(context.Context, *UpdateUserRequest) (*User, error)
 	mustEmbedUnimplementedUserServiceServer()
 }

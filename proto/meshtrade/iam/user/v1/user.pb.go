@@ -23,14 +23,23 @@ const (
 )
 
 type User struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners        []string               `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Email         string                 `protobuf:"bytes,4,opt,name=email,proto3" json:"email,omitempty"`
-	MobileNumber  *MobileNumber          `protobuf:"bytes,5,opt,name=mobile_number,json=mobileNumber,proto3" json:"mobile_number,omitempty"`
-	Roles         []string               `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
-	MfaSettings   *MFASettings           `protobuf:"bytes,7,opt,name=mfa_settings,json=mfaSettings,proto3" json:"mfa_settings,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `users/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	// The email address; unique among users.
+	Email string `protobuf:"bytes,4,opt,name=email,proto3" json:"email,omitempty"`
+	// The mobile number.
+	MobileNumber *MobileNumber `protobuf:"bytes,5,opt,name=mobile_number,json=mobileNumber,proto3" json:"mobile_number,omitempty"`
+	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
+	// held in that group and below.
+	Roles []string `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The settings of multi-factor authentication.
+	MfaSettings   *MFASettings `protobuf:"bytes,7,opt,name=mfa_settings,json=mfaSettings,proto3" json:"mfa_settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,10 +124,12 @@ func (x *User) GetMfaSettings() *MFASettings {
 }
 
 type MobileNumber struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	Verified      bool                   `protobuf:"varint,2,opt,name=verified,proto3" json:"verified,omitempty"`
-	ResetReason   string                 `protobuf:"bytes,3,opt,name=reset_reason,json=resetReason,proto3" json:"reset_reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Value string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Whether the number has been verified.
+	Verified bool `protobuf:"varint,2,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Why the number was reset.
+	ResetReason   string `protobuf:"bytes,3,opt,name=reset_reason,json=resetReason,proto3" json:"reset_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,8 +186,9 @@ func (x *MobileNumber) GetResetReason() string {
 }
 
 type MFASettings struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	EnabledForMethods []string               `protobuf:"bytes,3,rep,name=enabled_for_methods,json=enabledForMethods,proto3" json:"enabled_for_methods,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The methods for which multi-factor authentication is on.
+	EnabledForMethods []string `protobuf:"bytes,3,rep,name=enabled_for_methods,json=enabledForMethods,proto3" json:"enabled_for_methods,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }

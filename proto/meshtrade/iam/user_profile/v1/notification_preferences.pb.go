@@ -24,15 +24,21 @@ const (
 )
 
 type NotificationPreferences struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	SecurityAlerts      *ChannelSettings       `protobuf:"bytes,1,opt,name=security_alerts,json=securityAlerts,proto3" json:"security_alerts,omitempty"`
-	TransactionalAlerts *ChannelSettings       `protobuf:"bytes,2,opt,name=transactional_alerts,json=transactionalAlerts,proto3" json:"transactional_alerts,omitempty"`
-	AccountUpdates      *ChannelSettings       `protobuf:"bytes,3,opt,name=account_updates,json=accountUpdates,proto3" json:"account_updates,omitempty"`
-	PlatformUpdates     *ChannelSettings       `protobuf:"bytes,4,opt,name=platform_updates,json=platformUpdates,proto3" json:"platform_updates,omitempty"`
-	Marketing           *ChannelSettings       `protobuf:"bytes,5,opt,name=marketing,proto3" json:"marketing,omitempty"`
-	UpdatedAt           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages about security; at least one channel stays enabled.
+	SecurityAlerts *ChannelSettings `protobuf:"bytes,1,opt,name=security_alerts,json=securityAlerts,proto3" json:"security_alerts,omitempty"`
+	// Messages about transactions; at least one channel stays enabled.
+	TransactionalAlerts *ChannelSettings `protobuf:"bytes,2,opt,name=transactional_alerts,json=transactionalAlerts,proto3" json:"transactional_alerts,omitempty"`
+	// Messages about accounts.
+	AccountUpdates *ChannelSettings `protobuf:"bytes,3,opt,name=account_updates,json=accountUpdates,proto3" json:"account_updates,omitempty"`
+	// Messages about the platform.
+	PlatformUpdates *ChannelSettings `protobuf:"bytes,4,opt,name=platform_updates,json=platformUpdates,proto3" json:"platform_updates,omitempty"`
+	// Marketing.
+	Marketing *ChannelSettings `protobuf:"bytes,5,opt,name=marketing,proto3" json:"marketing,omitempty"`
+	// When this was last changed. Set by the server.
+	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NotificationPreferences) Reset() {
@@ -108,9 +114,11 @@ func (x *NotificationPreferences) GetUpdatedAt() *timestamppb.Timestamp {
 }
 
 type ChannelSettings struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	EmailEnabled  bool                   `protobuf:"varint,1,opt,name=email_enabled,json=emailEnabled,proto3" json:"email_enabled,omitempty"`
-	SmsEnabled    bool                   `protobuf:"varint,2,opt,name=sms_enabled,json=smsEnabled,proto3" json:"sms_enabled,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether these come by email.
+	EmailEnabled bool `protobuf:"varint,1,opt,name=email_enabled,json=emailEnabled,proto3" json:"email_enabled,omitempty"`
+	// Whether these come by SMS.
+	SmsEnabled    bool `protobuf:"varint,2,opt,name=sms_enabled,json=smsEnabled,proto3" json:"sms_enabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -25,6 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `GetUserProfileByUser`.
 type GetUserProfileByUserRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -69,9 +70,11 @@ func (x *GetUserProfileByUserRequest) GetUser() string {
 	return ""
 }
 
+// The request of `UpdateUserProfile`.
 type UpdateUserProfileRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UserProfile   *UserProfile           `protobuf:"bytes,1,opt,name=user_profile,json=userProfile,proto3" json:"user_profile,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to change, by its `name`.
+	UserProfile   *UserProfile `protobuf:"bytes,1,opt,name=user_profile,json=userProfile,proto3" json:"user_profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,9 +116,11 @@ func (x *UpdateUserProfileRequest) GetUserProfile() *UserProfile {
 	return nil
 }
 
+// The request of `GetUserProfile`.
 type GetUserProfileRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/user_profiles/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +162,7 @@ func (x *GetUserProfileRequest) GetName() string {
 	return ""
 }
 
+// The request of `ListUserProfiles`.
 type ListUserProfilesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -193,9 +199,11 @@ func (*ListUserProfilesRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_iam_user_profile_v1_service_proto_rawDescGZIP(), []int{3}
 }
 
+// The answer of `ListUserProfiles`.
 type ListUserProfilesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UserProfiles  []*UserProfile         `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	UserProfiles  []*UserProfile `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,9 +245,11 @@ func (x *ListUserProfilesResponse) GetUserProfiles() []*UserProfile {
 	return nil
 }
 
+// The request of `GetUserProfilePictureUploadUrl`.
 type GetUserProfilePictureUploadUrlRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `iam/user_profiles/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,9 +291,12 @@ func (x *GetUserProfilePictureUploadUrlRequest) GetName() string {
 	return ""
 }
 
+// The answer of `GetUserProfilePictureUploadUrl`.
 type GetUserProfilePictureUploadUrlResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UploadUrl     string                 `protobuf:"bytes,1,opt,name=upload_url,json=uploadUrl,proto3" json:"upload_url,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where to PUT the picture, once.
+	UploadUrl string `protobuf:"bytes,1,opt,name=upload_url,json=uploadUrl,proto3" json:"upload_url,omitempty"`
+	// When the URL stops working.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -333,11 +346,14 @@ func (x *GetUserProfilePictureUploadUrlResponse) GetExpiresAt() *timestamppb.Tim
 	return nil
 }
 
+// The request of `SearchUserProfiles`.
 type SearchUserProfilesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	FirstName     string                 `protobuf:"bytes,1,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	LastName      string                 `protobuf:"bytes,2,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	Users         []string               `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A part to search for; empty matches all.
+	FirstName string `protobuf:"bytes,1,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
+	// A part to search for; empty matches all.
+	LastName      string   `protobuf:"bytes,2,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
+	Users         []string `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,9 +409,11 @@ func (x *SearchUserProfilesRequest) GetUsers() []string {
 	return nil
 }
 
+// The answer of `SearchUserProfiles`.
 type SearchUserProfilesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UserProfiles  []*UserProfile         `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	UserProfiles  []*UserProfile `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -30,12 +30,21 @@ const (
 // UserProfileServiceClient is the client API for UserProfileService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Manages user profiles: how a user is called, addressed and notified. Each profile belongs to one
+// user.
 type UserProfileServiceClient interface {
+	// Changes the fields that are set, and no others.
 	UpdateUserProfile(ctx context.Context, in *UpdateUserProfileRequest, opts ...grpc.CallOption) (*UserProfile, error)
+	// Gets a user profile by name.
 	GetUserProfile(ctx context.Context, in *GetUserProfileRequest, opts ...grpc.CallOption) (*UserProfile, error)
+	// Gets the profile of a user.
 	GetUserProfileByUser(ctx context.Context, in *GetUserProfileByUserRequest, opts ...grpc.CallOption) (*UserProfile, error)
+	// Lists the profiles of the executing group and of the groups below it, newest first.
 	ListUserProfiles(ctx context.Context, in *ListUserProfilesRequest, opts ...grpc.CallOption) (*ListUserProfilesResponse, error)
+	// Searches profiles by a part of their names, or by user.
 	SearchUserProfiles(ctx context.Context, in *SearchUserProfilesRequest, opts ...grpc.CallOption) (*SearchUserProfilesResponse, error)
+	// Gets a URL to upload a profile's picture to. It is short-lived and takes one PUT.
 	GetUserProfilePictureUploadUrl(ctx context.Context, in *GetUserProfilePictureUploadUrlRequest, opts ...grpc.CallOption) (*GetUserProfilePictureUploadUrlResponse, error)
 }
 
@@ -110,12 +119,21 @@ func (c *userProfileServiceClient) GetUserProfilePictureUploadUrl(ctx context.Co
 // UserProfileServiceServer is the server API for UserProfileService service.
 // All implementations must embed UnimplementedUserProfileServiceServer
 // for forward compatibility.
+//
+// Manages user profiles: how a user is called, addressed and notified. Each profile belongs to one
+// user.
 type UserProfileServiceServer interface {
+	// Changes the fields that are set, and no others.
 	UpdateUserProfile(context.Context, *UpdateUserProfileRequest) (*UserProfile, error)
+	// Gets a user profile by name.
 	GetUserProfile(context.Context, *GetUserProfileRequest) (*UserProfile, error)
+	// Gets the profile of a user.
 	GetUserProfileByUser(context.Context, *GetUserProfileByUserRequest) (*UserProfile, error)
+	// Lists the profiles of the executing group and of the groups below it, newest first.
 	ListUserProfiles(context.Context, *ListUserProfilesRequest) (*ListUserProfilesResponse, error)
+	// Searches profiles by a part of their names, or by user.
 	SearchUserProfiles(context.Context, *SearchUserProfilesRequest) (*SearchUserProfilesResponse, error)
+	// Gets a URL to upload a profile's picture to. It is short-lived and takes one PUT.
 	GetUserProfilePictureUploadUrl(context.Context, *GetUserProfilePictureUploadUrlRequest) (*GetUserProfilePictureUploadUrlResponse, error)
 	mustEmbedUnimplementedUserProfileServiceServer()
 }

@@ -24,17 +24,28 @@ const (
 )
 
 type UserProfile struct {
-	state                   protoimpl.MessageState   `protogen:"open.v1"`
-	Name                    string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner                   string                   `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners                  []string                 `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	User                    string                   `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
-	Locale                  string                   `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
-	ProfilePictureUrl       string                   `protobuf:"bytes,6,opt,name=profile_picture_url,json=profilePictureUrl,proto3" json:"profile_picture_url,omitempty"`
-	FirstName               string                   `protobuf:"bytes,7,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	LastName                string                   `protobuf:"bytes,8,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	DisplayCurrency         *v1.Token                `protobuf:"bytes,9,opt,name=display_currency,json=displayCurrency,proto3" json:"display_currency,omitempty"`
-	ReportingCurrency       *v1.Token                `protobuf:"bytes,10,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `iam/user_profiles/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	User   string   `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	// A BCP 47 language tag such as en-ZA.
+	Locale string `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
+	// Where the profile picture is.
+	ProfilePictureUrl string `protobuf:"bytes,6,opt,name=profile_picture_url,json=profilePictureUrl,proto3" json:"profile_picture_url,omitempty"`
+	// The first name.
+	FirstName string `protobuf:"bytes,7,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
+	// The last name.
+	LastName string `protobuf:"bytes,8,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
+	// The token in which the user sees values.
+	DisplayCurrency *v1.Token `protobuf:"bytes,9,opt,name=display_currency,json=displayCurrency,proto3" json:"display_currency,omitempty"`
+	// The token that reports value things in.
+	ReportingCurrency *v1.Token `protobuf:"bytes,10,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
+	// What the user wants to be told, and how.
 	NotificationPreferences *NotificationPreferences `protobuf:"bytes,11,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache

@@ -24,9 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `GetTransactionState`.
 type GetTransactionStateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `transactions/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,9 +70,11 @@ func (x *GetTransactionStateRequest) GetName() string {
 	return ""
 }
 
+// The answer of `GetTransactionState`.
 type GetTransactionStateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         TransactionState       `protobuf:"varint,1,opt,name=state,proto3,enum=meshtrade.ledger.transaction.v1.TransactionState" json:"state,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The state it is in. Set by the server; ignored on input.
+	State         TransactionState `protobuf:"varint,1,opt,name=state,proto3,enum=meshtrade.ledger.transaction.v1.TransactionState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,9 +116,11 @@ func (x *GetTransactionStateResponse) GetState() TransactionState {
 	return TransactionState_TRANSACTION_STATE_UNSPECIFIED
 }
 
+// The request of `MonitorTransactionState`.
 type MonitorTransactionStateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `transactions/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,9 +162,11 @@ func (x *MonitorTransactionStateRequest) GetName() string {
 	return ""
 }
 
+// The answer of `MonitorTransactionState`.
 type MonitorTransactionStateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         TransactionState       `protobuf:"varint,1,opt,name=state,proto3,enum=meshtrade.ledger.transaction.v1.TransactionState" json:"state,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The state it is in. Set by the server; ignored on input.
+	State         TransactionState `protobuf:"varint,1,opt,name=state,proto3,enum=meshtrade.ledger.transaction.v1.TransactionState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

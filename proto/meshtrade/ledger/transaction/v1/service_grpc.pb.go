@@ -26,8 +26,13 @@ const (
 // TransactionServiceClient is the client API for TransactionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Tells how ledger transactions, which other services name in their answers, come along.
 type TransactionServiceClient interface {
+	// Gets the state of a ledger transaction.
 	GetTransactionState(ctx context.Context, in *GetTransactionStateRequest, opts ...grpc.CallOption) (*GetTransactionStateResponse, error)
+	// Streams the states of a ledger transaction: the one it is in, then each change. The stream ends
+	// at SUCCESSFUL or FAILED.
 	MonitorTransactionState(ctx context.Context, in *MonitorTransactionStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MonitorTransactionStateResponse], error)
 }
 
@@ -71,8 +76,13 @@ type TransactionService_MonitorTransactionStateClient = grpc.ServerStreamingClie
 // TransactionServiceServer is the server API for TransactionService service.
 // All implementations must embed UnimplementedTransactionServiceServer
 // for forward compatibility.
+//
+// Tells how ledger transactions, which other services name in their answers, come along.
 type TransactionServiceServer interface {
+	// Gets the state of a ledger transaction.
 	GetTransactionState(context.Context, *GetTransactionStateRequest) (*GetTransactionStateResponse, error)
+	// Streams the states of a ledger transaction: the one it is in, then each change. The stream ends
+	// at SUCCESSFUL or FAILED.
 	MonitorTransactionState(*MonitorTransactionStateRequest, grpc.ServerStreamingServer[MonitorTransactionStateResponse]) error
 	mustEmbedUnimplementedTransactionServiceServer()
 }

@@ -24,10 +24,14 @@ const (
 )
 
 type Price struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	BaseToken     *v1.Token              `protobuf:"bytes,1,opt,name=base_token,json=baseToken,proto3" json:"base_token,omitempty"`
-	QuoteToken    *v1.Token              `protobuf:"bytes,2,opt,name=quote_token,json=quoteToken,proto3" json:"quote_token,omitempty"`
-	MidPrice      *v1.Decimal            `protobuf:"bytes,3,opt,name=mid_price,json=midPrice,proto3" json:"mid_price,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token that is priced.
+	BaseToken *v1.Token `protobuf:"bytes,1,opt,name=base_token,json=baseToken,proto3" json:"base_token,omitempty"`
+	// The token in which the price is given.
+	QuoteToken *v1.Token `protobuf:"bytes,2,opt,name=quote_token,json=quoteToken,proto3" json:"quote_token,omitempty"`
+	// The price halfway between bid and ask, in the quote token.
+	MidPrice *v1.Decimal `protobuf:"bytes,3,opt,name=mid_price,json=midPrice,proto3" json:"mid_price,omitempty"`
+	// When the price was taken.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -25,10 +25,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `GetCurrentPriceByTokenPair`.
 type GetCurrentPriceByTokenPairRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	BaseToken     *v1.Token              `protobuf:"bytes,1,opt,name=base_token,json=baseToken,proto3" json:"base_token,omitempty"`
-	QuoteToken    *v1.Token              `protobuf:"bytes,2,opt,name=quote_token,json=quoteToken,proto3" json:"quote_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token that is priced.
+	BaseToken *v1.Token `protobuf:"bytes,1,opt,name=base_token,json=baseToken,proto3" json:"base_token,omitempty"`
+	// The token in which the price is given.
+	QuoteToken    *v1.Token `protobuf:"bytes,2,opt,name=quote_token,json=quoteToken,proto3" json:"quote_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

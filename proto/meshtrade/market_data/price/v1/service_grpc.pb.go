@@ -25,7 +25,10 @@ const (
 // PriceServiceClient is the client API for PriceService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Tells the prices of token pairs.
 type PriceServiceClient interface {
+	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
 	GetCurrentPriceByTokenPair(ctx context.Context, in *GetCurrentPriceByTokenPairRequest, opts ...grpc.CallOption) (*Price, error)
 }
 
@@ -50,7 +53,10 @@ func (c *priceServiceClient) GetCurrentPriceByTokenPair(ctx context.Context, in 
 // PriceServiceServer is the server API for PriceService service.
 // All implementations must embed UnimplementedPriceServiceServer
 // for forward compatibility.
+//
+// Tells the prices of token pairs.
 type PriceServiceServer interface {
+	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
 	GetCurrentPriceByTokenPair(context.Context, *GetCurrentPriceByTokenPairRequest) (*Price, error)
 	mustEmbedUnimplementedPriceServiceServer()
 }

@@ -168,11 +168,14 @@ func (VerificationStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 type MethodOptions struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Type               MethodType             `protobuf:"varint,1,opt,name=type,proto3,enum=meshtrade.option.method_options.v1.MethodType" json:"type,omitempty"`
-	AccessLevel        MethodAccessLevel      `protobuf:"varint,2,opt,name=access_level,json=accessLevel,proto3,enum=meshtrade.option.method_options.v1.MethodAccessLevel" json:"access_level,omitempty"`
-	Roles              []v1.Role              `protobuf:"varint,3,rep,packed,name=roles,proto3,enum=meshtrade.iam.role.v1.Role" json:"roles,omitempty"`
-	VerificationStatus VerificationStatus     `protobuf:"varint,4,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.option.method_options.v1.VerificationStatus" json:"verification_status,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Type        MethodType             `protobuf:"varint,1,opt,name=type,proto3,enum=meshtrade.option.method_options.v1.MethodType" json:"type,omitempty"`
+	AccessLevel MethodAccessLevel      `protobuf:"varint,2,opt,name=access_level,json=accessLevel,proto3,enum=meshtrade.option.method_options.v1.MethodAccessLevel" json:"access_level,omitempty"`
+	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
+	// held in that group and below.
+	Roles []v1.Role `protobuf:"varint,3,rep,packed,name=roles,proto3,enum=meshtrade.iam.role.v1.Role" json:"roles,omitempty"`
+	// How far the verification has come.
+	VerificationStatus VerificationStatus `protobuf:"varint,4,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.option.method_options.v1.VerificationStatus" json:"verification_status,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }

@@ -28,16 +28,21 @@ type AccountReport struct {
 	IncomeEntries           []*IncomeEntry           `protobuf:"bytes,1,rep,name=income_entries,json=incomeEntries,proto3" json:"income_entries,omitempty"`
 	FeeEntries              []*FeeEntry              `protobuf:"bytes,2,rep,name=fee_entries,json=feeEntries,proto3" json:"fee_entries,omitempty"`
 	TradingStatementEntries []*TradingStatementEntry `protobuf:"bytes,3,rep,name=trading_statement_entries,json=tradingStatementEntries,proto3" json:"trading_statement_entries,omitempty"`
-	ReportingCurrency       *v1.Token                `protobuf:"bytes,4,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
-	Period                  *AccountReport_Period    `protobuf:"bytes,5,opt,name=period,proto3" json:"period,omitempty"`
-	GenerationDate          *timestamppb.Timestamp   `protobuf:"bytes,6,opt,name=generation_date,json=generationDate,proto3" json:"generation_date,omitempty"`
-	AccountNumber           string                   `protobuf:"bytes,7,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
-	Disclaimers             []*Disclaimer            `protobuf:"bytes,8,rep,name=disclaimers,proto3" json:"disclaimers,omitempty"`
-	ClientAddress           *v1.Address              `protobuf:"bytes,9,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
-	ClientName              string                   `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
-	Copyright               string                   `protobuf:"bytes,11,opt,name=copyright,proto3" json:"copyright,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// The token that reports value things in.
+	ReportingCurrency *v1.Token `protobuf:"bytes,4,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
+	// The period that the report covers.
+	Period *AccountReport_Period `protobuf:"bytes,5,opt,name=period,proto3" json:"period,omitempty"`
+	// When the report was made.
+	GenerationDate *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=generation_date,json=generationDate,proto3" json:"generation_date,omitempty"`
+	// The account number: 1 and six digits, such as 1000001.
+	AccountNumber string `protobuf:"bytes,7,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
+	// What the reader of the report must know.
+	Disclaimers   []*Disclaimer `protobuf:"bytes,8,rep,name=disclaimers,proto3" json:"disclaimers,omitempty"`
+	ClientAddress *v1.Address   `protobuf:"bytes,9,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	ClientName    string        `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
+	Copyright     string        `protobuf:"bytes,11,opt,name=copyright,proto3" json:"copyright,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AccountReport) Reset() {
@@ -148,8 +153,10 @@ func (x *AccountReport) GetCopyright() string {
 }
 
 type AccountReport_Period struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PeriodStart   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the period starts.
+	PeriodStart *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
+	// When the period ends.
 	PeriodEnd     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=period_end,json=periodEnd,proto3" json:"period_end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

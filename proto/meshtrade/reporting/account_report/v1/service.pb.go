@@ -26,12 +26,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `GetAccountReport`.
 type GetAccountReportRequest struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	AccountNumber       string                 `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
-	PeriodStart         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
-	PeriodEnd           *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=period_end,json=periodEnd,proto3" json:"period_end,omitempty"`
-	ReportingAssetToken *v1.Token              `protobuf:"bytes,4,opt,name=reporting_asset_token,json=reportingAssetToken,proto3" json:"reporting_asset_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account number: 1 and six digits, such as 1000001.
+	AccountNumber string `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
+	// When the period starts.
+	PeriodStart *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
+	// When the period ends.
+	PeriodEnd *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=period_end,json=periodEnd,proto3" json:"period_end,omitempty"`
+	// The token to value things in.
+	ReportingAssetToken *v1.Token `protobuf:"bytes,4,opt,name=reporting_asset_token,json=reportingAssetToken,proto3" json:"reporting_asset_token,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -94,12 +99,17 @@ func (x *GetAccountReportRequest) GetReportingAssetToken() *v1.Token {
 	return nil
 }
 
+// The request of `GetExcelAccountReport`.
 type GetExcelAccountReportRequest struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	AccountNumber       string                 `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
-	PeriodStart         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
-	PeriodEnd           *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=period_end,json=periodEnd,proto3" json:"period_end,omitempty"`
-	ReportingAssetToken *v1.Token              `protobuf:"bytes,4,opt,name=reporting_asset_token,json=reportingAssetToken,proto3" json:"reporting_asset_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account number: 1 and six digits, such as 1000001.
+	AccountNumber string `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
+	// When the period starts.
+	PeriodStart *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=period_start,json=periodStart,proto3" json:"period_start,omitempty"`
+	// When the period ends.
+	PeriodEnd *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=period_end,json=periodEnd,proto3" json:"period_end,omitempty"`
+	// The token to value things in.
+	ReportingAssetToken *v1.Token `protobuf:"bytes,4,opt,name=reporting_asset_token,json=reportingAssetToken,proto3" json:"reporting_asset_token,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -162,9 +172,11 @@ func (x *GetExcelAccountReportRequest) GetReportingAssetToken() *v1.Token {
 	return nil
 }
 
+// The answer of `GetExcelAccountReport`.
 type GetExcelAccountReportResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExcelBase64   string                 `protobuf:"bytes,1,opt,name=excel_base64,json=excelBase64,proto3" json:"excel_base64,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The workbook (.xlsx), in base64.
+	ExcelBase64   string `protobuf:"bytes,1,opt,name=excel_base64,json=excelBase64,proto3" json:"excel_base64,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -26,8 +26,12 @@ const (
 // AccountReportServiceClient is the client API for AccountReportService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Reports on accounts: income, fees and trades over a period, valued in one currency.
 type AccountReportServiceClient interface {
+	// Gets the report of an account over a period. `period_end` must be after `period_start`.
 	GetAccountReport(ctx context.Context, in *GetAccountReportRequest, opts ...grpc.CallOption) (*AccountReport, error)
+	// Gets the same report as an Excel workbook, in base64.
 	GetExcelAccountReport(ctx context.Context, in *GetExcelAccountReportRequest, opts ...grpc.CallOption) (*GetExcelAccountReportResponse, error)
 }
 
@@ -62,8 +66,12 @@ func (c *accountReportServiceClient) GetExcelAccountReport(ctx context.Context, 
 // AccountReportServiceServer is the server API for AccountReportService service.
 // All implementations must embed UnimplementedAccountReportServiceServer
 // for forward compatibility.
+//
+// Reports on accounts: income, fees and trades over a period, valued in one currency.
 type AccountReportServiceServer interface {
+	// Gets the report of an account over a period. `period_end` must be after `period_start`.
 	GetAccountReport(context.Context, *GetAccountReportRequest) (*AccountReport, error)
+	// Gets the same report as an Excel workbook, in base64.
 	GetExcelAccountReport(context.Context, *GetExcelAccountReportRequest) (*GetExcelAccountReportResponse, error)
 	mustEmbedUnimplementedAccountReportServiceServer()
 }

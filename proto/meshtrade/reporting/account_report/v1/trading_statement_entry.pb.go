@@ -24,17 +24,20 @@ const (
 )
 
 type TradingStatementEntry struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the transaction took place.
 	TransactionDate *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=transaction_date,json=transactionDate,proto3" json:"transaction_date,omitempty"`
-	TransactionId   string                 `protobuf:"bytes,2,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	TokenCode       string                 `protobuf:"bytes,3,opt,name=token_code,json=tokenCode,proto3" json:"token_code,omitempty"`
-	Description     string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Amount          *v1.Amount             `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
-	Price           *v1.Amount             `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
-	Cost            *v1.Amount             `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
-	Balance         *v1.Amount             `protobuf:"bytes,8,opt,name=balance,proto3" json:"balance,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The transaction that this entry is about.
+	TransactionId string `protobuf:"bytes,2,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	TokenCode     string `protobuf:"bytes,3,opt,name=token_code,json=tokenCode,proto3" json:"token_code,omitempty"`
+	// A description, for people.
+	Description   string     `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	Amount        *v1.Amount `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
+	Price         *v1.Amount `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
+	Cost          *v1.Amount `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
+	Balance       *v1.Amount `protobuf:"bytes,8,opt,name=balance,proto3" json:"balance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TradingStatementEntry) Reset() {

@@ -138,22 +138,34 @@ func (LimitOrderState) EnumDescriptor() ([]byte, []int) {
 }
 
 type LimitOrder struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner             string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners            []string               `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Account           string                 `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
-	ExternalReference string                 `protobuf:"bytes,6,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
-	Side              LimitOrderSide         `protobuf:"varint,7,opt,name=side,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderSide" json:"side,omitempty"`
-	LimitPrice        *v1.Amount             `protobuf:"bytes,8,opt,name=limit_price,json=limitPrice,proto3" json:"limit_price,omitempty"`
-	Quantity          *v1.Amount             `protobuf:"bytes,9,opt,name=quantity,proto3" json:"quantity,omitempty"`
-	FillPrice         *v1.Amount             `protobuf:"bytes,10,opt,name=fill_price,json=fillPrice,proto3" json:"fill_price,omitempty"`
-	FilledQuantity    *v1.Amount             `protobuf:"bytes,11,opt,name=filled_quantity,json=filledQuantity,proto3" json:"filled_quantity,omitempty"`
-	State             LimitOrderState        `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`
-	Number            string                 `protobuf:"bytes,13,opt,name=number,proto3" json:"number,omitempty"`
-	SubmittedAt       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `limit_orders/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners  []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	Account string   `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	// The owner's own reference, unique for the owner; up to 200 characters.
+	ExternalReference string `protobuf:"bytes,6,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
+	// Whether to buy or to sell.
+	Side LimitOrderSide `protobuf:"varint,7,opt,name=side,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderSide" json:"side,omitempty"`
+	// The price, in the quote token, for one unit; the order fills at this or better.
+	LimitPrice *v1.Amount `protobuf:"bytes,8,opt,name=limit_price,json=limitPrice,proto3" json:"limit_price,omitempty"`
+	// How much of the base token to buy or sell.
+	Quantity *v1.Amount `protobuf:"bytes,9,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// The volume-weighted price of what has been filled. Filled with `live_ledger_data` only.
+	FillPrice *v1.Amount `protobuf:"bytes,10,opt,name=fill_price,json=fillPrice,proto3" json:"fill_price,omitempty"`
+	// How much has been filled. Filled with `live_ledger_data` only.
+	FilledQuantity *v1.Amount `protobuf:"bytes,11,opt,name=filled_quantity,json=filledQuantity,proto3" json:"filled_quantity,omitempty"`
+	// The state it is in. Set by the server; ignored on input.
+	State  LimitOrderState `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`
+	Number string          `protobuf:"bytes,13,opt,name=number,proto3" json:"number,omitempty"`
+	// When the order was submitted. Set by the server.
+	SubmittedAt   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LimitOrder) Reset() {

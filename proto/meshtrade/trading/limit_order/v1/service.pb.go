@@ -24,9 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `CreateLimitOrder`.
 type CreateLimitOrderRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LimitOrder    *LimitOrder            `protobuf:"bytes,1,opt,name=limit_order,json=limitOrder,proto3" json:"limit_order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to create. Fields that the server sets are ignored.
+	LimitOrder    *LimitOrder `protobuf:"bytes,1,opt,name=limit_order,json=limitOrder,proto3" json:"limit_order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,9 +70,11 @@ func (x *CreateLimitOrderRequest) GetLimitOrder() *LimitOrder {
 	return nil
 }
 
+// The request of `CancelLimitOrder`.
 type CancelLimitOrderRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `limit_orders/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,10 +116,14 @@ func (x *CancelLimitOrderRequest) GetName() string {
 	return ""
 }
 
+// The request of `GetLimitOrder`.
 type GetLimitOrderRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	LiveLedgerData bool                   `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `limit_orders/{ULID}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// `filled_quantity` are filled only then.
+	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -164,12 +172,16 @@ func (x *GetLimitOrderRequest) GetLiveLedgerData() bool {
 	return false
 }
 
+// The request of `GetLimitOrderByExternalReference`.
 type GetLimitOrderByExternalReferenceRequest struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	ExternalReference string                 `protobuf:"bytes,1,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
-	LiveLedgerData    bool                   `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The owner's own reference, unique for the owner; up to 200 characters.
+	ExternalReference string `protobuf:"bytes,1,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// `filled_quantity` are filled only then.
+	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetLimitOrderByExternalReferenceRequest) Reset() {
@@ -216,9 +228,12 @@ func (x *GetLimitOrderByExternalReferenceRequest) GetLiveLedgerData() bool {
 	return false
 }
 
+// The request of `ListLimitOrders`.
 type ListLimitOrdersRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	LiveLedgerData bool                   `protobuf:"varint,1,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// `filled_quantity` are filled only then.
+	LiveLedgerData bool `protobuf:"varint,1,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -260,9 +275,11 @@ func (x *ListLimitOrdersRequest) GetLiveLedgerData() bool {
 	return false
 }
 
+// The answer of `ListLimitOrders`.
 type ListLimitOrdersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LimitOrders   []*LimitOrder          `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	LimitOrders   []*LimitOrder `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,12 +321,16 @@ func (x *ListLimitOrdersResponse) GetLimitOrders() []*LimitOrder {
 	return nil
 }
 
+// The request of `SearchLimitOrders`.
 type SearchLimitOrdersRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Token          string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Account        string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	States         []LimitOrderState      `protobuf:"varint,3,rep,packed,name=states,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"states,omitempty"`
-	LiveLedgerData bool                   `protobuf:"varint,4,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Token   string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Account string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// The states to search for; none is every state.
+	States []LimitOrderState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"states,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// `filled_quantity` are filled only then.
+	LiveLedgerData bool `protobuf:"varint,4,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -372,9 +393,11 @@ func (x *SearchLimitOrdersRequest) GetLiveLedgerData() bool {
 	return false
 }
 
+// The answer of `SearchLimitOrders`.
 type SearchLimitOrdersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LimitOrders   []*LimitOrder          `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	LimitOrders   []*LimitOrder `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -416,14 +439,17 @@ func (x *SearchLimitOrdersResponse) GetLimitOrders() []*LimitOrder {
 	return nil
 }
 
+// The request of `MonitorLimitOrder`.
 type MonitorLimitOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Identifier:
 	//
 	//	*MonitorLimitOrderRequest_Name
 	//	*MonitorLimitOrderRequest_ExternalReference
-	Identifier     isMonitorLimitOrderRequest_Identifier `protobuf_oneof:"identifier"`
-	LiveLedgerData bool                                  `protobuf:"varint,3,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
+	Identifier isMonitorLimitOrderRequest_Identifier `protobuf_oneof:"identifier"`
+	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// `filled_quantity` are filled only then.
+	LiveLedgerData bool `protobuf:"varint,3,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -495,10 +521,12 @@ type isMonitorLimitOrderRequest_Identifier interface {
 }
 
 type MonitorLimitOrderRequest_Name struct {
+	// The name of the resource, `limit_orders/{ULID}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3,oneof"`
 }
 
 type MonitorLimitOrderRequest_ExternalReference struct {
+	// The owner's own reference, unique for the owner; up to 200 characters.
 	ExternalReference string `protobuf:"bytes,2,opt,name=external_reference,json=externalReference,proto3,oneof"`
 }
 

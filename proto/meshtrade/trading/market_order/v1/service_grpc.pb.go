@@ -25,7 +25,10 @@ const (
 // MarketOrderServiceClient is the client API for MarketOrderService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Looks up market orders, which buy or sell at once at the best price there is.
 type MarketOrderServiceClient interface {
+	// Gets a market order by its number.
 	GetMarketOrder(ctx context.Context, in *GetMarketOrderRequest, opts ...grpc.CallOption) (*MarketOrder, error)
 }
 
@@ -50,7 +53,10 @@ func (c *marketOrderServiceClient) GetMarketOrder(ctx context.Context, in *GetMa
 // MarketOrderServiceServer is the server API for MarketOrderService service.
 // All implementations must embed UnimplementedMarketOrderServiceServer
 // for forward compatibility.
+//
+// Looks up market orders, which buy or sell at once at the best price there is.
 type MarketOrderServiceServer interface {
+	// Gets a market order by its number.
 	GetMarketOrder(context.Context, *GetMarketOrderRequest) (*MarketOrder, error)
 	mustEmbedUnimplementedMarketOrderServiceServer()
 }

@@ -75,21 +75,33 @@ func (AccountState) EnumDescriptor() ([]byte, []int) {
 }
 
 type Account struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner               string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners              []string               `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Number              string                 `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
-	LedgerId            string                 `protobuf:"bytes,6,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
-	Ledger              v1.Ledger              `protobuf:"varint,7,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`
-	DisplayName         string                 `protobuf:"bytes,8,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `accounts/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	Number string   `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
+	// The address on the ledger.
+	LedgerId string `protobuf:"bytes,6,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
+	// The ledger that it lives on.
+	Ledger v1.Ledger `protobuf:"varint,7,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`
+	// The name that people see.
+	DisplayName string `protobuf:"bytes,8,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// When the live data was fetched from the ledger. Filled with `populate_ledger_data` only.
 	LiveDataRetrievedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=live_data_retrieved_at,json=liveDataRetrievedAt,proto3" json:"live_data_retrieved_at,omitempty"`
-	State               AccountState           `protobuf:"varint,10,opt,name=state,proto3,enum=meshtrade.wallet.account.v1.AccountState" json:"state,omitempty"`
-	Balances            []*Balance             `protobuf:"bytes,11,rep,name=balances,proto3" json:"balances,omitempty"`
-	Signatories         []*Signatory           `protobuf:"bytes,12,rep,name=signatories,proto3" json:"signatories,omitempty"`
-	InternallyCreated   bool                   `protobuf:"varint,13,opt,name=internally_created,json=internallyCreated,proto3" json:"internally_created,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// The state it is in. Set by the server; ignored on input.
+	State AccountState `protobuf:"varint,10,opt,name=state,proto3,enum=meshtrade.wallet.account.v1.AccountState" json:"state,omitempty"`
+	// What the account holds, token by token. Filled with `populate_ledger_data` only.
+	Balances []*Balance `protobuf:"bytes,11,rep,name=balances,proto3" json:"balances,omitempty"`
+	// Who can sign for the account. Filled with `populate_ledger_data` only.
+	Signatories []*Signatory `protobuf:"bytes,12,rep,name=signatories,proto3" json:"signatories,omitempty"`
+	// Whether the system made the account. Set by the server.
+	InternallyCreated bool `protobuf:"varint,13,opt,name=internally_created,json=internallyCreated,proto3" json:"internally_created,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
@@ -275,10 +287,12 @@ func (x *InstrumentMetaData) GetOwnershipCertificateAvailable() bool {
 }
 
 type Balance struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Amount             *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
-	AvailableAmount    *v1.Amount             `protobuf:"bytes,2,opt,name=available_amount,json=availableAmount,proto3" json:"available_amount,omitempty"`
-	InstrumentMetadata *InstrumentMetaData    `protobuf:"bytes,3,opt,name=instrument_metadata,json=instrumentMetadata,proto3" json:"instrument_metadata,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Amount *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	// What of the amount is free to use: less what open orders reserve.
+	AvailableAmount *v1.Amount `protobuf:"bytes,2,opt,name=available_amount,json=availableAmount,proto3" json:"available_amount,omitempty"`
+	// What the token stands for.
+	InstrumentMetadata *InstrumentMetaData `protobuf:"bytes,3,opt,name=instrument_metadata,json=instrumentMetadata,proto3" json:"instrument_metadata,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -335,10 +349,12 @@ func (x *Balance) GetInstrumentMetadata() *InstrumentMetaData {
 }
 
 type Signatory struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	ResourceName  string                 `protobuf:"bytes,2,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
-	LedgerId      string                 `protobuf:"bytes,3,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name that people see.
+	DisplayName  string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	ResourceName string `protobuf:"bytes,2,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
+	// The address on the ledger.
+	LedgerId      string `protobuf:"bytes,3,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -25,9 +25,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `CreateAccount`.
 type CreateAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to create. Fields that the server sets are ignored.
+	Account       *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,9 +71,11 @@ func (x *CreateAccountRequest) GetAccount() *Account {
 	return nil
 }
 
+// The request of `UpdateAccount`.
 type UpdateAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to change, by its `name`.
+	Account       *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,9 +117,11 @@ func (x *UpdateAccountRequest) GetAccount() *Account {
 	return nil
 }
 
+// The request of `OpenAccount`.
 type OpenAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,9 +163,12 @@ func (x *OpenAccountRequest) GetName() string {
 	return ""
 }
 
+// The answer of `OpenAccount`.
 type OpenAccountResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	LedgerTransaction string                 `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
+	// FAILED.
+	LedgerTransaction string `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -201,10 +210,12 @@ func (x *OpenAccountResponse) GetLedgerTransaction() string {
 	return ""
 }
 
+// The request of `AddSignatoriesToAccount`.
 type AddSignatoriesToAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Users         []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name          string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,9 +264,12 @@ func (x *AddSignatoriesToAccountRequest) GetUsers() []string {
 	return nil
 }
 
+// The answer of `AddSignatoriesToAccount`.
 type AddSignatoriesToAccountResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	LedgerTransaction string                 `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
+	// FAILED.
+	LedgerTransaction string `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -297,10 +311,12 @@ func (x *AddSignatoriesToAccountResponse) GetLedgerTransaction() string {
 	return ""
 }
 
+// The request of `RemoveSignatoriesFromAccount`.
 type RemoveSignatoriesFromAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Users         []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name          string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -349,9 +365,12 @@ func (x *RemoveSignatoriesFromAccountRequest) GetUsers() []string {
 	return nil
 }
 
+// The answer of `RemoveSignatoriesFromAccount`.
 type RemoveSignatoriesFromAccountResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	LedgerTransaction string                 `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
+	// FAILED.
+	LedgerTransaction string `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -393,10 +412,14 @@ func (x *RemoveSignatoriesFromAccountResponse) GetLedgerTransaction() string {
 	return ""
 }
 
+// The request of `GetAccount`.
 type GetAccountRequest struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	PopulateLedgerData bool                   `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
+	// are filled only then.
+	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -445,10 +468,14 @@ func (x *GetAccountRequest) GetPopulateLedgerData() bool {
 	return false
 }
 
+// The request of `GetAccountByNumber`.
 type GetAccountByNumberRequest struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	AccountNumber      string                 `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
-	PopulateLedgerData bool                   `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account number: 1 and six digits, such as 1000001.
+	AccountNumber string `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
+	// are filled only then.
+	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -497,10 +524,14 @@ func (x *GetAccountByNumberRequest) GetPopulateLedgerData() bool {
 	return false
 }
 
+// The request of `ListAccounts`.
 type ListAccountsRequest struct {
-	state              protoimpl.MessageState       `protogen:"open.v1"`
-	Sorting            *ListAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
-	PopulateLedgerData bool                         `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How to sort; unset is in the order of creation.
+	Sorting *ListAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
+	// are filled only then.
+	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -549,9 +580,11 @@ func (x *ListAccountsRequest) GetPopulateLedgerData() bool {
 	return false
 }
 
+// The answer of `ListAccounts`.
 type ListAccountsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Accounts      []*Account             `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	Accounts      []*Account `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,13 +626,20 @@ func (x *ListAccountsResponse) GetAccounts() []*Account {
 	return nil
 }
 
+// The request of `SearchAccounts`.
 type SearchAccountsRequest struct {
-	state                 protoimpl.MessageState         `protogen:"open.v1"`
-	Sorting               *SearchAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
-	DisplayName           string                         `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	PopulateLedgerData    bool                           `protobuf:"varint,3,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
-	Owner                 []string                       `protobuf:"bytes,4,rep,name=owner,proto3" json:"owner,omitempty"`
-	ShowInternallyCreated bool                           `protobuf:"varint,5,opt,name=show_internally_created,json=showInternallyCreated,proto3" json:"show_internally_created,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How to sort; unset is in the order of creation.
+	Sorting *SearchAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
+	// A part to search for; empty matches all.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
+	// are filled only then.
+	PopulateLedgerData bool `protobuf:"varint,3,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner []string `protobuf:"bytes,4,rep,name=owner,proto3" json:"owner,omitempty"`
+	// Whether to show accounts that the system made, too.
+	ShowInternallyCreated bool `protobuf:"varint,5,opt,name=show_internally_created,json=showInternallyCreated,proto3" json:"show_internally_created,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -669,9 +709,11 @@ func (x *SearchAccountsRequest) GetShowInternallyCreated() bool {
 	return false
 }
 
+// The answer of `SearchAccounts`.
 type SearchAccountsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Accounts      []*Account             `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	Accounts      []*Account `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -713,10 +755,12 @@ func (x *SearchAccountsResponse) GetAccounts() []*Account {
 	return nil
 }
 
+// The request of `RegisterTokensToAccount`.
 type RegisterTokensToAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Tokens        []*v1.Token            `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name          string      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Tokens        []*v1.Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -765,9 +809,12 @@ func (x *RegisterTokensToAccountRequest) GetTokens() []*v1.Token {
 	return nil
 }
 
+// The answer of `RegisterTokensToAccount`.
 type RegisterTokensToAccountResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	LedgerTransaction string                 `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
+	// FAILED.
+	LedgerTransaction string `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -809,10 +856,12 @@ func (x *RegisterTokensToAccountResponse) GetLedgerTransaction() string {
 	return ""
 }
 
+// The request of `DeregisterTokensFromAccount`.
 type DeregisterTokensFromAccountRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Tokens        []*v1.Token            `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `accounts/{ULID}`.
+	Name          string      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Tokens        []*v1.Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -861,9 +910,12 @@ func (x *DeregisterTokensFromAccountRequest) GetTokens() []*v1.Token {
 	return nil
 }
 
+// The answer of `DeregisterTokensFromAccount`.
 type DeregisterTokensFromAccountResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	LedgerTransaction string                 `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
+	// FAILED.
+	LedgerTransaction string `protobuf:"bytes,1,opt,name=ledger_transaction,json=ledgerTransaction,proto3" json:"ledger_transaction,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -905,10 +957,13 @@ func (x *DeregisterTokensFromAccountResponse) GetLedgerTransaction() string {
 	return ""
 }
 
+// How a list is sorted.
 type ListAccountsRequest_Sorting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	Order         v1.SortingOrder        `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field to sort by; empty is the default order.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// Ascending unless set otherwise.
+	Order         v1.SortingOrder `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -957,10 +1012,13 @@ func (x *ListAccountsRequest_Sorting) GetOrder() v1.SortingOrder {
 	return v1.SortingOrder(0)
 }
 
+// How a list is sorted.
 type SearchAccountsRequest_Sorting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	Order         v1.SortingOrder        `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field to sort by; empty is the default order.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// Ascending unless set otherwise.
+	Order         v1.SortingOrder `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

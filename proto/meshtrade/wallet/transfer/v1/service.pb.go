@@ -25,9 +25,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `CreateTransfer`.
 type CreateTransferRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Transfer      *Transfer              `protobuf:"bytes,1,opt,name=transfer,proto3" json:"transfer,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource to create. Fields that the server sets are ignored.
+	Transfer      *Transfer `protobuf:"bytes,1,opt,name=transfer,proto3" json:"transfer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,9 +71,11 @@ func (x *CreateTransferRequest) GetTransfer() *Transfer {
 	return nil
 }
 
+// The request of `GetTransfer`.
 type GetTransferRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `wallet/transfers/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +117,7 @@ func (x *GetTransferRequest) GetName() string {
 	return ""
 }
 
+// The request of `SearchTransfersByAddress`.
 type SearchTransfersByAddressRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -157,9 +162,11 @@ func (x *SearchTransfersByAddressRequest) GetAddress() string {
 	return ""
 }
 
+// The answer of `SearchTransfersByAddress`.
 type SearchTransfersByAddressResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Transfers     []*Transfer            `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	Transfers     []*Transfer `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,8 +208,10 @@ func (x *SearchTransfersByAddressResponse) GetTransfers() []*Transfer {
 	return nil
 }
 
+// The request of `ListTransfers`.
 type ListTransfersRequest struct {
-	state         protoimpl.MessageState        `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How to sort; unset is in the order of creation.
 	Sorting       *ListTransfersRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -245,9 +254,11 @@ func (x *ListTransfersRequest) GetSorting() *ListTransfersRequest_Sorting {
 	return nil
 }
 
+// The answer of `ListTransfers`.
 type ListTransfersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Transfers     []*Transfer            `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	Transfers     []*Transfer `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -289,9 +300,11 @@ func (x *ListTransfersResponse) GetTransfers() []*Transfer {
 	return nil
 }
 
+// The request of `MonitorTransfer`.
 type MonitorTransferRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource, `wallet/transfers/{ULID}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +346,7 @@ func (x *MonitorTransferRequest) GetName() string {
 	return ""
 }
 
+// The request of `CalculateTransferFee`.
 type CalculateTransferFeeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Amount        *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
@@ -377,11 +391,15 @@ func (x *CalculateTransferFeeRequest) GetAmount() *v1.Amount {
 	return nil
 }
 
+// The answer of `CalculateTransferFee`.
 type CalculateTransferFeeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	FeeAmount     *v1.Amount             `protobuf:"bytes,1,opt,name=fee_amount,json=feeAmount,proto3" json:"fee_amount,omitempty"`
-	VatAmount     *v1.Amount             `protobuf:"bytes,2,opt,name=vat_amount,json=vatAmount,proto3" json:"vat_amount,omitempty"`
-	VatRate       *v1.Decimal            `protobuf:"bytes,3,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The fee, without VAT.
+	FeeAmount *v1.Amount `protobuf:"bytes,1,opt,name=fee_amount,json=feeAmount,proto3" json:"fee_amount,omitempty"`
+	// The VAT on the fee.
+	VatAmount *v1.Amount `protobuf:"bytes,2,opt,name=vat_amount,json=vatAmount,proto3" json:"vat_amount,omitempty"`
+	// The rate of VAT, as a fraction such as "0.15".
+	VatRate       *v1.Decimal `protobuf:"bytes,3,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,10 +455,13 @@ func (x *CalculateTransferFeeResponse) GetVatRate() *v1.Decimal {
 	return nil
 }
 
+// How a list is sorted.
 type ListTransfersRequest_Sorting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	Order         v1.SortingOrder        `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field to sort by; empty is the default order.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// Ascending unless set otherwise.
+	Order         v1.SortingOrder `protobuf:"varint,2,opt,name=order,proto3,enum=meshtrade.type.v1.SortingOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -30,12 +30,22 @@ const (
 // TransferServiceClient is the client API for TransferService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Moves amounts between addresses of one ledger, for a fee. The client behind the executing group
+// must be VERIFIED.
 type TransferServiceClient interface {
+	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
+	// It moves money: never send it again without looking whether the first took effect.
 	CreateTransfer(ctx context.Context, in *CreateTransferRequest, opts ...grpc.CallOption) (*Transfer, error)
+	// Gets a transfer by name.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*Transfer, error)
+	// Searches transfers by a ledger address that they come from or go to.
 	SearchTransfersByAddress(ctx context.Context, in *SearchTransfersByAddressRequest, opts ...grpc.CallOption) (*SearchTransfersByAddressResponse, error)
+	// Lists the transfers of the executing group and of the groups below it.
 	ListTransfers(ctx context.Context, in *ListTransfersRequest, opts ...grpc.CallOption) (*ListTransfersResponse, error)
+	// Streams a transfer: as it is now, then at each change. The stream ends at SUCCESSFUL or FAILED.
 	MonitorTransfer(ctx context.Context, in *MonitorTransferRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Transfer], error)
+	// Calculates what a transfer of an amount would cost, and the VAT on that. Nothing is moved.
 	CalculateTransferFee(ctx context.Context, in *CalculateTransferFeeRequest, opts ...grpc.CallOption) (*CalculateTransferFeeResponse, error)
 }
 
@@ -119,12 +129,22 @@ func (c *transferServiceClient) CalculateTransferFee(ctx context.Context, in *Ca
 // TransferServiceServer is the server API for TransferService service.
 // All implementations must embed UnimplementedTransferServiceServer
 // for forward compatibility.
+//
+// Moves amounts between addresses of one ledger, for a fee. The client behind the executing group
+// must be VERIFIED.
 type TransferServiceServer interface {
+	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
+	// It moves money: never send it again without looking whether the first took effect.
 	CreateTransfer(context.Context, *CreateTransferRequest) (*Transfer, error)
+	// Gets a transfer by name.
 	GetTransfer(context.Context, *GetTransferRequest) (*Transfer, error)
+	// Searches transfers by a ledger address that they come from or go to.
 	SearchTransfersByAddress(context.Context, *SearchTransfersByAddressRequest) (*SearchTransfersByAddressResponse, error)
+	// Lists the transfers of the executing group and of the groups below it.
 	ListTransfers(context.Context, *ListTransfersRequest) (*ListTransfersResponse, error)
+	// Streams a transfer: as it is now, then at each change. The stream ends at SUCCESSFUL or FAILED.
 	MonitorTransfer(*MonitorTransferRequest, grpc.ServerStreamingServer[Transfer]) error
+	// Calculates what a transfer of an amount would cost, and the VAT on that. Nothing is moved.
 	CalculateTransferFee(context.Context, *CalculateTransferFeeRequest) (*CalculateTransferFeeResponse, error)
 	mustEmbedUnimplementedTransferServiceServer()
 }

@@ -76,19 +76,30 @@ func (TransferState) EnumDescriptor() ([]byte, []int) {
 }
 
 type Transfer struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Owner           string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Owners          []string               `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Number          string                 `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
-	From            string                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
-	To              string                 `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
-	Amount          *v1.Amount             `protobuf:"bytes,7,opt,name=amount,proto3" json:"amount,omitempty"`
-	Transaction     string                 `protobuf:"bytes,8,opt,name=transaction,proto3" json:"transaction,omitempty"`
-	Fee             *TransferFee           `protobuf:"bytes,9,opt,name=fee,proto3" json:"fee,omitempty"`
-	State           TransferState          `protobuf:"varint,10,opt,name=state,proto3,enum=meshtrade.wallet.transfer.v1.TransferState" json:"state,omitempty"`
-	Description     string                 `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
-	IncludeInLedger bool                   `protobuf:"varint,12,opt,name=include_in_ledger,json=includeInLedger,proto3" json:"include_in_ledger,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, `wallet/transfers/{ULID}`. Set by the server; ignored on create.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
+	// input.
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	Number string   `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
+	// The ledger address that pays.
+	From string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	// The ledger address that receives.
+	To     string     `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
+	Amount *v1.Amount `protobuf:"bytes,7,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The ledger transaction that carries the transfer out, `transactions/{ULID}`. Set by the server.
+	Transaction string `protobuf:"bytes,8,opt,name=transaction,proto3" json:"transaction,omitempty"`
+	// What the transfer costs. Set by the server.
+	Fee *TransferFee `protobuf:"bytes,9,opt,name=fee,proto3" json:"fee,omitempty"`
+	// The state it is in. Set by the server; ignored on input.
+	State TransferState `protobuf:"varint,10,opt,name=state,proto3,enum=meshtrade.wallet.transfer.v1.TransferState" json:"state,omitempty"`
+	// A description, for people.
+	Description string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
+	// Whether to write the description to the ledger, for all to see.
+	IncludeInLedger bool `protobuf:"varint,12,opt,name=include_in_ledger,json=includeInLedger,proto3" json:"include_in_ledger,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -208,9 +219,10 @@ func (x *Transfer) GetIncludeInLedger() bool {
 }
 
 type TransferFee struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Amount        *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
-	VatRate       *v1.Decimal            `protobuf:"bytes,2,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Amount *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The rate of VAT, as a fraction such as "0.15".
+	VatRate       *v1.Decimal `protobuf:"bytes,2,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

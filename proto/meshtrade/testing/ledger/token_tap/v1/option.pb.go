@@ -198,8 +198,9 @@ type StellarMintOption_StellarMintTokenWithMemo struct {
 func (*StellarMintOption_StellarMintTokenWithMemo) isStellarMintOption_StellarMintOption() {}
 
 type StellarMintTokenWithMemo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Memo          string                 `protobuf:"bytes,1,opt,name=memo,proto3" json:"memo,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A text written to the ledger with the mint.
+	Memo          string `protobuf:"bytes,1,opt,name=memo,proto3" json:"memo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -25,6 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The request of `InitialiseTokenTaps`.
 type InitialiseTokenTapsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -61,6 +62,7 @@ func (*InitialiseTokenTapsRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_testing_ledger_token_tap_v1_service_proto_rawDescGZIP(), []int{0}
 }
 
+// The answer of `InitialiseTokenTaps`.
 type InitialiseTokenTapsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -97,6 +99,7 @@ func (*InitialiseTokenTapsResponse) Descriptor() ([]byte, []int) {
 	return file_meshtrade_testing_ledger_token_tap_v1_service_proto_rawDescGZIP(), []int{1}
 }
 
+// The request of `ListTokenTaps`.
 type ListTokenTapsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -133,9 +136,11 @@ func (*ListTokenTapsRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_testing_ledger_token_tap_v1_service_proto_rawDescGZIP(), []int{2}
 }
 
+// The answer of `ListTokenTaps`.
 type ListTokenTapsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        []*v1.Token            `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found; empty where nothing was.
+	Tokens        []*v1.Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +182,7 @@ func (x *ListTokenTapsResponse) GetTokens() []*v1.Token {
 	return nil
 }
 
+// The request of `MintToken`.
 type MintTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Amount        *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
@@ -237,6 +243,7 @@ func (x *MintTokenRequest) GetOptions() *MintTokenOptions {
 	return nil
 }
 
+// The answer of `MintToken`.
 type MintTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -27,9 +27,14 @@ const (
 // TokenTapServiceClient is the client API for TokenTapService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Mints test tokens, on test environments only. Its methods are public: no key is needed.
 type TokenTapServiceClient interface {
+	// Sets up the token taps. Repeating it is harmless.
 	InitialiseTokenTaps(ctx context.Context, in *InitialiseTokenTapsRequest, opts ...grpc.CallOption) (*InitialiseTokenTapsResponse, error)
+	// Lists the tokens that can be minted.
 	ListTokenTaps(ctx context.Context, in *ListTokenTapsRequest, opts ...grpc.CallOption) (*ListTokenTapsResponse, error)
+	// Mints an amount of a token to a ledger address.
 	MintToken(ctx context.Context, in *MintTokenRequest, opts ...grpc.CallOption) (*MintTokenResponse, error)
 }
 
@@ -74,9 +79,14 @@ func (c *tokenTapServiceClient) MintToken(ctx context.Context, in *MintTokenRequ
 // TokenTapServiceServer is the server API for TokenTapService service.
 // All implementations must embed UnimplementedTokenTapServiceServer
 // for forward compatibility.
+//
+// Mints test tokens, on test environments only. Its methods are public: no key is needed.
 type TokenTapServiceServer interface {
+	// Sets up the token taps. Repeating it is harmless.
 	InitialiseTokenTaps(context.Context, *InitialiseTokenTapsRequest) (*InitialiseTokenTapsResponse, error)
+	// Lists the tokens that can be minted.
 	ListTokenTaps(context.Context, *ListTokenTapsRequest) (*ListTokenTapsResponse, error)
+	// Mints an amount of a token to a ledger address.
 	MintToken(context.Context, *MintTokenRequest) (*MintTokenResponse, error)
 	mustEmbedUnimplementedTokenTapServiceServer()
 }
