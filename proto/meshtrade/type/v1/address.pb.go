@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A postal or physical address.
 type Address struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Street and number, line by line.

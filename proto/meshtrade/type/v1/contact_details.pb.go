@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How to reach somebody.
 type ContactDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The email address.

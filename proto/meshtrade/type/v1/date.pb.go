@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A calendar date.
 type Date struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The year, 1 to 9999.

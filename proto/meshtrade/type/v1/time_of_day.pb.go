@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A time of day.
 type TimeOfDay struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Hours, 0 to 23.

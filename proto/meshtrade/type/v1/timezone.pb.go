@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A time zone, by the city that the IANA database names it for.
 type Timezone int32
 
 const (

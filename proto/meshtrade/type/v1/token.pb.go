@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A token on a ledger.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The code of the token, such as XLM.

@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A compliance client: one legal entity, whose verification decides what its groups may do.
 type Client struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `compliance/clients/{ULID}`. Set by the server; ignored on create.
@@ -36,6 +37,8 @@ type Client struct {
 	DisplayName string `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// A short name of 3 or 4 capital letters or digits.
 	ShortName string `protobuf:"bytes,5,opt,name=short_name,json=shortName,proto3" json:"short_name,omitempty"`
+	// What kind of legal entity it is: one of these.
+	//
 	// Types that are valid to be assigned to LegalPerson:
 	//
 	//	*Client_NaturalPerson
@@ -63,8 +66,7 @@ type Client struct {
 	Description string `protobuf:"bytes,18,opt,name=description,proto3" json:"description,omitempty"`
 	// The version of the platform agreement that the client has signed.
 	PaasAgreementVersion string `protobuf:"bytes,19,opt,name=paas_agreement_version,json=paasAgreementVersion,proto3" json:"paas_agreement_version,omitempty"`
-	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
-	// held in that group and below.
+	// The roles that the client plays on the platform, numbers of meshtrade.iam.role.v1.Role.
 	Roles         []int32 `protobuf:"varint,20,rep,packed,name=roles,proto3" json:"roles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -260,18 +262,22 @@ type isClient_LegalPerson interface {
 }
 
 type Client_NaturalPerson struct {
+	// Set if the client is a person.
 	NaturalPerson *NaturalPerson `protobuf:"bytes,6,opt,name=natural_person,json=naturalPerson,proto3,oneof"`
 }
 
 type Client_Company struct {
+	// Set if the client is a company.
 	Company *Company `protobuf:"bytes,7,opt,name=company,proto3,oneof"`
 }
 
 type Client_Fund struct {
+	// Set if the client is a fund.
 	Fund *Fund `protobuf:"bytes,8,opt,name=fund,proto3,oneof"`
 }
 
 type Client_Trust struct {
+	// Set if the client is a trust.
 	Trust *Trust `protobuf:"bytes,9,opt,name=trust,proto3,oneof"`
 }
 

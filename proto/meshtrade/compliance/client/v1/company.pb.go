@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a legal entity is connected to a company.
 type LegalPersonConnectionType int32
 
 const (
@@ -94,11 +95,13 @@ func (LegalPersonConnectionType) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_compliance_client_v1_company_proto_rawDescGZIP(), []int{0}
 }
 
+// A company: registration, tax, addresses, and the people and entities connected to it.
 type Company struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name under which it is registered.
 	RegisteredName string `protobuf:"bytes,1,opt,name=registered_name,json=registeredName,proto3" json:"registered_name,omitempty"`
-	BusinessName   string `protobuf:"bytes,2,opt,name=business_name,json=businessName,proto3" json:"business_name,omitempty"`
+	// The name under which it trades.
+	BusinessName string `protobuf:"bytes,2,opt,name=business_name,json=businessName,proto3" json:"business_name,omitempty"`
 	// The number under which it is registered.
 	RegistrationNumber string `protobuf:"bytes,3,opt,name=registration_number,json=registrationNumber,proto3" json:"registration_number,omitempty"`
 	// Where it is resident for tax, with the number that it has there.
@@ -106,17 +109,25 @@ type Company struct {
 	// The country of incorporation, ISO 3166-1 alpha-2.
 	CountryOfIncorporation string `protobuf:"bytes,5,opt,name=country_of_incorporation,json=countryOfIncorporation,proto3" json:"country_of_incorporation,omitempty"`
 	// When it was incorporated.
-	DateOfIncorporation      *date.Date  `protobuf:"bytes,6,opt,name=date_of_incorporation,json=dateOfIncorporation,proto3" json:"date_of_incorporation,omitempty"`
-	RegisteredAddress        *v1.Address `protobuf:"bytes,7,opt,name=registered_address,json=registeredAddress,proto3" json:"registered_address,omitempty"`
+	DateOfIncorporation *date.Date `protobuf:"bytes,6,opt,name=date_of_incorporation,json=dateOfIncorporation,proto3" json:"date_of_incorporation,omitempty"`
+	// The address that is registered.
+	RegisteredAddress *v1.Address `protobuf:"bytes,7,opt,name=registered_address,json=registeredAddress,proto3" json:"registered_address,omitempty"`
+	// Where it mainly does business.
 	PrincipalPhysicalAddress *v1.Address `protobuf:"bytes,8,opt,name=principal_physical_address,json=principalPhysicalAddress,proto3" json:"principal_physical_address,omitempty"`
 	// The address for post.
-	PostalAddress          *v1.Address              `protobuf:"bytes,9,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
-	HeadOfficeAddress      *v1.Address              `protobuf:"bytes,10,opt,name=head_office_address,json=headOfficeAddress,proto3" json:"head_office_address,omitempty"`
+	PostalAddress *v1.Address `protobuf:"bytes,9,opt,name=postal_address,json=postalAddress,proto3" json:"postal_address,omitempty"`
+	// Where its head office is.
+	HeadOfficeAddress *v1.Address `protobuf:"bytes,10,opt,name=head_office_address,json=headOfficeAddress,proto3" json:"head_office_address,omitempty"`
+	// The people who own, direct or represent it.
 	CompanyRepresentatives []*CompanyRepresentative `protobuf:"bytes,11,rep,name=company_representatives,json=companyRepresentatives,proto3" json:"company_representatives,omitempty"`
-	ConnectedLegalPersons  []*ConnectedLegalPerson  `protobuf:"bytes,12,rep,name=connected_legal_persons,json=connectedLegalPersons,proto3" json:"connected_legal_persons,omitempty"`
-	IndustryClassification *IndustryClassification  `protobuf:"bytes,13,opt,name=industry_classification,json=industryClassification,proto3" json:"industry_classification,omitempty"`
-	ListedExchangeCode     string                   `protobuf:"bytes,14,opt,name=listed_exchange_code,json=listedExchangeCode,proto3" json:"listed_exchange_code,omitempty"`
-	ListingReference       string                   `protobuf:"bytes,15,opt,name=listing_reference,json=listingReference,proto3" json:"listing_reference,omitempty"`
+	// The legal entities that are connected to it.
+	ConnectedLegalPersons []*ConnectedLegalPerson `protobuf:"bytes,12,rep,name=connected_legal_persons,json=connectedLegalPersons,proto3" json:"connected_legal_persons,omitempty"`
+	// The industry it is in.
+	IndustryClassification *IndustryClassification `protobuf:"bytes,13,opt,name=industry_classification,json=industryClassification,proto3" json:"industry_classification,omitempty"`
+	// The exchange that lists it, if any.
+	ListedExchangeCode string `protobuf:"bytes,14,opt,name=listed_exchange_code,json=listedExchangeCode,proto3" json:"listed_exchange_code,omitempty"`
+	// Its code on that exchange.
+	ListingReference string `protobuf:"bytes,15,opt,name=listing_reference,json=listingReference,proto3" json:"listing_reference,omitempty"`
 	// The number under which it is registered for VAT.
 	VatRegistrationNumber string `protobuf:"bytes,16,opt,name=vat_registration_number,json=vatRegistrationNumber,proto3" json:"vat_registration_number,omitempty"`
 	// How to reach it.
@@ -274,23 +285,28 @@ func (x *Company) GetContactDetails() *v1.ContactDetails {
 	return nil
 }
 
+// A legal entity that is connected to a company, and how.
 type ConnectedLegalPerson struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entity: one of these.
+	//
 	// Types that are valid to be assigned to LegalPerson:
 	//
 	//	*ConnectedLegalPerson_NaturalPerson
 	//	*ConnectedLegalPerson_Company
 	//	*ConnectedLegalPerson_Fund
 	//	*ConnectedLegalPerson_Trust
-	LegalPerson     isConnectedLegalPerson_LegalPerson `protobuf_oneof:"legal_person"`
-	ConnectionTypes []LegalPersonConnectionType        `protobuf:"varint,5,rep,packed,name=connection_types,json=connectionTypes,proto3,enum=meshtrade.compliance.client.v1.LegalPersonConnectionType" json:"connection_types,omitempty"`
+	LegalPerson isConnectedLegalPerson_LegalPerson `protobuf_oneof:"legal_person"`
+	// How it is connected.
+	ConnectionTypes []LegalPersonConnectionType `protobuf:"varint,5,rep,packed,name=connection_types,json=connectionTypes,proto3,enum=meshtrade.compliance.client.v1.LegalPersonConnectionType" json:"connection_types,omitempty"`
 	// The share that is owned, in percent.
 	OwnershipPercentage *v1.Decimal `protobuf:"bytes,6,opt,name=ownership_percentage,json=ownershipPercentage,proto3" json:"ownership_percentage,omitempty"`
 	// The share of the votes, in percent.
 	VotingRightsPercentage *v1.Decimal `protobuf:"bytes,7,opt,name=voting_rights_percentage,json=votingRightsPercentage,proto3" json:"voting_rights_percentage,omitempty"`
-	ConnectionDescription  string      `protobuf:"bytes,8,opt,name=connection_description,json=connectionDescription,proto3" json:"connection_description,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// The connection in words.
+	ConnectionDescription string `protobuf:"bytes,8,opt,name=connection_description,json=connectionDescription,proto3" json:"connection_description,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *ConnectedLegalPerson) Reset() {

@@ -24,17 +24,23 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A person who owns, directs or represents a company.
 type CompanyRepresentative struct {
-	state         protoimpl.MessageState    `protogen:"open.v1"`
-	NaturalPerson *NaturalPerson            `protobuf:"bytes,1,opt,name=natural_person,json=naturalPerson,proto3" json:"natural_person,omitempty"`
-	Role          CompanyRepresentativeRole `protobuf:"varint,2,opt,name=role,proto3,enum=meshtrade.compliance.client.v1.CompanyRepresentativeRole" json:"role,omitempty"`
-	Position      string                    `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The person.
+	NaturalPerson *NaturalPerson `protobuf:"bytes,1,opt,name=natural_person,json=naturalPerson,proto3" json:"natural_person,omitempty"`
+	// What the person is to the company.
+	Role CompanyRepresentativeRole `protobuf:"varint,2,opt,name=role,proto3,enum=meshtrade.compliance.client.v1.CompanyRepresentativeRole" json:"role,omitempty"`
+	// The person's position, in words.
+	Position string `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
 	// The share that is owned, in percent.
-	OwnershipPercentage        *v1.Decimal        `protobuf:"bytes,4,opt,name=ownership_percentage,json=ownershipPercentage,proto3" json:"ownership_percentage,omitempty"`
+	OwnershipPercentage *v1.Decimal `protobuf:"bytes,4,opt,name=ownership_percentage,json=ownershipPercentage,proto3" json:"ownership_percentage,omitempty"`
+	// How to reach the person at work.
 	ProfessionalContactDetails *v1.ContactDetails `protobuf:"bytes,5,opt,name=professional_contact_details,json=professionalContactDetails,proto3" json:"professional_contact_details,omitempty"`
-	DateOfAppointment          *date.Date         `protobuf:"bytes,6,opt,name=date_of_appointment,json=dateOfAppointment,proto3" json:"date_of_appointment,omitempty"`
-	unknownFields              protoimpl.UnknownFields
-	sizeCache                  protoimpl.SizeCache
+	// When the person was appointed.
+	DateOfAppointment *date.Date `protobuf:"bytes,6,opt,name=date_of_appointment,json=dateOfAppointment,proto3" json:"date_of_appointment,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CompanyRepresentative) Reset() {

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a person is to a company.
 type CompanyRepresentativeRole int32
 
 const (

@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A fund.
 type Fund struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name under which it is registered.

@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// An industry, from sector to sub-industry, by codes of 2, 4, 6 and 8 digits.
 type IndustryClassification struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	SectorCode        string                 `protobuf:"bytes,1,opt,name=sector_code,json=sectorCode,proto3" json:"sector_code,omitempty"`

@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A person.
 type NaturalPerson struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The full name.

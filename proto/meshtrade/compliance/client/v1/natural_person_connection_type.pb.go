@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a person is connected to a client.
 type NaturalPersonConnectionType int32
 
 const (

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Where income or wealth comes from.
 type SourceOfIncomeAndWealth int32
 
 const (

@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A country in which an entity is resident for tax.
 type TaxResidency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The country, ISO 3166-1 alpha-2, such as ZA.

@@ -21,14 +21,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How far a client's verification has come: NOT_STARTED or FAILED, then PENDING, then VERIFIED or
+// FAILED.
 type VerificationStatus int32
 
 const (
 	VerificationStatus_VERIFICATION_STATUS_UNSPECIFIED VerificationStatus = 0
+	// Nothing has been submitted yet.
 	VerificationStatus_VERIFICATION_STATUS_NOT_STARTED VerificationStatus = 1
-	VerificationStatus_VERIFICATION_STATUS_PENDING     VerificationStatus = 2
-	VerificationStatus_VERIFICATION_STATUS_VERIFIED    VerificationStatus = 3
-	VerificationStatus_VERIFICATION_STATUS_FAILED      VerificationStatus = 4
+	// The verification authority is looking at it.
+	VerificationStatus_VERIFICATION_STATUS_PENDING VerificationStatus = 2
+	// Verified; what needs a verified client is open.
+	VerificationStatus_VERIFICATION_STATUS_VERIFIED VerificationStatus = 3
+	// Refused, for the reason given; it can be started again.
+	VerificationStatus_VERIFICATION_STATUS_FAILED VerificationStatus = 4
 )
 
 // Enum value maps for VerificationStatus.

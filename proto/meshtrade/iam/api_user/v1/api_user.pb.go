@@ -22,12 +22,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether an API user's key works.
 type APIUserState int32
 
 const (
 	APIUserState_API_USER_STATE_UNSPECIFIED APIUserState = 0
-	APIUserState_API_USER_STATE_ACTIVE      APIUserState = 1
-	APIUserState_API_USER_STATE_INACTIVE    APIUserState = 2
+	// The key works.
+	APIUserState_API_USER_STATE_ACTIVE APIUserState = 1
+	// The key is refused. API users start so.
+	APIUserState_API_USER_STATE_INACTIVE APIUserState = 2
 )
 
 // Enum value maps for APIUserState.
@@ -71,6 +74,7 @@ func (APIUserState) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_iam_api_user_v1_api_user_proto_rawDescGZIP(), []int{0}
 }
 
+// What can be done to an API user.
 type APIUserAction int32
 
 const (
@@ -126,6 +130,7 @@ func (APIUserAction) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_iam_api_user_v1_api_user_proto_rawDescGZIP(), []int{1}
 }
 
+// A program that calls Mesh with an API key.
 type APIUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `iam/api_users/{ULID}`. Set by the server; ignored on create.

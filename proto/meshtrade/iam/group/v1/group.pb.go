@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A node of the tree in which everything in Mesh is owned.
 type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `groups/{ULID}`. Set by the server; ignored on create.

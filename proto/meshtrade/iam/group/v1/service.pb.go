@@ -217,8 +217,9 @@ type SearchGroupsRequest struct {
 	// A part to search for; empty matches all.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// How to sort; unset is in the order of creation.
-	Sorting       *SearchGroupsRequest_Sorting `protobuf:"bytes,3,opt,name=sorting,proto3" json:"sorting,omitempty"`
-	Names         []string                     `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`
+	Sorting *SearchGroupsRequest_Sorting `protobuf:"bytes,3,opt,name=sorting,proto3" json:"sorting,omitempty"`
+	// The groups to narrow the search to; none is all. At most 100.
+	Names         []string `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

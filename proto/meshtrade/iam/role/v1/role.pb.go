@@ -21,6 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A role: what its holder may do in a group and below it. ADMIN roles read and write, VIEWER roles
+// read.
 type Role int32
 
 const (

@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A person who uses Mesh.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `users/{ULID}`. Set by the server; ignored on create.
@@ -123,9 +124,11 @@ func (x *User) GetMfaSettings() *MFASettings {
 	return nil
 }
 
+// A mobile number and whether it is verified.
 type MobileNumber struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Value string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// The number.
+	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// Whether the number has been verified.
 	Verified bool `protobuf:"varint,2,opt,name=verified,proto3" json:"verified,omitempty"`
 	// Why the number was reset.
@@ -185,6 +188,7 @@ func (x *MobileNumber) GetResetReason() string {
 	return ""
 }
 
+// The settings of multi-factor authentication.
 type MFASettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The methods for which multi-factor authentication is on.

@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a user wants to be told, and how.
 type NotificationPreferences struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Messages about security; at least one channel stays enabled.
@@ -113,6 +114,7 @@ func (x *NotificationPreferences) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// The channels that messages of one kind take.
 type ChannelSettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether these come by email.

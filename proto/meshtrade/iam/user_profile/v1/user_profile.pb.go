@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a user is called, addressed and notified.
 type UserProfile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `iam/user_profiles/{ULID}`. Set by the server; ignored on create.
@@ -32,7 +33,8 @@ type UserProfile struct {
 	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
 	// input.
 	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	User   string   `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	// The user, `users/{ULID}`.
+	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
 	// A BCP 47 language tag such as en-ZA.
 	Locale string `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
 	// Where the profile picture is.

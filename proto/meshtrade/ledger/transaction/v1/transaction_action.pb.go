@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What can be done to a ledger transaction.
 type TransactionAction int32
 
 const (

@@ -21,17 +21,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How far a ledger transaction has come.
 type TransactionState int32
 
 const (
-	TransactionState_TRANSACTION_STATE_UNSPECIFIED            TransactionState = 0
-	TransactionState_TRANSACTION_STATE_DRAFT                  TransactionState = 1
-	TransactionState_TRANSACTION_STATE_SIGNING_IN_PROGRESS    TransactionState = 2
-	TransactionState_TRANSACTION_STATE_PENDING                TransactionState = 3
+	TransactionState_TRANSACTION_STATE_UNSPECIFIED TransactionState = 0
+	// Built, not yet signed.
+	TransactionState_TRANSACTION_STATE_DRAFT TransactionState = 1
+	// Being signed.
+	TransactionState_TRANSACTION_STATE_SIGNING_IN_PROGRESS TransactionState = 2
+	// Signed, waiting to be submitted.
+	TransactionState_TRANSACTION_STATE_PENDING TransactionState = 3
+	// Being submitted to the ledger.
 	TransactionState_TRANSACTION_STATE_SUBMISSION_IN_PROGRESS TransactionState = 4
-	TransactionState_TRANSACTION_STATE_FAILED                 TransactionState = 5
-	TransactionState_TRANSACTION_STATE_INDETERMINATE          TransactionState = 6
-	TransactionState_TRANSACTION_STATE_SUCCESSFUL             TransactionState = 7
+	// Refused by the ledger. Final.
+	TransactionState_TRANSACTION_STATE_FAILED TransactionState = 5
+	// Submitted, but the outcome is not known yet.
+	TransactionState_TRANSACTION_STATE_INDETERMINATE TransactionState = 6
+	// On the ledger. Final.
+	TransactionState_TRANSACTION_STATE_SUCCESSFUL TransactionState = 7
 )
 
 // Enum value maps for TransactionState.

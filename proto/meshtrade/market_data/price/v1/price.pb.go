@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The price of a token pair at one time.
 type Price struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The token that is priced.

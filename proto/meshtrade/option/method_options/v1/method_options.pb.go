@@ -23,12 +23,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether a method changes state.
 type MethodType int32
 
 const (
 	MethodType_METHOD_TYPE_UNSPECIFIED MethodType = 0
-	MethodType_METHOD_TYPE_READ        MethodType = 1
-	MethodType_METHOD_TYPE_WRITE       MethodType = 2
+	// It changes nothing, and can be repeated.
+	MethodType_METHOD_TYPE_READ MethodType = 1
+	// It changes state.
+	MethodType_METHOD_TYPE_WRITE MethodType = 2
 )
 
 // Enum value maps for MethodType.
@@ -72,12 +75,15 @@ func (MethodType) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_option_method_options_v1_method_options_proto_rawDescGZIP(), []int{0}
 }
 
+// Whether a method needs credentials.
 type MethodAccessLevel int32
 
 const (
 	MethodAccessLevel_METHOD_ACCESS_LEVEL_UNSPECIFIED MethodAccessLevel = 0
-	MethodAccessLevel_METHOD_ACCESS_LEVEL_PUBLIC      MethodAccessLevel = 1
-	MethodAccessLevel_METHOD_ACCESS_LEVEL_AUTHORISED  MethodAccessLevel = 2
+	// It needs none; a key that is sent must still be valid.
+	MethodAccessLevel_METHOD_ACCESS_LEVEL_PUBLIC MethodAccessLevel = 1
+	// It needs a key and a group.
+	MethodAccessLevel_METHOD_ACCESS_LEVEL_AUTHORISED MethodAccessLevel = 2
 )
 
 // Enum value maps for MethodAccessLevel.
@@ -121,11 +127,13 @@ func (MethodAccessLevel) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_option_method_options_v1_method_options_proto_rawDescGZIP(), []int{1}
 }
 
+// What the client behind the executing group must be.
 type VerificationStatus int32
 
 const (
 	VerificationStatus_VERIFICATION_STATUS_UNSPECIFIED VerificationStatus = 0
-	VerificationStatus_VERIFICATION_STATUS_VERIFIED    VerificationStatus = 1
+	// It must be verified.
+	VerificationStatus_VERIFICATION_STATUS_VERIFIED VerificationStatus = 1
 )
 
 // Enum value maps for VerificationStatus.
@@ -167,14 +175,16 @@ func (VerificationStatus) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_option_method_options_v1_method_options_proto_rawDescGZIP(), []int{2}
 }
 
+// What a method does and who may call it.
 type MethodOptions struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Type        MethodType             `protobuf:"varint,1,opt,name=type,proto3,enum=meshtrade.option.method_options.v1.MethodType" json:"type,omitempty"`
-	AccessLevel MethodAccessLevel      `protobuf:"varint,2,opt,name=access_level,json=accessLevel,proto3,enum=meshtrade.option.method_options.v1.MethodAccessLevel" json:"access_level,omitempty"`
-	// The roles held, each `groups/{ULID}/roles/{number}`: a number of meshtrade.iam.role.v1.Role,
-	// held in that group and below.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it reads or writes.
+	Type MethodType `protobuf:"varint,1,opt,name=type,proto3,enum=meshtrade.option.method_options.v1.MethodType" json:"type,omitempty"`
+	// Whether it needs credentials.
+	AccessLevel MethodAccessLevel `protobuf:"varint,2,opt,name=access_level,json=accessLevel,proto3,enum=meshtrade.option.method_options.v1.MethodAccessLevel" json:"access_level,omitempty"`
+	// The roles of which its caller needs one.
 	Roles []v1.Role `protobuf:"varint,3,rep,packed,name=roles,proto3,enum=meshtrade.iam.role.v1.Role" json:"roles,omitempty"`
-	// How far the verification has come.
+	// What the client behind the executing group must be.
 	VerificationStatus VerificationStatus `protobuf:"varint,4,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.option.method_options.v1.VerificationStatus" json:"verification_status,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -251,6 +261,8 @@ var file_meshtrade_option_method_options_v1_method_options_proto_extTypes = []pr
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
+	// What the contract says about a method.
+	//
 	// optional meshtrade.option.method_options.v1.MethodOptions method_options = 50006;
 	E_MethodOptions = &file_meshtrade_option_method_options_v1_method_options_proto_extTypes[0]
 )

@@ -23,10 +23,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What happened on an account over a period, valued in one currency.
 type AccountReport struct {
-	state                   protoimpl.MessageState   `protogen:"open.v1"`
-	IncomeEntries           []*IncomeEntry           `protobuf:"bytes,1,rep,name=income_entries,json=incomeEntries,proto3" json:"income_entries,omitempty"`
-	FeeEntries              []*FeeEntry              `protobuf:"bytes,2,rep,name=fee_entries,json=feeEntries,proto3" json:"fee_entries,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The income, entry by entry.
+	IncomeEntries []*IncomeEntry `protobuf:"bytes,1,rep,name=income_entries,json=incomeEntries,proto3" json:"income_entries,omitempty"`
+	// The fees, entry by entry.
+	FeeEntries []*FeeEntry `protobuf:"bytes,2,rep,name=fee_entries,json=feeEntries,proto3" json:"fee_entries,omitempty"`
+	// The trades, entry by entry.
 	TradingStatementEntries []*TradingStatementEntry `protobuf:"bytes,3,rep,name=trading_statement_entries,json=tradingStatementEntries,proto3" json:"trading_statement_entries,omitempty"`
 	// The token that reports value things in.
 	ReportingCurrency *v1.Token `protobuf:"bytes,4,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
@@ -37,10 +41,13 @@ type AccountReport struct {
 	// The account number: 1 and six digits, such as 1000001.
 	AccountNumber string `protobuf:"bytes,7,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
 	// What the reader of the report must know.
-	Disclaimers   []*Disclaimer `protobuf:"bytes,8,rep,name=disclaimers,proto3" json:"disclaimers,omitempty"`
-	ClientAddress *v1.Address   `protobuf:"bytes,9,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
-	ClientName    string        `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
-	Copyright     string        `protobuf:"bytes,11,opt,name=copyright,proto3" json:"copyright,omitempty"`
+	Disclaimers []*Disclaimer `protobuf:"bytes,8,rep,name=disclaimers,proto3" json:"disclaimers,omitempty"`
+	// The address of the client.
+	ClientAddress *v1.Address `protobuf:"bytes,9,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	// The name of the client.
+	ClientName string `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
+	// The copyright notice of the report.
+	Copyright     string `protobuf:"bytes,11,opt,name=copyright,proto3" json:"copyright,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +159,7 @@ func (x *AccountReport) GetCopyright() string {
 	return ""
 }
 
+// A period of time.
 type AccountReport_Period struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the period starts.

@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A fee that was paid.
 type FeeEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the transaction took place.
@@ -30,13 +31,15 @@ type FeeEntry struct {
 	// The transaction that this entry is about.
 	TransactionId string `protobuf:"bytes,2,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	// A description, for people.
-	Description string     `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
-	Amount      *v1.Amount `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// The fee.
+	Amount *v1.Amount `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The amount, valued in the reporting currency.
 	ReportedCurrencyValue *v1.Amount `protobuf:"bytes,5,opt,name=reported_currency_value,json=reportedCurrencyValue,proto3" json:"reported_currency_value,omitempty"`
-	TokenCurrency         string     `protobuf:"bytes,6,opt,name=token_currency,json=tokenCurrency,proto3" json:"token_currency,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// The code of the token it was paid in.
+	TokenCurrency string `protobuf:"bytes,6,opt,name=token_currency,json=tokenCurrency,proto3" json:"token_currency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FeeEntry) Reset() {

@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A kind of income.
 type IncomeNarrative int32
 
 const (
@@ -84,15 +85,21 @@ func (IncomeNarrative) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_reporting_account_report_v1_income_entry_proto_rawDescGZIP(), []int{0}
 }
 
+// Income that was received.
 type IncomeEntry struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	AssetName string                 `protobuf:"bytes,1,opt,name=asset_name,json=assetName,proto3" json:"asset_name,omitempty"`
-	Token     *v1.Token              `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
-	Date      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=date,proto3" json:"date,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the asset that paid it.
+	AssetName string `protobuf:"bytes,1,opt,name=asset_name,json=assetName,proto3" json:"asset_name,omitempty"`
+	// The token of that asset.
+	Token *v1.Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// When it was received.
+	Date *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=date,proto3" json:"date,omitempty"`
 	// A description, for people.
-	Description string          `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Narrative   IncomeNarrative `protobuf:"varint,5,opt,name=narrative,proto3,enum=meshtrade.reporting.account_report.v1.IncomeNarrative" json:"narrative,omitempty"`
-	Amount      *v1.Amount      `protobuf:"bytes,6,opt,name=amount,proto3" json:"amount,omitempty"`
+	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	// What kind of income it is.
+	Narrative IncomeNarrative `protobuf:"varint,5,opt,name=narrative,proto3,enum=meshtrade.reporting.account_report.v1.IncomeNarrative" json:"narrative,omitempty"`
+	// The income.
+	Amount *v1.Amount `protobuf:"bytes,6,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The amount, valued in the reporting currency.
 	ReportedCurrencyValue *v1.Amount `protobuf:"bytes,7,opt,name=reported_currency_value,json=reportedCurrencyValue,proto3" json:"reported_currency_value,omitempty"`
 	unknownFields         protoimpl.UnknownFields

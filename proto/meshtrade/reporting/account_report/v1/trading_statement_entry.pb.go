@@ -23,18 +23,24 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A trade.
 type TradingStatementEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the transaction took place.
 	TransactionDate *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=transaction_date,json=transactionDate,proto3" json:"transaction_date,omitempty"`
 	// The transaction that this entry is about.
 	TransactionId string `protobuf:"bytes,2,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	TokenCode     string `protobuf:"bytes,3,opt,name=token_code,json=tokenCode,proto3" json:"token_code,omitempty"`
+	// The code of the token that was traded.
+	TokenCode string `protobuf:"bytes,3,opt,name=token_code,json=tokenCode,proto3" json:"token_code,omitempty"`
 	// A description, for people.
-	Description   string     `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Amount        *v1.Amount `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
-	Price         *v1.Amount `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
-	Cost          *v1.Amount `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
+	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	// How much was traded.
+	Amount *v1.Amount `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The price for one unit.
+	Price *v1.Amount `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
+	// What the trade cost in all.
+	Cost *v1.Amount `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
+	// The balance after the trade.
 	Balance       *v1.Amount `protobuf:"bytes,8,opt,name=balance,proto3" json:"balance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

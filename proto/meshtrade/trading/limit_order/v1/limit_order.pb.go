@@ -24,12 +24,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The side of an order.
 type LimitOrderSide int32
 
 const (
 	LimitOrderSide_LIMIT_ORDER_SIDE_UNSPECIFIED LimitOrderSide = 0
-	LimitOrderSide_LIMIT_ORDER_SIDE_BUY         LimitOrderSide = 1
-	LimitOrderSide_LIMIT_ORDER_SIDE_SELL        LimitOrderSide = 2
+	// Buy the base token; price times quantity of the quote token is reserved.
+	LimitOrderSide_LIMIT_ORDER_SIDE_BUY LimitOrderSide = 1
+	// Sell the base token; the quantity is reserved.
+	LimitOrderSide_LIMIT_ORDER_SIDE_SELL LimitOrderSide = 2
 )
 
 // Enum value maps for LimitOrderSide.
@@ -73,17 +76,25 @@ func (LimitOrderSide) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_trading_limit_order_v1_limit_order_proto_rawDescGZIP(), []int{0}
 }
 
+// How far a limit order has come.
 type LimitOrderState int32
 
 const (
-	LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED              LimitOrderState = 0
-	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS   LimitOrderState = 1
-	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_FAILED        LimitOrderState = 2
-	LimitOrderState_LIMIT_ORDER_STATE_OPEN                     LimitOrderState = 3
-	LimitOrderState_LIMIT_ORDER_STATE_COMPLETE_IN_PROGRESS     LimitOrderState = 4
-	LimitOrderState_LIMIT_ORDER_STATE_COMPLETE                 LimitOrderState = 5
+	LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED LimitOrderState = 0
+	// On its way to the market.
+	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS LimitOrderState = 1
+	// Refused by the market. Final.
+	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_FAILED LimitOrderState = 2
+	// Resting in the market.
+	LimitOrderState_LIMIT_ORDER_STATE_OPEN LimitOrderState = 3
+	// Filled; being settled.
+	LimitOrderState_LIMIT_ORDER_STATE_COMPLETE_IN_PROGRESS LimitOrderState = 4
+	// Filled and settled. Final.
+	LimitOrderState_LIMIT_ORDER_STATE_COMPLETE LimitOrderState = 5
+	// Being cancelled.
 	LimitOrderState_LIMIT_ORDER_STATE_CANCELLATION_IN_PROGRESS LimitOrderState = 6
-	LimitOrderState_LIMIT_ORDER_STATE_CANCELLED                LimitOrderState = 7
+	// Cancelled. Final.
+	LimitOrderState_LIMIT_ORDER_STATE_CANCELLED LimitOrderState = 7
 )
 
 // Enum value maps for LimitOrderState.
@@ -137,6 +148,7 @@ func (LimitOrderState) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_trading_limit_order_v1_limit_order_proto_rawDescGZIP(), []int{1}
 }
 
+// An order to buy or sell a quantity at a price or better.
 type LimitOrder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `limit_orders/{ULID}`. Set by the server; ignored on create.
@@ -145,8 +157,9 @@ type LimitOrder struct {
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
 	// input.
-	Owners  []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Account string   `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
+	// The account that pays and receives, `accounts/{ULID}`.
+	Account string `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
 	// The owner's own reference, unique for the owner; up to 200 characters.
 	ExternalReference string `protobuf:"bytes,6,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
 	// Whether to buy or to sell.
@@ -160,8 +173,9 @@ type LimitOrder struct {
 	// How much has been filled. Filled with `live_ledger_data` only.
 	FilledQuantity *v1.Amount `protobuf:"bytes,11,opt,name=filled_quantity,json=filledQuantity,proto3" json:"filled_quantity,omitempty"`
 	// The state it is in. Set by the server; ignored on input.
-	State  LimitOrderState `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`
-	Number string          `protobuf:"bytes,13,opt,name=number,proto3" json:"number,omitempty"`
+	State LimitOrderState `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`
+	// The number of the order. Set by the server; ignored on input.
+	Number string `protobuf:"bytes,13,opt,name=number,proto3" json:"number,omitempty"`
 	// When the order was submitted. Set by the server.
 	SubmittedAt   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	unknownFields protoimpl.UnknownFields

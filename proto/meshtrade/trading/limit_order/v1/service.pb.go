@@ -323,9 +323,11 @@ func (x *ListLimitOrdersResponse) GetLimitOrders() []*LimitOrder {
 
 // The request of `SearchLimitOrders`.
 type SearchLimitOrdersRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Token   string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Account string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code of a token to search for; empty is any.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The account to search in, `accounts/{ULID}`; empty is all.
+	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	// The states to search for; none is every state.
 	States []LimitOrderState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"states,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
@@ -442,6 +444,8 @@ func (x *SearchLimitOrdersResponse) GetLimitOrders() []*LimitOrder {
 // The request of `MonitorLimitOrder`.
 type MonitorLimitOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which order to watch: one of these.
+	//
 	// Types that are valid to be assigned to Identifier:
 	//
 	//	*MonitorLimitOrderRequest_Name

@@ -25,12 +25,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether an account is on its ledger.
 type AccountState int32
 
 const (
 	AccountState_ACCOUNT_STATE_UNSPECIFIED AccountState = 0
-	AccountState_ACCOUNT_STATE_CLOSED      AccountState = 1
-	AccountState_ACCOUNT_STATE_OPEN        AccountState = 2
+	// Not on the ledger.
+	AccountState_ACCOUNT_STATE_CLOSED AccountState = 1
+	// On the ledger.
+	AccountState_ACCOUNT_STATE_OPEN AccountState = 2
 )
 
 // Enum value maps for AccountState.
@@ -74,6 +77,7 @@ func (AccountState) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_wallet_account_v1_account_proto_rawDescGZIP(), []int{0}
 }
 
+// An account on a ledger.
 type Account struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `accounts/{ULID}`. Set by the server; ignored on create.
@@ -83,7 +87,8 @@ type Account struct {
 	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
 	// input.
 	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Number string   `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
+	// The number: 1 and six digits. Set by the server; ignored on input.
+	Number string `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
 	// The address on the ledger.
 	LedgerId string `protobuf:"bytes,6,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
 	// The ledger that it lives on.
@@ -218,12 +223,17 @@ func (x *Account) GetInternallyCreated() bool {
 	return false
 }
 
+// What a token stands for.
 type InstrumentMetaData struct {
-	state                         protoimpl.MessageState `protogen:"open.v1"`
-	Name                          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Type                          v11.InstrumentType     `protobuf:"varint,2,opt,name=type,proto3,enum=meshtrade.studio.instrument.v1.InstrumentType" json:"type,omitempty"`
-	Unit                          v11.Unit               `protobuf:"varint,3,opt,name=unit,proto3,enum=meshtrade.studio.instrument.v1.Unit" json:"unit,omitempty"`
-	OwnershipCertificateAvailable bool                   `protobuf:"varint,4,opt,name=ownership_certificate_available,json=ownershipCertificateAvailable,proto3" json:"ownership_certificate_available,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the instrument.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The kind of instrument.
+	Type v11.InstrumentType `protobuf:"varint,2,opt,name=type,proto3,enum=meshtrade.studio.instrument.v1.InstrumentType" json:"type,omitempty"`
+	// What one token is one of.
+	Unit v11.Unit `protobuf:"varint,3,opt,name=unit,proto3,enum=meshtrade.studio.instrument.v1.Unit" json:"unit,omitempty"`
+	// Whether a certificate of ownership can be had.
+	OwnershipCertificateAvailable bool `protobuf:"varint,4,opt,name=ownership_certificate_available,json=ownershipCertificateAvailable,proto3" json:"ownership_certificate_available,omitempty"`
 	unknownFields                 protoimpl.UnknownFields
 	sizeCache                     protoimpl.SizeCache
 }
@@ -286,9 +296,11 @@ func (x *InstrumentMetaData) GetOwnershipCertificateAvailable() bool {
 	return false
 }
 
+// What an account holds of one token.
 type Balance struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Amount *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All that it holds.
+	Amount *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
 	// What of the amount is free to use: less what open orders reserve.
 	AvailableAmount *v1.Amount `protobuf:"bytes,2,opt,name=available_amount,json=availableAmount,proto3" json:"available_amount,omitempty"`
 	// What the token stands for.
@@ -348,10 +360,12 @@ func (x *Balance) GetInstrumentMetadata() *InstrumentMetaData {
 	return nil
 }
 
+// Somebody who can sign for an account.
 type Signatory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name that people see.
-	DisplayName  string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The user or API user, `users/{ULID}` or `iam/api_users/{ULID}`.
 	ResourceName string `protobuf:"bytes,2,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
 	// The address on the ledger.
 	LedgerId      string `protobuf:"bytes,3,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`

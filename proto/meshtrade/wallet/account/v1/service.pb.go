@@ -214,7 +214,8 @@ func (x *OpenAccountResponse) GetLedgerTransaction() string {
 type AddSignatoriesToAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `accounts/{ULID}`.
-	Name          string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who is added: users or API users, 1 to 100.
 	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -315,7 +316,8 @@ func (x *AddSignatoriesToAccountResponse) GetLedgerTransaction() string {
 type RemoveSignatoriesFromAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `accounts/{ULID}`.
-	Name          string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who is removed: users or API users, 1 to 100.
 	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -759,7 +761,8 @@ func (x *SearchAccountsResponse) GetAccounts() []*Account {
 type RegisterTokensToAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `accounts/{ULID}`.
-	Name          string      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The tokens to register, 1 to 10.
 	Tokens        []*v1.Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -860,7 +863,8 @@ func (x *RegisterTokensToAccountResponse) GetLedgerTransaction() string {
 type DeregisterTokensFromAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `accounts/{ULID}`.
-	Name          string      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The tokens to deregister, 1 to 10.
 	Tokens        []*v1.Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

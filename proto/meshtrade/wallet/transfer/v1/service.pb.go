@@ -119,8 +119,9 @@ func (x *GetTransferRequest) GetName() string {
 
 // The request of `SearchTransfersByAddress`.
 type SearchTransfersByAddressRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ledger address, in `from` or `to`.
+	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,8 +349,9 @@ func (x *MonitorTransferRequest) GetName() string {
 
 // The request of `CalculateTransferFee`.
 type CalculateTransferFeeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Amount        *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What would be transferred.
+	Amount        *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -23,13 +23,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How far a transfer has come.
 type TransferState int32
 
 const (
 	TransferState_TRANSFER_STATE_UNSPECIFIED TransferState = 0
+	// Being carried out.
 	TransferState_TRANSFER_STATE_IN_PROGRESS TransferState = 1
-	TransferState_TRANSFER_STATE_FAILED      TransferState = 2
-	TransferState_TRANSFER_STATE_SUCCESSFUL  TransferState = 3
+	// Nothing was moved. Final.
+	TransferState_TRANSFER_STATE_FAILED TransferState = 2
+	// The amount has moved. Final.
+	TransferState_TRANSFER_STATE_SUCCESSFUL TransferState = 3
 )
 
 // Enum value maps for TransferState.
@@ -75,6 +79,7 @@ func (TransferState) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_wallet_transfer_v1_transfer_proto_rawDescGZIP(), []int{0}
 }
 
+// An amount that moves from one ledger address to another.
 type Transfer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `wallet/transfers/{ULID}`. Set by the server; ignored on create.
@@ -84,11 +89,13 @@ type Transfer struct {
 	// The path of groups from the root down to and including `owner`. Set by the server; ignored on
 	// input.
 	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	Number string   `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
+	// The number of the transfer; numbers go up by one. Set by the server.
+	Number string `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
 	// The ledger address that pays.
 	From string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
 	// The ledger address that receives.
-	To     string     `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
+	To string `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
+	// How much of which token moves.
 	Amount *v1.Amount `protobuf:"bytes,7,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The ledger transaction that carries the transfer out, `transactions/{ULID}`. Set by the server.
 	Transaction string `protobuf:"bytes,8,opt,name=transaction,proto3" json:"transaction,omitempty"`
@@ -218,9 +225,11 @@ func (x *Transfer) GetIncludeInLedger() bool {
 	return false
 }
 
+// What a transfer costs.
 type TransferFee struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Amount *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The fee, without VAT.
+	Amount *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The rate of VAT, as a fraction such as "0.15".
 	VatRate       *v1.Decimal `protobuf:"bytes,2,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a ledger lets one choose about a mint.
 type MintTokenOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to MintTokenOptions:
@@ -87,6 +88,7 @@ type MintTokenOptions_StellarMintOptions struct {
 
 func (*MintTokenOptions_StellarMintOptions) isMintTokenOptions_MintTokenOptions() {}
 
+// What Stellar lets one choose.
 type StellarMintOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Options       []*StellarMintOption   `protobuf:"bytes,1,rep,name=options,proto3" json:"options,omitempty"`
@@ -131,6 +133,7 @@ func (x *StellarMintOptions) GetOptions() []*StellarMintOption {
 	return nil
 }
 
+// One choice.
 type StellarMintOption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to StellarMintOption:
@@ -197,6 +200,7 @@ type StellarMintOption_StellarMintTokenWithMemo struct {
 
 func (*StellarMintOption_StellarMintTokenWithMemo) isStellarMintOption_StellarMintOption() {}
 
+// Mint with a memo.
 type StellarMintTokenWithMemo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A text written to the ledger with the mint.

@@ -184,10 +184,12 @@ func (x *ListTokenTapsResponse) GetTokens() []*v1.Token {
 
 // The request of `MintToken`.
 type MintTokenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Amount        *v1.Amount             `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Options       *MintTokenOptions      `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much of which token to mint.
+	Amount *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The ledger address that receives it.
+	Address       string            `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Options       *MintTokenOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
