@@ -31,11 +31,16 @@ type ContactDetails struct {
 	// The mobile number.
 	MobileNumber string `protobuf:"bytes,5,opt,name=mobile_number,json=mobileNumber,proto3" json:"mobile_number,omitempty"`
 	// The website.
-	Website       string `protobuf:"bytes,6,opt,name=website,proto3" json:"website,omitempty"`
-	Linkedin      string `protobuf:"bytes,7,opt,name=linkedin,proto3" json:"linkedin,omitempty"`
-	Facebook      string `protobuf:"bytes,8,opt,name=facebook,proto3" json:"facebook,omitempty"`
-	Instagram     string `protobuf:"bytes,9,opt,name=instagram,proto3" json:"instagram,omitempty"`
-	XTwitter      string `protobuf:"bytes,10,opt,name=x_twitter,json=xTwitter,proto3" json:"x_twitter,omitempty"`
+	Website string `protobuf:"bytes,6,opt,name=website,proto3" json:"website,omitempty"`
+	// The profile on LinkedIn.
+	Linkedin string `protobuf:"bytes,7,opt,name=linkedin,proto3" json:"linkedin,omitempty"`
+	// The profile on Facebook.
+	Facebook string `protobuf:"bytes,8,opt,name=facebook,proto3" json:"facebook,omitempty"`
+	// The profile on Instagram.
+	Instagram string `protobuf:"bytes,9,opt,name=instagram,proto3" json:"instagram,omitempty"`
+	// The profile on X, formerly Twitter.
+	XTwitter string `protobuf:"bytes,10,opt,name=x_twitter,json=xTwitter,proto3" json:"x_twitter,omitempty"`
+	// The profile on YouTube.
 	Youtube       string `protobuf:"bytes,11,opt,name=youtube,proto3" json:"youtube,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -25,15 +25,24 @@ const (
 type Ledger int32
 
 const (
-	Ledger_LEDGER_UNSPECIFIED      Ledger = 0
-	Ledger_LEDGER_STELLAR          Ledger = 3
-	Ledger_LEDGER_BITCOIN          Ledger = 5
-	Ledger_LEDGER_LITECOIN         Ledger = 7
-	Ledger_LEDGER_ETHEREUM         Ledger = 9
-	Ledger_LEDGER_XRP              Ledger = 11
+	// Not set.
+	Ledger_LEDGER_UNSPECIFIED Ledger = 0
+	// Stellar.
+	Ledger_LEDGER_STELLAR Ledger = 3
+	// Bitcoin.
+	Ledger_LEDGER_BITCOIN Ledger = 5
+	// Litecoin.
+	Ledger_LEDGER_LITECOIN Ledger = 7
+	// Ethereum.
+	Ledger_LEDGER_ETHEREUM Ledger = 9
+	// The XRP Ledger.
+	Ledger_LEDGER_XRP Ledger = 11
+	// The books of South African stock brokers.
 	Ledger_LEDGER_SA_STOCK_BROKERS Ledger = 15
-	Ledger_LEDGER_SOLANA           Ledger = 16
-	Ledger_LEDGER_NULL             Ledger = 17
+	// Solana.
+	Ledger_LEDGER_SOLANA Ledger = 16
+	// No ledger.
+	Ledger_LEDGER_NULL Ledger = 17
 )
 
 // Enum value maps for Ledger.

@@ -25,9 +25,12 @@ const (
 type SortingOrder int32
 
 const (
+	// Not set.
 	SortingOrder_SORTING_ORDER_UNSPECIFIED SortingOrder = 0
-	SortingOrder_SORTING_ORDER_ASC         SortingOrder = 1
-	SortingOrder_SORTING_ORDER_DESC        SortingOrder = 2
+	// Smallest first.
+	SortingOrder_SORTING_ORDER_ASC SortingOrder = 1
+	// Largest first.
+	SortingOrder_SORTING_ORDER_DESC SortingOrder = 2
 )
 
 // Enum value maps for SortingOrder.

@@ -25,47 +25,88 @@ const (
 type Timezone int32
 
 const (
-	Timezone_TIMEZONE_UNSPECIFIED                    Timezone = 0
-	Timezone_TIMEZONE_UTC                            Timezone = 1
-	Timezone_TIMEZONE_EUROPE_LONDON                  Timezone = 2
-	Timezone_TIMEZONE_AFRICA_CASABLANCA              Timezone = 3
-	Timezone_TIMEZONE_AFRICA_LAGOS                   Timezone = 4
-	Timezone_TIMEZONE_EUROPE_PARIS                   Timezone = 5
-	Timezone_TIMEZONE_AFRICA_JOHANNESBURG            Timezone = 6
-	Timezone_TIMEZONE_AFRICA_MAPUTO                  Timezone = 7
-	Timezone_TIMEZONE_EUROPE_ATHENS                  Timezone = 8
-	Timezone_TIMEZONE_AFRICA_CAIRO                   Timezone = 9
-	Timezone_TIMEZONE_ASIA_JERUSALEM                 Timezone = 10
-	Timezone_TIMEZONE_EUROPE_MOSCOW                  Timezone = 11
-	Timezone_TIMEZONE_EUROPE_ISTANBUL                Timezone = 12
-	Timezone_TIMEZONE_AFRICA_NAIROBI                 Timezone = 13
-	Timezone_TIMEZONE_ASIA_RIYADH                    Timezone = 14
-	Timezone_TIMEZONE_ASIA_TEHRAN                    Timezone = 15
-	Timezone_TIMEZONE_ASIA_DUBAI                     Timezone = 16
-	Timezone_TIMEZONE_ASIA_KARACHI                   Timezone = 17
-	Timezone_TIMEZONE_ASIA_KOLKATA                   Timezone = 18
-	Timezone_TIMEZONE_ASIA_DHAKA                     Timezone = 19
-	Timezone_TIMEZONE_ASIA_BANGKOK                   Timezone = 20
-	Timezone_TIMEZONE_ASIA_SHANGHAI                  Timezone = 21
-	Timezone_TIMEZONE_ASIA_SINGAPORE                 Timezone = 22
-	Timezone_TIMEZONE_ASIA_HONG_KONG                 Timezone = 23
-	Timezone_TIMEZONE_AUSTRALIA_PERTH                Timezone = 24
-	Timezone_TIMEZONE_ASIA_TOKYO                     Timezone = 25
-	Timezone_TIMEZONE_ASIA_SEOUL                     Timezone = 26
-	Timezone_TIMEZONE_AUSTRALIA_ADELAIDE             Timezone = 27
-	Timezone_TIMEZONE_AUSTRALIA_BRISBANE             Timezone = 28
-	Timezone_TIMEZONE_AUSTRALIA_SYDNEY               Timezone = 29
-	Timezone_TIMEZONE_PACIFIC_AUCKLAND               Timezone = 30
-	Timezone_TIMEZONE_AMERICA_SAO_PAULO              Timezone = 31
+	// Not set.
+	Timezone_TIMEZONE_UNSPECIFIED Timezone = 0
+	// Coordinated universal time.
+	Timezone_TIMEZONE_UTC Timezone = 1
+	// Europe/London.
+	Timezone_TIMEZONE_EUROPE_LONDON Timezone = 2
+	// Africa/Casablanca.
+	Timezone_TIMEZONE_AFRICA_CASABLANCA Timezone = 3
+	// Africa/Lagos.
+	Timezone_TIMEZONE_AFRICA_LAGOS Timezone = 4
+	// Europe/Paris.
+	Timezone_TIMEZONE_EUROPE_PARIS Timezone = 5
+	// Africa/Johannesburg.
+	Timezone_TIMEZONE_AFRICA_JOHANNESBURG Timezone = 6
+	// Africa/Maputo.
+	Timezone_TIMEZONE_AFRICA_MAPUTO Timezone = 7
+	// Europe/Athens.
+	Timezone_TIMEZONE_EUROPE_ATHENS Timezone = 8
+	// Africa/Cairo.
+	Timezone_TIMEZONE_AFRICA_CAIRO Timezone = 9
+	// Asia/Jerusalem.
+	Timezone_TIMEZONE_ASIA_JERUSALEM Timezone = 10
+	// Europe/Moscow.
+	Timezone_TIMEZONE_EUROPE_MOSCOW Timezone = 11
+	// Europe/Istanbul.
+	Timezone_TIMEZONE_EUROPE_ISTANBUL Timezone = 12
+	// Africa/Nairobi.
+	Timezone_TIMEZONE_AFRICA_NAIROBI Timezone = 13
+	// Asia/Riyadh.
+	Timezone_TIMEZONE_ASIA_RIYADH Timezone = 14
+	// Asia/Tehran.
+	Timezone_TIMEZONE_ASIA_TEHRAN Timezone = 15
+	// Asia/Dubai.
+	Timezone_TIMEZONE_ASIA_DUBAI Timezone = 16
+	// Asia/Karachi.
+	Timezone_TIMEZONE_ASIA_KARACHI Timezone = 17
+	// Asia/Kolkata.
+	Timezone_TIMEZONE_ASIA_KOLKATA Timezone = 18
+	// Asia/Dhaka.
+	Timezone_TIMEZONE_ASIA_DHAKA Timezone = 19
+	// Asia/Bangkok.
+	Timezone_TIMEZONE_ASIA_BANGKOK Timezone = 20
+	// Asia/Shanghai.
+	Timezone_TIMEZONE_ASIA_SHANGHAI Timezone = 21
+	// Asia/Singapore.
+	Timezone_TIMEZONE_ASIA_SINGAPORE Timezone = 22
+	// Asia/Hong_Kong.
+	Timezone_TIMEZONE_ASIA_HONG_KONG Timezone = 23
+	// Australia/Perth.
+	Timezone_TIMEZONE_AUSTRALIA_PERTH Timezone = 24
+	// Asia/Tokyo.
+	Timezone_TIMEZONE_ASIA_TOKYO Timezone = 25
+	// Asia/Seoul.
+	Timezone_TIMEZONE_ASIA_SEOUL Timezone = 26
+	// Australia/Adelaide.
+	Timezone_TIMEZONE_AUSTRALIA_ADELAIDE Timezone = 27
+	// Australia/Brisbane.
+	Timezone_TIMEZONE_AUSTRALIA_BRISBANE Timezone = 28
+	// Australia/Sydney.
+	Timezone_TIMEZONE_AUSTRALIA_SYDNEY Timezone = 29
+	// Pacific/Auckland.
+	Timezone_TIMEZONE_PACIFIC_AUCKLAND Timezone = 30
+	// America/Sao_Paulo.
+	Timezone_TIMEZONE_AMERICA_SAO_PAULO Timezone = 31
+	// America/Argentina/Buenos_Aires.
 	Timezone_TIMEZONE_AMERICA_ARGENTINA_BUENOS_AIRES Timezone = 32
-	Timezone_TIMEZONE_AMERICA_CARACAS                Timezone = 33
-	Timezone_TIMEZONE_AMERICA_SANTIAGO               Timezone = 34
-	Timezone_TIMEZONE_AMERICA_NEW_YORK               Timezone = 35
-	Timezone_TIMEZONE_AMERICA_CHICAGO                Timezone = 36
-	Timezone_TIMEZONE_AMERICA_DENVER                 Timezone = 37
-	Timezone_TIMEZONE_AMERICA_LOS_ANGELES            Timezone = 38
-	Timezone_TIMEZONE_AMERICA_ANCHORAGE              Timezone = 39
-	Timezone_TIMEZONE_PACIFIC_HONOLULU               Timezone = 40
+	// America/Caracas.
+	Timezone_TIMEZONE_AMERICA_CARACAS Timezone = 33
+	// America/Santiago.
+	Timezone_TIMEZONE_AMERICA_SANTIAGO Timezone = 34
+	// America/New_York.
+	Timezone_TIMEZONE_AMERICA_NEW_YORK Timezone = 35
+	// America/Chicago.
+	Timezone_TIMEZONE_AMERICA_CHICAGO Timezone = 36
+	// America/Denver.
+	Timezone_TIMEZONE_AMERICA_DENVER Timezone = 37
+	// America/Los_Angeles.
+	Timezone_TIMEZONE_AMERICA_LOS_ANGELES Timezone = 38
+	// America/Anchorage.
+	Timezone_TIMEZONE_AMERICA_ANCHORAGE Timezone = 39
+	// Pacific/Honolulu.
+	Timezone_TIMEZONE_PACIFIC_HONOLULU Timezone = 40
 )
 
 // Enum value maps for Timezone.

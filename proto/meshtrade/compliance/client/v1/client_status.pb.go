@@ -25,6 +25,7 @@ const (
 type ClientStatus int32
 
 const (
+	// Not set.
 	ClientStatus_CLIENT_STATUS_UNSPECIFIED      ClientStatus = 0
 	ClientStatus_CLIENT_STATUS_ACTIVE           ClientStatus = 1
 	ClientStatus_CLIENT_STATUS_INACTIVE         ClientStatus = 2

@@ -28,6 +28,7 @@ const (
 type LegalPersonConnectionType int32
 
 const (
+	// Not set.
 	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_UNSPECIFIED        LegalPersonConnectionType = 0
 	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_SHAREHOLDER        LegalPersonConnectionType = 1
 	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_PARENT_COMPANY     LegalPersonConnectionType = 2
@@ -415,18 +416,22 @@ type isConnectedLegalPerson_LegalPerson interface {
 }
 
 type ConnectedLegalPerson_NaturalPerson struct {
+	// Set if it is a person.
 	NaturalPerson *NaturalPerson `protobuf:"bytes,1,opt,name=natural_person,json=naturalPerson,proto3,oneof"`
 }
 
 type ConnectedLegalPerson_Company struct {
+	// Set if it is a company.
 	Company *Company `protobuf:"bytes,2,opt,name=company,proto3,oneof"`
 }
 
 type ConnectedLegalPerson_Fund struct {
+	// Set if it is a fund.
 	Fund *Fund `protobuf:"bytes,3,opt,name=fund,proto3,oneof"`
 }
 
 type ConnectedLegalPerson_Trust struct {
+	// Set if it is a trust.
 	Trust *Trust `protobuf:"bytes,4,opt,name=trust,proto3,oneof"`
 }
 

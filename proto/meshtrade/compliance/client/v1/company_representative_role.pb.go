@@ -25,6 +25,7 @@ const (
 type CompanyRepresentativeRole int32
 
 const (
+	// Not set.
 	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_UNSPECIFIED               CompanyRepresentativeRole = 0
 	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_ULTIMATE_BENEFICIAL_OWNER CompanyRepresentativeRole = 1
 	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_SHAREHOLDER               CompanyRepresentativeRole = 2

@@ -25,6 +25,7 @@ const (
 type IdentificationDocumentType int32
 
 const (
+	// Not set.
 	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_UNSPECIFIED      IdentificationDocumentType = 0
 	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_PASSPORT         IdentificationDocumentType = 1
 	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_NATIONAL_ID      IdentificationDocumentType = 2

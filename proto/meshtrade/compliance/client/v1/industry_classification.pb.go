@@ -24,17 +24,25 @@ const (
 
 // An industry, from sector to sub-industry, by codes of 2, 4, 6 and 8 digits.
 type IndustryClassification struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	SectorCode        string                 `protobuf:"bytes,1,opt,name=sector_code,json=sectorCode,proto3" json:"sector_code,omitempty"`
-	SectorName        string                 `protobuf:"bytes,2,opt,name=sector_name,json=sectorName,proto3" json:"sector_name,omitempty"`
-	IndustryGroupCode string                 `protobuf:"bytes,3,opt,name=industry_group_code,json=industryGroupCode,proto3" json:"industry_group_code,omitempty"`
-	IndustryGroupName string                 `protobuf:"bytes,4,opt,name=industry_group_name,json=industryGroupName,proto3" json:"industry_group_name,omitempty"`
-	IndustryCode      string                 `protobuf:"bytes,5,opt,name=industry_code,json=industryCode,proto3" json:"industry_code,omitempty"`
-	IndustryName      string                 `protobuf:"bytes,6,opt,name=industry_name,json=industryName,proto3" json:"industry_name,omitempty"`
-	SubIndustryCode   string                 `protobuf:"bytes,7,opt,name=sub_industry_code,json=subIndustryCode,proto3" json:"sub_industry_code,omitempty"`
-	SubIndustryName   string                 `protobuf:"bytes,8,opt,name=sub_industry_name,json=subIndustryName,proto3" json:"sub_industry_name,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code of the sector, 2 digits.
+	SectorCode string `protobuf:"bytes,1,opt,name=sector_code,json=sectorCode,proto3" json:"sector_code,omitempty"`
+	// The name of the sector.
+	SectorName string `protobuf:"bytes,2,opt,name=sector_name,json=sectorName,proto3" json:"sector_name,omitempty"`
+	// The code of the industry group, 4 digits.
+	IndustryGroupCode string `protobuf:"bytes,3,opt,name=industry_group_code,json=industryGroupCode,proto3" json:"industry_group_code,omitempty"`
+	// The name of the industry group.
+	IndustryGroupName string `protobuf:"bytes,4,opt,name=industry_group_name,json=industryGroupName,proto3" json:"industry_group_name,omitempty"`
+	// The code of the industry, 6 digits.
+	IndustryCode string `protobuf:"bytes,5,opt,name=industry_code,json=industryCode,proto3" json:"industry_code,omitempty"`
+	// The name of the industry.
+	IndustryName string `protobuf:"bytes,6,opt,name=industry_name,json=industryName,proto3" json:"industry_name,omitempty"`
+	// The code of the sub-industry, 8 digits.
+	SubIndustryCode string `protobuf:"bytes,7,opt,name=sub_industry_code,json=subIndustryCode,proto3" json:"sub_industry_code,omitempty"`
+	// The name of the sub-industry.
+	SubIndustryName string `protobuf:"bytes,8,opt,name=sub_industry_name,json=subIndustryName,proto3" json:"sub_industry_name,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *IndustryClassification) Reset() {

@@ -25,6 +25,7 @@ const (
 type NaturalPersonConnectionType int32
 
 const (
+	// Not set.
 	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_UNSPECIFIED               NaturalPersonConnectionType = 0
 	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_ULTIMATE_BENEFICIAL_OWNER NaturalPersonConnectionType = 1
 	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SHAREHOLDER               NaturalPersonConnectionType = 2

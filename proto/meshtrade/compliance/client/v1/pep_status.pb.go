@@ -25,6 +25,7 @@ const (
 type PepStatus int32
 
 const (
+	// Not set.
 	PepStatus_PEP_STATUS_UNSPECIFIED  PepStatus = 0
 	PepStatus_PEP_STATUS_IS_NOT_PEP   PepStatus = 1
 	PepStatus_PEP_STATUS_IS_PEP       PepStatus = 2

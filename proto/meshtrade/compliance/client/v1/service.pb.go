@@ -165,8 +165,9 @@ func (x *UpdateClientRequest) GetClient() *Client {
 
 // The request of `GetGroupClient`.
 type GetGroupClientRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group, `groups/{ULID}`.
+	Group         string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,8 +211,9 @@ func (x *GetGroupClientRequest) GetGroup() string {
 
 // The request of `StartClientVerification`.
 type StartClientVerificationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Client        string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The client, `compliance/clients/{ULID}`.
+	Client        string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -255,8 +257,9 @@ func (x *StartClientVerificationRequest) GetClient() string {
 
 // The request of `FailClientVerification`.
 type FailClientVerificationRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Client string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The client, `compliance/clients/{ULID}`.
+	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
 	// Why the verification failed; at least one.
 	Comments      []string `protobuf:"bytes,2,rep,name=comments,proto3" json:"comments,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -309,8 +312,9 @@ func (x *FailClientVerificationRequest) GetComments() []string {
 
 // The request of `MarkClientVerified`.
 type MarkClientVerifiedRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Client string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The client, `compliance/clients/{ULID}`.
+	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
 	// When the verification is due again.
 	NextVerificationDate *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next_verification_date,json=nextVerificationDate,proto3" json:"next_verification_date,omitempty"`
 	unknownFields        protoimpl.UnknownFields

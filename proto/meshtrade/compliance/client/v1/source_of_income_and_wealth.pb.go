@@ -25,6 +25,7 @@ const (
 type SourceOfIncomeAndWealth int32
 
 const (
+	// Not set.
 	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_UNSPECIFIED                     SourceOfIncomeAndWealth = 0
 	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_ALLOWANCES                      SourceOfIncomeAndWealth = 1
 	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_BURSARY                         SourceOfIncomeAndWealth = 2

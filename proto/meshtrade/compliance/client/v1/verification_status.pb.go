@@ -26,6 +26,7 @@ const (
 type VerificationStatus int32
 
 const (
+	// Not set.
 	VerificationStatus_VERIFICATION_STATUS_UNSPECIFIED VerificationStatus = 0
 	// Nothing has been submitted yet.
 	VerificationStatus_VERIFICATION_STATUS_NOT_STARTED VerificationStatus = 1

@@ -26,6 +26,7 @@ const (
 type APIUserState int32
 
 const (
+	// Not set.
 	APIUserState_API_USER_STATE_UNSPECIFIED APIUserState = 0
 	// The key works.
 	APIUserState_API_USER_STATE_ACTIVE APIUserState = 1
@@ -78,6 +79,7 @@ func (APIUserState) EnumDescriptor() ([]byte, []int) {
 type APIUserAction int32
 
 const (
+	// Not set.
 	APIUserAction_API_USER_ACTION_UNSPECIFIED APIUserAction = 0
 	APIUserAction_API_USER_ACTION_ACTIVATE    APIUserAction = 1
 	APIUserAction_API_USER_ACTION_DEACTIVATE  APIUserAction = 2

@@ -26,46 +26,87 @@ const (
 type Role int32
 
 const (
-	Role_ROLE_UNSPECIFIED                     Role = 0
-	Role_ROLE_WALLET_ADMIN                    Role = 1000000
-	Role_ROLE_WALLET_VIEWER                   Role = 1000001
-	Role_ROLE_WALLET_ACCOUNT_ADMIN            Role = 1000002
-	Role_ROLE_WALLET_ACCOUNT_VIEWER           Role = 1000003
-	Role_ROLE_WALLET_TRANSFER_ADMIN           Role = 1000004
-	Role_ROLE_WALLET_TRANSFER_VIEWER          Role = 1000005
-	Role_ROLE_COMPLIANCE_ADMIN                Role = 2000000
-	Role_ROLE_COMPLIANCE_VIEWER               Role = 2000001
-	Role_ROLE_COMPLIANCE_CLIENT_ADMIN         Role = 2000002
-	Role_ROLE_COMPLIANCE_CLIENT_VIEWER        Role = 2000003
-	Role_ROLE_IAM_ADMIN                       Role = 3000000
-	Role_ROLE_IAM_VIEWER                      Role = 3000001
-	Role_ROLE_IAM_API_USER_ADMIN              Role = 3000002
-	Role_ROLE_IAM_API_USER_VIEWER             Role = 3000003
-	Role_ROLE_IAM_GROUP_ADMIN                 Role = 3000004
-	Role_ROLE_IAM_GROUP_VIEWER                Role = 3000005
-	Role_ROLE_IAM_USER_ADMIN                  Role = 3000006
-	Role_ROLE_IAM_USER_VIEWER                 Role = 3000007
-	Role_ROLE_IAM_USER_PROFILE_ADMIN          Role = 3000008
-	Role_ROLE_IAM_USER_PROFILE_VIEWER         Role = 3000009
-	Role_ROLE_STUDIO_ADMIN                    Role = 4000000
-	Role_ROLE_STUDIO_VIEWER                   Role = 4000001
-	Role_ROLE_STUDIO_INSTRUMENT_ADMIN         Role = 4000002
-	Role_ROLE_STUDIO_INSTRUMENT_VIEWER        Role = 4000003
-	Role_ROLE_TRADING_ADMIN                   Role = 5000000
-	Role_ROLE_TRADING_VIEWER                  Role = 5000001
-	Role_ROLE_TRADING_LIMIT_ORDER_ADMIN       Role = 5000002
-	Role_ROLE_TRADING_LIMIT_ORDER_VIEWER      Role = 5000003
-	Role_ROLE_REPORTING_ADMIN                 Role = 6000000
-	Role_ROLE_REPORTING_VIEWER                Role = 6000001
-	Role_ROLE_LEDGER_ADMIN                    Role = 7000000
-	Role_ROLE_LEDGER_VIEWER                   Role = 7000001
-	Role_ROLE_LEDGER_TRANSACTION_ADMIN        Role = 7000002
-	Role_ROLE_LEDGER_TRANSACTION_VIEWER       Role = 7000003
-	Role_ROLE_MARKET_DATA_ADMIN               Role = 8000000
-	Role_ROLE_MARKET_DATA_VIEWER              Role = 8000001
-	Role_ROLE_MARKET_DATA_PRICE_ADMIN         Role = 8000002
-	Role_ROLE_MARKET_DATA_PRICE_VIEWER        Role = 8000003
-	Role_ROLE_TESTING_LEDGER_TOKEN_TAP_ADMIN  Role = 9000000
+	// Not set.
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Reads and changes the whole wallet domain.
+	Role_ROLE_WALLET_ADMIN Role = 1000000
+	// Reads the whole wallet domain.
+	Role_ROLE_WALLET_VIEWER Role = 1000001
+	// Reads and changes accounts.
+	Role_ROLE_WALLET_ACCOUNT_ADMIN Role = 1000002
+	// Reads accounts.
+	Role_ROLE_WALLET_ACCOUNT_VIEWER Role = 1000003
+	// Reads and changes transfers.
+	Role_ROLE_WALLET_TRANSFER_ADMIN Role = 1000004
+	// Reads transfers.
+	Role_ROLE_WALLET_TRANSFER_VIEWER Role = 1000005
+	// Reads and changes the whole compliance domain.
+	Role_ROLE_COMPLIANCE_ADMIN Role = 2000000
+	// Reads the whole compliance domain.
+	Role_ROLE_COMPLIANCE_VIEWER Role = 2000001
+	// Reads and changes compliance clients.
+	Role_ROLE_COMPLIANCE_CLIENT_ADMIN Role = 2000002
+	// Reads compliance clients.
+	Role_ROLE_COMPLIANCE_CLIENT_VIEWER Role = 2000003
+	// Reads and changes the whole IAM domain.
+	Role_ROLE_IAM_ADMIN Role = 3000000
+	// Reads the whole IAM domain.
+	Role_ROLE_IAM_VIEWER Role = 3000001
+	// Reads and changes API users.
+	Role_ROLE_IAM_API_USER_ADMIN Role = 3000002
+	// Reads API users.
+	Role_ROLE_IAM_API_USER_VIEWER Role = 3000003
+	// Reads and changes groups.
+	Role_ROLE_IAM_GROUP_ADMIN Role = 3000004
+	// Reads groups.
+	Role_ROLE_IAM_GROUP_VIEWER Role = 3000005
+	// Reads and changes users.
+	Role_ROLE_IAM_USER_ADMIN Role = 3000006
+	// Reads users.
+	Role_ROLE_IAM_USER_VIEWER Role = 3000007
+	// Reads and changes user profiles.
+	Role_ROLE_IAM_USER_PROFILE_ADMIN Role = 3000008
+	// Reads user profiles.
+	Role_ROLE_IAM_USER_PROFILE_VIEWER Role = 3000009
+	// Reads and changes the whole studio domain.
+	Role_ROLE_STUDIO_ADMIN Role = 4000000
+	// Reads the whole studio domain.
+	Role_ROLE_STUDIO_VIEWER Role = 4000001
+	// Reads and changes instruments.
+	Role_ROLE_STUDIO_INSTRUMENT_ADMIN Role = 4000002
+	// Reads instruments.
+	Role_ROLE_STUDIO_INSTRUMENT_VIEWER Role = 4000003
+	// Reads and changes the whole trading domain.
+	Role_ROLE_TRADING_ADMIN Role = 5000000
+	// Reads the whole trading domain.
+	Role_ROLE_TRADING_VIEWER Role = 5000001
+	// Reads and changes limit orders.
+	Role_ROLE_TRADING_LIMIT_ORDER_ADMIN Role = 5000002
+	// Reads limit orders.
+	Role_ROLE_TRADING_LIMIT_ORDER_VIEWER Role = 5000003
+	// Reads and changes reports.
+	Role_ROLE_REPORTING_ADMIN Role = 6000000
+	// Reads reports.
+	Role_ROLE_REPORTING_VIEWER Role = 6000001
+	// Reads and changes the whole ledger domain.
+	Role_ROLE_LEDGER_ADMIN Role = 7000000
+	// Reads the whole ledger domain.
+	Role_ROLE_LEDGER_VIEWER Role = 7000001
+	// Reads and changes ledger transactions.
+	Role_ROLE_LEDGER_TRANSACTION_ADMIN Role = 7000002
+	// Reads ledger transactions.
+	Role_ROLE_LEDGER_TRANSACTION_VIEWER Role = 7000003
+	// Reads and changes the whole market data domain.
+	Role_ROLE_MARKET_DATA_ADMIN Role = 8000000
+	// Reads the whole market data domain.
+	Role_ROLE_MARKET_DATA_VIEWER Role = 8000001
+	// Reads and changes prices.
+	Role_ROLE_MARKET_DATA_PRICE_ADMIN Role = 8000002
+	// Reads prices.
+	Role_ROLE_MARKET_DATA_PRICE_VIEWER Role = 8000003
+	// Reads and changes token taps.
+	Role_ROLE_TESTING_LEDGER_TOKEN_TAP_ADMIN Role = 9000000
+	// Reads token taps.
 	Role_ROLE_TESTING_LEDGER_TOKEN_TAP_VIEWER Role = 9000001
 )
 

@@ -25,6 +25,7 @@ const (
 type TransactionAction int32
 
 const (
+	// Not set.
 	TransactionAction_TRANSACTION_ACTION_UNSPECIFIED  TransactionAction = 0
 	TransactionAction_TRANSACTION_ACTION_DO_NOTHING   TransactionAction = 1
 	TransactionAction_TRANSACTION_ACTION_BUILD        TransactionAction = 2

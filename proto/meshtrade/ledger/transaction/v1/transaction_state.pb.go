@@ -25,6 +25,7 @@ const (
 type TransactionState int32
 
 const (
+	// Not set.
 	TransactionState_TRANSACTION_STATE_UNSPECIFIED TransactionState = 0
 	// Built, not yet signed.
 	TransactionState_TRANSACTION_STATE_DRAFT TransactionState = 1

@@ -27,6 +27,7 @@ const (
 type MethodType int32
 
 const (
+	// Not set.
 	MethodType_METHOD_TYPE_UNSPECIFIED MethodType = 0
 	// It changes nothing, and can be repeated.
 	MethodType_METHOD_TYPE_READ MethodType = 1
@@ -79,6 +80,7 @@ func (MethodType) EnumDescriptor() ([]byte, []int) {
 type MethodAccessLevel int32
 
 const (
+	// Not set.
 	MethodAccessLevel_METHOD_ACCESS_LEVEL_UNSPECIFIED MethodAccessLevel = 0
 	// It needs none; a key that is sent must still be valid.
 	MethodAccessLevel_METHOD_ACCESS_LEVEL_PUBLIC MethodAccessLevel = 1
@@ -131,6 +133,7 @@ func (MethodAccessLevel) EnumDescriptor() ([]byte, []int) {
 type VerificationStatus int32
 
 const (
+	// Not set.
 	VerificationStatus_VERIFICATION_STATUS_UNSPECIFIED VerificationStatus = 0
 	// It must be verified.
 	VerificationStatus_VERIFICATION_STATUS_VERIFIED VerificationStatus = 1

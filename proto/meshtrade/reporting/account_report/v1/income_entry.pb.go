@@ -27,6 +27,7 @@ const (
 type IncomeNarrative int32
 
 const (
+	// Not set.
 	IncomeNarrative_INCOME_NARRATIVE_UNSPECIFIED         IncomeNarrative = 0
 	IncomeNarrative_INCOME_NARRATIVE_YIELD               IncomeNarrative = 1
 	IncomeNarrative_INCOME_NARRATIVE_DIVIDEND            IncomeNarrative = 2

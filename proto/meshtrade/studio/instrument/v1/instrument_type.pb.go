@@ -25,6 +25,7 @@ const (
 type InstrumentType int32
 
 const (
+	// Not set.
 	InstrumentType_INSTRUMENT_TYPE_UNSPECIFIED                              InstrumentType = 0
 	InstrumentType_INSTRUMENT_TYPE_OTHER                                    InstrumentType = 1
 	InstrumentType_INSTRUMENT_TYPE_SHARE                                    InstrumentType = 2

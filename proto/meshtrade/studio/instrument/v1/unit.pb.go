@@ -25,6 +25,7 @@ const (
 type Unit int32
 
 const (
+	// Not set.
 	Unit_UNIT_UNSPECIFIED         Unit = 0
 	Unit_UNIT_NULL                Unit = 1
 	Unit_UNIT_NOTE                Unit = 2

@@ -28,6 +28,7 @@ const (
 type LimitOrderSide int32
 
 const (
+	// Not set.
 	LimitOrderSide_LIMIT_ORDER_SIDE_UNSPECIFIED LimitOrderSide = 0
 	// Buy the base token; price times quantity of the quote token is reserved.
 	LimitOrderSide_LIMIT_ORDER_SIDE_BUY LimitOrderSide = 1
@@ -80,6 +81,7 @@ func (LimitOrderSide) EnumDescriptor() ([]byte, []int) {
 type LimitOrderState int32
 
 const (
+	// Not set.
 	LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED LimitOrderState = 0
 	// On its way to the market.
 	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS LimitOrderState = 1

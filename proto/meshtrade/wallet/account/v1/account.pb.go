@@ -29,6 +29,7 @@ const (
 type AccountState int32
 
 const (
+	// Not set.
 	AccountState_ACCOUNT_STATE_UNSPECIFIED AccountState = 0
 	// Not on the ledger.
 	AccountState_ACCOUNT_STATE_CLOSED AccountState = 1

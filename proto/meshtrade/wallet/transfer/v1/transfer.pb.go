@@ -27,6 +27,7 @@ const (
 type TransferState int32
 
 const (
+	// Not set.
 	TransferState_TRANSFER_STATE_UNSPECIFIED TransferState = 0
 	// Being carried out.
 	TransferState_TRANSFER_STATE_IN_PROGRESS TransferState = 1

@@ -24,6 +24,8 @@ const (
 // What a ledger lets one choose about a mint.
 type MintTokenOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The choices of one ledger.
+	//
 	// Types that are valid to be assigned to MintTokenOptions:
 	//
 	//	*MintTokenOptions_StellarMintOptions
@@ -83,6 +85,7 @@ type isMintTokenOptions_MintTokenOptions interface {
 }
 
 type MintTokenOptions_StellarMintOptions struct {
+	// For tokens on Stellar.
 	StellarMintOptions *StellarMintOptions `protobuf:"bytes,1,opt,name=stellar_mint_options,json=stellarMintOptions,proto3,oneof"`
 }
 
@@ -90,8 +93,9 @@ func (*MintTokenOptions_StellarMintOptions) isMintTokenOptions_MintTokenOptions(
 
 // What Stellar lets one choose.
 type StellarMintOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Options       []*StellarMintOption   `protobuf:"bytes,1,rep,name=options,proto3" json:"options,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The choices made.
+	Options       []*StellarMintOption `protobuf:"bytes,1,rep,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -136,6 +140,8 @@ func (x *StellarMintOptions) GetOptions() []*StellarMintOption {
 // One choice.
 type StellarMintOption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The choice: one of these.
+	//
 	// Types that are valid to be assigned to StellarMintOption:
 	//
 	//	*StellarMintOption_StellarMintTokenWithMemo
@@ -195,6 +201,7 @@ type isStellarMintOption_StellarMintOption interface {
 }
 
 type StellarMintOption_StellarMintTokenWithMemo struct {
+	// Mint with a memo.
 	StellarMintTokenWithMemo *StellarMintTokenWithMemo `protobuf:"bytes,1,opt,name=stellar_mint_token_with_memo,json=stellarMintTokenWithMemo,proto3,oneof"`
 }
 
