@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
@@ -69,6 +72,23 @@ func (s *edgeStream) SendMsg(m any) error {
 		return err
 	}
 	return s.ClientStream.SendMsg(m)
+}
+
+// Header brings forward a refusal that comes before the first message: the
+// generated handlers answer an error of Header like that of a unary call, with
+// its status and in the one error shape.
+func (s *edgeStream) Header() (metadata.MD, error) {
+	header, err := s.ClientStream.Header()
+	if header == nil && err == nil {
+		// The stream ended without headers; RecvMsg tells how.
+		if err = s.ClientStream.RecvMsg(new(emptypb.Empty)); errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+	}
+	if err != nil {
+		s.cancel()
+	}
+	return header, err
 }
 
 func (s *edgeStream) RecvMsg(m any) error {

@@ -280,6 +280,42 @@ func TestUpstreamFaults(t *testing.T) {
 	})
 }
 
+// TestStreamErrors has an error before the first message and one after it.
+func TestStreamErrors(t *testing.T) {
+	upstream := meshtest.NewUpstream(t)
+	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
+	caller := http.Header{"X-Api-Key": {strings.Repeat("k", 43)}, "X-Group": {group}}
+	path := "/v1/limit_orders/" + ulid + ":monitor"
+
+	t.Run("early", func(t *testing.T) {
+		upstream.Fail(status.New(codes.NotFound, "no such order"))
+		refusal{http.StatusNotFound, codes.NotFound, "", ""}.check(t, p.call(t, "GET", path, caller, ""))
+	})
+	t.Run("broken rule", func(t *testing.T) {
+		refusal{http.StatusBadRequest, codes.InvalidArgument, apierror.InvalidRequest, "name"}.check(t,
+			p.call(t, "GET", "/v1/limit_orders/me:monitor", caller, ""))
+	})
+	t.Run("no message and no error", func(t *testing.T) {
+		upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, nil })
+		if a := p.call(t, "GET", path, caller, ""); a.status != http.StatusOK || len(a.body) != 0 {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
+	t.Run("late", func(t *testing.T) {
+		upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
+			return []proto.Message{dynamicpb.NewMessage(method.Output())}, status.Error(codes.Unavailable, "the market closed")
+		})
+		a := p.call(t, "GET", path, caller, "")
+		if a.status != http.StatusOK || a.header.Get("Content-Type") != "application/x-ndjson" {
+			t.Errorf("%d %v", a.status, a.header)
+		}
+		lines := strings.Split(strings.TrimSpace(string(a.body)), "\n")
+		if len(lines) != 2 || lines[0] != "{}" || !strings.HasPrefix(lines[1], `{"error":{"code":14,"message":"the market closed"`) {
+			t.Errorf("lines %q", lines)
+		}
+	})
+}
+
 func TestUpstreamUnreachable(t *testing.T) {
 	// A port that was just given up: nobody listens there.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
