@@ -26,13 +26,19 @@ type TransactionAction int32
 
 const (
 	// Not set.
-	TransactionAction_TRANSACTION_ACTION_UNSPECIFIED  TransactionAction = 0
-	TransactionAction_TRANSACTION_ACTION_DO_NOTHING   TransactionAction = 1
-	TransactionAction_TRANSACTION_ACTION_BUILD        TransactionAction = 2
-	TransactionAction_TRANSACTION_ACTION_COMMIT       TransactionAction = 3
-	TransactionAction_TRANSACTION_ACTION_SIGN         TransactionAction = 4
+	TransactionAction_TRANSACTION_ACTION_UNSPECIFIED TransactionAction = 0
+	// Leave the transaction as it is.
+	TransactionAction_TRANSACTION_ACTION_DO_NOTHING TransactionAction = 1
+	// Put the transaction together.
+	TransactionAction_TRANSACTION_ACTION_BUILD TransactionAction = 2
+	// Fix the content of the transaction so that it can be signed.
+	TransactionAction_TRANSACTION_ACTION_COMMIT TransactionAction = 3
+	// Add a signature to the transaction.
+	TransactionAction_TRANSACTION_ACTION_SIGN TransactionAction = 4
+	// Mark the transaction as waiting for submission.
 	TransactionAction_TRANSACTION_ACTION_MARK_PENDING TransactionAction = 5
-	TransactionAction_TRANSACTION_ACTION_SUBMIT       TransactionAction = 6
+	// Send the transaction to the ledger.
+	TransactionAction_TRANSACTION_ACTION_SUBMIT TransactionAction = 6
 )
 
 // Enum value maps for TransactionAction.

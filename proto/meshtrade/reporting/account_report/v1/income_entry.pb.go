@@ -28,12 +28,18 @@ type IncomeNarrative int32
 
 const (
 	// Not set.
-	IncomeNarrative_INCOME_NARRATIVE_UNSPECIFIED         IncomeNarrative = 0
-	IncomeNarrative_INCOME_NARRATIVE_YIELD               IncomeNarrative = 1
-	IncomeNarrative_INCOME_NARRATIVE_DIVIDEND            IncomeNarrative = 2
-	IncomeNarrative_INCOME_NARRATIVE_INTEREST            IncomeNarrative = 3
-	IncomeNarrative_INCOME_NARRATIVE_PRINCIPAL           IncomeNarrative = 4
-	IncomeNarrative_INCOME_NARRATIVE_DISTRIBUTION        IncomeNarrative = 5
+	IncomeNarrative_INCOME_NARRATIVE_UNSPECIFIED IncomeNarrative = 0
+	// Yield earned by holding an asset.
+	IncomeNarrative_INCOME_NARRATIVE_YIELD IncomeNarrative = 1
+	// A dividend paid on shares.
+	IncomeNarrative_INCOME_NARRATIVE_DIVIDEND IncomeNarrative = 2
+	// Interest on debt or on money held.
+	IncomeNarrative_INCOME_NARRATIVE_INTEREST IncomeNarrative = 3
+	// Repayment of invested capital.
+	IncomeNarrative_INCOME_NARRATIVE_PRINCIPAL IncomeNarrative = 4
+	// A payout from a fund or similar vehicle.
+	IncomeNarrative_INCOME_NARRATIVE_DISTRIBUTION IncomeNarrative = 5
+	// A payout of a share in profits.
 	IncomeNarrative_INCOME_NARRATIVE_PROFIT_DISTRIBUTION IncomeNarrative = 6
 )
 

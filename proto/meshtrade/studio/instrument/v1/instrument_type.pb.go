@@ -26,40 +26,73 @@ type InstrumentType int32
 
 const (
 	// Not set.
-	InstrumentType_INSTRUMENT_TYPE_UNSPECIFIED                              InstrumentType = 0
-	InstrumentType_INSTRUMENT_TYPE_OTHER                                    InstrumentType = 1
-	InstrumentType_INSTRUMENT_TYPE_SHARE                                    InstrumentType = 2
-	InstrumentType_INSTRUMENT_TYPE_PREFERENCE_SHARE                         InstrumentType = 3
-	InstrumentType_INSTRUMENT_TYPE_BOND                                     InstrumentType = 4
-	InstrumentType_INSTRUMENT_TYPE_ETF                                      InstrumentType = 5
-	InstrumentType_INSTRUMENT_TYPE_ETN                                      InstrumentType = 6
-	InstrumentType_INSTRUMENT_TYPE_AMC                                      InstrumentType = 7
-	InstrumentType_INSTRUMENT_TYPE_UNIT_TRUST                               InstrumentType = 8
-	InstrumentType_INSTRUMENT_TYPE_CRYPTO_CURRENCY                          InstrumentType = 9
-	InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY                            InstrumentType = 10
-	InstrumentType_INSTRUMENT_TYPE_GOLD                                     InstrumentType = 12
-	InstrumentType_INSTRUMENT_TYPE_SILVER                                   InstrumentType = 13
-	InstrumentType_INSTRUMENT_TYPE_PLATINUM                                 InstrumentType = 14
-	InstrumentType_INSTRUMENT_TYPE_PALLADIUM                                InstrumentType = 15
-	InstrumentType_INSTRUMENT_TYPE_CRUDE_OIL                                InstrumentType = 16
-	InstrumentType_INSTRUMENT_TYPE_NATURAL_GAS                              InstrumentType = 17
-	InstrumentType_INSTRUMENT_TYPE_COPPER                                   InstrumentType = 18
-	InstrumentType_INSTRUMENT_TYPE_CORN                                     InstrumentType = 19
-	InstrumentType_INSTRUMENT_TYPE_WHEAT                                    InstrumentType = 20
-	InstrumentType_INSTRUMENT_TYPE_SOYBEANS                                 InstrumentType = 21
-	InstrumentType_INSTRUMENT_TYPE_MONEY_MARKET_FUND                        InstrumentType = 23
-	InstrumentType_INSTRUMENT_TYPE_MONEY_MARKET_FUND_STABLECOIN             InstrumentType = 24
-	InstrumentType_INSTRUMENT_TYPE_ENDOWMENT_WRAPPER                        InstrumentType = 25
-	InstrumentType_INSTRUMENT_TYPE_FUND                                     InstrumentType = 26
-	InstrumentType_INSTRUMENT_TYPE_FUND_STABLECOIN                          InstrumentType = 27
-	InstrumentType_INSTRUMENT_TYPE_AMC_STABLECOIN                           InstrumentType = 28
-	InstrumentType_INSTRUMENT_TYPE_ETF_STABLECOIN                           InstrumentType = 29
-	InstrumentType_INSTRUMENT_TYPE_ETN_STABLECOIN                           InstrumentType = 30
-	InstrumentType_INSTRUMENT_TYPE_CRYPTO_CURRENCY_STABLECOIN               InstrumentType = 31
-	InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY_STABLECOIN                 InstrumentType = 32
+	InstrumentType_INSTRUMENT_TYPE_UNSPECIFIED InstrumentType = 0
+	// An instrument that fits none of the other kinds.
+	InstrumentType_INSTRUMENT_TYPE_OTHER InstrumentType = 1
+	// An ordinary share in a company.
+	InstrumentType_INSTRUMENT_TYPE_SHARE InstrumentType = 2
+	// A preference share, which ranks ahead of ordinary shares.
+	InstrumentType_INSTRUMENT_TYPE_PREFERENCE_SHARE InstrumentType = 3
+	// A bond, that is, tradable debt.
+	InstrumentType_INSTRUMENT_TYPE_BOND InstrumentType = 4
+	// An exchange-traded fund.
+	InstrumentType_INSTRUMENT_TYPE_ETF InstrumentType = 5
+	// An exchange-traded note.
+	InstrumentType_INSTRUMENT_TYPE_ETN InstrumentType = 6
+	// An actively managed certificate.
+	InstrumentType_INSTRUMENT_TYPE_AMC InstrumentType = 7
+	// A unit in a unit trust.
+	InstrumentType_INSTRUMENT_TYPE_UNIT_TRUST InstrumentType = 8
+	// A cryptocurrency.
+	InstrumentType_INSTRUMENT_TYPE_CRYPTO_CURRENCY InstrumentType = 9
+	// A currency issued by a state.
+	InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY InstrumentType = 10
+	// Gold.
+	InstrumentType_INSTRUMENT_TYPE_GOLD InstrumentType = 12
+	// Silver.
+	InstrumentType_INSTRUMENT_TYPE_SILVER InstrumentType = 13
+	// Platinum.
+	InstrumentType_INSTRUMENT_TYPE_PLATINUM InstrumentType = 14
+	// Palladium.
+	InstrumentType_INSTRUMENT_TYPE_PALLADIUM InstrumentType = 15
+	// Crude oil.
+	InstrumentType_INSTRUMENT_TYPE_CRUDE_OIL InstrumentType = 16
+	// Natural gas.
+	InstrumentType_INSTRUMENT_TYPE_NATURAL_GAS InstrumentType = 17
+	// Copper.
+	InstrumentType_INSTRUMENT_TYPE_COPPER InstrumentType = 18
+	// Corn (maize).
+	InstrumentType_INSTRUMENT_TYPE_CORN InstrumentType = 19
+	// Wheat.
+	InstrumentType_INSTRUMENT_TYPE_WHEAT InstrumentType = 20
+	// Soybeans.
+	InstrumentType_INSTRUMENT_TYPE_SOYBEANS InstrumentType = 21
+	// A money market fund.
+	InstrumentType_INSTRUMENT_TYPE_MONEY_MARKET_FUND InstrumentType = 23
+	// A stablecoin that tracks a money market fund.
+	InstrumentType_INSTRUMENT_TYPE_MONEY_MARKET_FUND_STABLECOIN InstrumentType = 24
+	// An endowment policy wrapped around other investments.
+	InstrumentType_INSTRUMENT_TYPE_ENDOWMENT_WRAPPER InstrumentType = 25
+	// An investment fund.
+	InstrumentType_INSTRUMENT_TYPE_FUND InstrumentType = 26
+	// A stablecoin that tracks an investment fund.
+	InstrumentType_INSTRUMENT_TYPE_FUND_STABLECOIN InstrumentType = 27
+	// A stablecoin that tracks an actively managed certificate.
+	InstrumentType_INSTRUMENT_TYPE_AMC_STABLECOIN InstrumentType = 28
+	// A stablecoin that tracks an exchange-traded fund.
+	InstrumentType_INSTRUMENT_TYPE_ETF_STABLECOIN InstrumentType = 29
+	// A stablecoin that tracks an exchange-traded note.
+	InstrumentType_INSTRUMENT_TYPE_ETN_STABLECOIN InstrumentType = 30
+	// A stablecoin that tracks a cryptocurrency.
+	InstrumentType_INSTRUMENT_TYPE_CRYPTO_CURRENCY_STABLECOIN InstrumentType = 31
+	// A stablecoin that tracks a state-issued currency.
+	InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY_STABLECOIN InstrumentType = 32
+	// A stablecoin that tracks a cryptocurrency and pays its holder a yield.
 	InstrumentType_INSTRUMENT_TYPE_YIELD_BEARING_CRYPTO_CURRENCY_STABLECOIN InstrumentType = 33
-	InstrumentType_INSTRUMENT_TYPE_YIELD_BEARING_FIAT_CURRENCY_STABLECOIN   InstrumentType = 34
-	InstrumentType_INSTRUMENT_TYPE_LIQUIDITY_POOL_SHARE                     InstrumentType = 35
+	// A stablecoin that tracks a state-issued currency and pays its holder a yield.
+	InstrumentType_INSTRUMENT_TYPE_YIELD_BEARING_FIAT_CURRENCY_STABLECOIN InstrumentType = 34
+	// A share in a liquidity pool.
+	InstrumentType_INSTRUMENT_TYPE_LIQUIDITY_POOL_SHARE InstrumentType = 35
 )
 
 // Enum value maps for InstrumentType.

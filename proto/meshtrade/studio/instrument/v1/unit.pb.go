@@ -26,26 +26,45 @@ type Unit int32
 
 const (
 	// Not set.
-	Unit_UNIT_UNSPECIFIED         Unit = 0
-	Unit_UNIT_NULL                Unit = 1
-	Unit_UNIT_NOTE                Unit = 2
-	Unit_UNIT_SHARE               Unit = 3
-	Unit_UNIT_PREFERENCE_SHARE    Unit = 4
-	Unit_UNIT_BOND                Unit = 5
-	Unit_UNIT_BILL                Unit = 6
-	Unit_UNIT_CONTRACT            Unit = 7
-	Unit_UNIT_OPTION              Unit = 8
-	Unit_UNIT_TOKEN               Unit = 9
-	Unit_UNIT_BARREL              Unit = 10
-	Unit_UNIT_GRAM                Unit = 11
-	Unit_UNIT_KILOGRAM            Unit = 12
-	Unit_UNIT_METRIC_TON          Unit = 13
-	Unit_UNIT_OUNCE               Unit = 14
-	Unit_UNIT_HALF_OUNCE          Unit = 15
-	Unit_UNIT_QUARTER_OUNCE       Unit = 16
-	Unit_UNIT_ONE_TENTH_OUNCE     Unit = 17
+	Unit_UNIT_UNSPECIFIED Unit = 0
+	// The instrument has no unit.
+	Unit_UNIT_NULL Unit = 1
+	// Counted in notes.
+	Unit_UNIT_NOTE Unit = 2
+	// Counted in shares.
+	Unit_UNIT_SHARE Unit = 3
+	// Counted in preference shares.
+	Unit_UNIT_PREFERENCE_SHARE Unit = 4
+	// Counted in bonds.
+	Unit_UNIT_BOND Unit = 5
+	// Counted in bills.
+	Unit_UNIT_BILL Unit = 6
+	// Counted in contracts.
+	Unit_UNIT_CONTRACT Unit = 7
+	// Counted in options.
+	Unit_UNIT_OPTION Unit = 8
+	// Counted in tokens.
+	Unit_UNIT_TOKEN Unit = 9
+	// Measured in barrels.
+	Unit_UNIT_BARREL Unit = 10
+	// Measured in grams.
+	Unit_UNIT_GRAM Unit = 11
+	// Measured in kilograms.
+	Unit_UNIT_KILOGRAM Unit = 12
+	// Measured in metric tons.
+	Unit_UNIT_METRIC_TON Unit = 13
+	// Measured in ounces.
+	Unit_UNIT_OUNCE Unit = 14
+	// Measured in half ounces.
+	Unit_UNIT_HALF_OUNCE Unit = 15
+	// Measured in quarter ounces.
+	Unit_UNIT_QUARTER_OUNCE Unit = 16
+	// Measured in tenths of an ounce.
+	Unit_UNIT_ONE_TENTH_OUNCE Unit = 17
+	// Measured in hundredths of an ounce.
 	Unit_UNIT_ONE_HUNDREDTH_OUNCE Unit = 18
-	Unit_UNIT_TONNE               Unit = 19
+	// Measured in tonnes.
+	Unit_UNIT_TONNE Unit = 19
 )
 
 // Enum value maps for Unit.

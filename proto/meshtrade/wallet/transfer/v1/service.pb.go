@@ -396,11 +396,11 @@ func (x *CalculateTransferFeeRequest) GetAmount() *v1.Amount {
 // The answer of `CalculateTransferFee`.
 type CalculateTransferFeeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The fee, without VAT.
+	// The fee.
 	FeeAmount *v1.Amount `protobuf:"bytes,1,opt,name=fee_amount,json=feeAmount,proto3" json:"fee_amount,omitempty"`
 	// The VAT on the fee.
 	VatAmount *v1.Amount `protobuf:"bytes,2,opt,name=vat_amount,json=vatAmount,proto3" json:"vat_amount,omitempty"`
-	// The rate of VAT, as a fraction such as "0.15".
+	// The rate of VAT, as a decimal.
 	VatRate       *v1.Decimal `protobuf:"bytes,3,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -229,9 +229,9 @@ func (x *Transfer) GetIncludeInLedger() bool {
 // What a transfer costs.
 type TransferFee struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The fee, without VAT.
+	// The fee.
 	Amount *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
-	// The rate of VAT, as a fraction such as "0.15".
+	// The rate of VAT, as a decimal.
 	VatRate       *v1.Decimal `protobuf:"bytes,2,opt,name=vat_rate,json=vatRate,proto3" json:"vat_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
