@@ -100,12 +100,12 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	}
 	group, ok := g.store.groups.byName[first(received, "x-group")]
 	if !ok {
-		return nil, status.Error(codes.PermissionDenied, "The executing group (x-group) does not exist.")
+		return nil, status.Error(codes.PermissionDenied, "The executing group does not exist. Send the name of one that does as x-group.")
 	}
 	if !holdsOne(entity.GetRoles(), method.Roles, g.store.path(group.GetName())) {
 		return nil, status.Errorf(codes.PermissionDenied,
-			"%s holds none of the roles that allow this in %s or a group above it: %s.",
-			entity.GetName(), group.GetName(), roleNames(method.Roles))
+			"The API user %s (%s) may not do this in %s: it needs one of %s, there or in a group above it.",
+			entity.GetDisplayName(), entity.GetName(), group.GetName(), roleNames(method.Roles))
 	}
 	if method.Verified {
 		if err := g.verified(group.GetName()); err != nil {
@@ -124,14 +124,14 @@ func first(received metadata.MD, key string) string {
 
 func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
 	if key == "" {
-		return nil, status.Error(codes.Unauthenticated, "No API key was sent (x-api-key).")
+		return nil, status.Error(codes.Unauthenticated, "No API key was sent. Send one as x-api-key.")
 	}
 	user, ok := g.store.apiUsers.byName[g.store.keys[keyHash(key)]]
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "The API key is not known.")
+		return nil, status.Error(codes.Unauthenticated, "The API key is not known. Check that all 43 characters of it were sent.")
 	}
 	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
-		return nil, status.Error(codes.Unauthenticated, "The API user of this key is not active.")
+		return nil, status.Error(codes.Unauthenticated, "The API user of this key is INACTIVE. Activate it first.")
 	}
 	return user, nil
 }
@@ -160,23 +160,20 @@ func roleNames(roles []rolev1.Role) string {
 	return strings.Join(names, ", ")
 }
 
-// verified checks the compliance client that owns the group: the nearest one
-// on the way up the tree.
+// verified checks the compliance client that owns the group.
 func (g *guard) verified(group string) error {
-	path := g.store.path(group)
-	for _, owner := range slices.Backward(path) {
-		for _, client := range g.store.clients.byName {
-			if client.GetOwner() != owner {
-				continue
-			}
-			if client.GetVerificationStatus() != clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED {
-				return status.Errorf(codes.FailedPrecondition, "%s (%s) is not verified yet; it is %s.",
-					client.GetName(), client.GetDisplayName(), client.GetVerificationStatus())
-			}
-			return nil
-		}
+	client := g.store.clientOf(group)
+	switch {
+	case client == nil:
+		return status.Errorf(codes.FailedPrecondition,
+			"This needs a verified compliance client, and none owns %s or a group above it. Use the group of a verified client.", group)
+	case client.GetVerificationStatus() != clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED:
+		return status.Errorf(codes.FailedPrecondition,
+			"This needs a verified compliance client, and %s (%s), which owns %s, is %s. Have it verified first.",
+			client.GetDisplayName(), client.GetName(), group,
+			strings.TrimPrefix(client.GetVerificationStatus().String(), "VERIFICATION_STATUS_"))
 	}
-	return status.Errorf(codes.FailedPrecondition, "No compliance client owns %s, so none is verified.", group)
+	return nil
 }
 
 // validate holds a request against the rules of the contract.
@@ -197,9 +194,21 @@ func (g *guard) validate(request any) error {
 			Description: violation.Proto.GetMessage(),
 		})
 	}
-	st, err := status.New(codes.InvalidArgument, broken.Error()).WithDetails(bad)
-	if err != nil {
-		return status.Error(codes.InvalidArgument, broken.Error())
+	st := status.New(codes.InvalidArgument, summary(bad.GetFieldViolations()))
+	if detailed, err := st.WithDetails(bad); err == nil {
+		st = detailed
 	}
 	return st.Err()
+}
+
+// summary names the first violation, so that the message reads well alone.
+func summary(violations []*errdetails.BadRequest_FieldViolation) string {
+	if len(violations) == 0 {
+		return "The request is invalid."
+	}
+	text := violations[0].GetField() + ": " + violations[0].GetDescription() + "."
+	if more := len(violations) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more; see details)", more)
+	}
+	return text
 }

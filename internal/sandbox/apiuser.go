@@ -89,22 +89,29 @@ func (s *apiUsers) SearchAPIUsers(ctx context.Context, request *apiuserv1.Search
 
 func (s *apiUsers) ActivateAPIUser(ctx context.Context, request *apiuserv1.ActivateAPIUserRequest) (*apiuserv1.APIUser, error) {
 	return s.move(ctx, request.GetName(),
-		apiuserv1.APIUserState_API_USER_STATE_INACTIVE, apiuserv1.APIUserState_API_USER_STATE_ACTIVE)
+		apiuserv1.APIUserState_API_USER_STATE_INACTIVE, apiuserv1.APIUserState_API_USER_STATE_ACTIVE, "activated")
 }
 
 func (s *apiUsers) DeactivateAPIUser(ctx context.Context, request *apiuserv1.DeactivateAPIUserRequest) (*apiuserv1.APIUser, error) {
 	return s.move(ctx, request.GetName(),
-		apiuserv1.APIUserState_API_USER_STATE_ACTIVE, apiuserv1.APIUserState_API_USER_STATE_INACTIVE)
+		apiuserv1.APIUserState_API_USER_STATE_ACTIVE, apiuserv1.APIUserState_API_USER_STATE_INACTIVE, "deactivated")
 }
 
-func (s *apiUsers) move(ctx context.Context, name string, from, to apiuserv1.APIUserState) (*apiuserv1.APIUser, error) {
+// move takes an API user from one state to the other; done is what a person
+// calls that.
+func (s *apiUsers) move(ctx context.Context, name string, from, to apiuserv1.APIUserState, done string) (*apiuserv1.APIUser, error) {
 	return s.change(ctx, name, func(user *apiuserv1.APIUser) error {
 		if user.GetState() != from {
-			return status.Errorf(codes.FailedPrecondition, "%s is %s; only from %s can it become %s.", name, user.GetState(), from, to)
+			return status.Errorf(codes.FailedPrecondition, "The API user %s is %s already; only one that is %s can be %s.",
+				name, stateName(user.GetState()), stateName(from), done)
 		}
 		user.State = to
 		return nil
 	})
+}
+
+func stateName(state apiuserv1.APIUserState) string {
+	return strings.TrimPrefix(state.String(), "API_USER_STATE_")
 }
 
 func (s *apiUsers) AssignRolesToAPIUser(ctx context.Context, request *apiuserv1.AssignRolesToAPIUserRequest) (*apiuserv1.APIUser, error) {

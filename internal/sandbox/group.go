@@ -51,7 +51,12 @@ func (s *groups) CreateGroup(ctx context.Context, request *groupv1.CreateGroupRe
 func (s *groups) UpdateGroup(ctx context.Context, request *groupv1.UpdateGroupRequest) (*groupv1.Group, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	updated, err := s.store.groups.touch(executingGroup(ctx), request.GetGroup().GetName())
+	executing, name := executingGroup(ctx), request.GetGroup().GetName()
+	if name == executing {
+		// A group sees itself, but belongs to the one above.
+		return nil, notOwned(executing, s.store.groups.byName[name])
+	}
+	updated, err := s.store.groups.touch(executing, name)
 	if err != nil {
 		return nil, err
 	}

@@ -15,17 +15,19 @@ import (
 // held already stays held once.
 //
 // A role can be given only in the executing group or below it: otherwise an
-// administrator of one group could make itself one of a group above.
+// administrator of one group could make itself one of a group above. A group
+// that does not exist is refused alike, which keeps what is above unseen.
 func (s *store) assign(executing string, held, given []string) ([]string, error) {
 	roles := slices.Clone(held)
 	for _, role := range given {
 		group, number, _ := strings.Cut(role, "/roles/")
 		n, err := strconv.ParseInt(number, 10, 32)
 		if _, known := rolev1.Role_name[int32(n)]; err != nil || !known {
-			return nil, status.Errorf(codes.InvalidArgument, "%s: there is no role %s.", role, number)
+			return nil, status.Errorf(codes.InvalidArgument, "%s: there is no role %s. The numbers are those of meshtrade.iam.role.v1.Role.", role, number)
 		}
-		if _, exists := s.groups.byName[group]; !exists || !slices.Contains(s.path(group), executing) {
-			return nil, status.Errorf(codes.PermissionDenied, "%s: a role can be given in %s and below it only.", role, executing)
+		if !s.reaches(executing, group) {
+			return nil, status.Errorf(codes.PermissionDenied,
+				"%s: a role can be given in the executing group %s and those below it only.", role, executing)
 		}
 		if !slices.Contains(roles, role) {
 			roles = append(roles, role)
@@ -35,6 +37,7 @@ func (s *store) assign(executing string, held, given []string) ([]string, error)
 }
 
 // revoke returns the roles held without those given; one not held is no fault.
+// It may take a role in any group, since that only lessens what a user can do.
 func revoke(held, given []string) []string {
 	return slices.DeleteFunc(slices.Clone(held), func(role string) bool { return slices.Contains(given, role) })
 }

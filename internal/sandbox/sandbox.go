@@ -14,6 +14,7 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -50,14 +51,16 @@ type Sandbox struct {
 	server *grpc.Server
 	conn   *grpc.ClientConn
 	done   chan error
+	close  func() error
 }
 
 // Option sets how a sandbox behaves.
 type Option func(*options)
 
 type options struct {
-	now    func() time.Time
-	random io.Reader
+	now      func() time.Time
+	random   io.Reader
+	capacity int
 }
 
 // WithClock sets what the sandbox takes for the time.
@@ -77,9 +80,15 @@ func WithSeed(seed uint64) Option {
 	}
 }
 
+// WithCapacity sets how many resources of a kind the sandbox holds. Without it
+// there is room for a hundred thousand.
+func WithCapacity(resources int) Option {
+	return func(o *options) { o.capacity = resources }
+}
+
 // New starts a sandbox with its seed data.
 func New(opts ...Option) (*Sandbox, error) {
-	o := options{now: time.Now, random: rand.Reader}
+	o := options{now: time.Now, random: rand.Reader, capacity: maxResources}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -91,7 +100,7 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	mesh := newStore(o.now, o.random)
+	mesh := newStore(o)
 	if err := seed(mesh); err != nil {
 		return nil, fmt.Errorf("sandbox: seed: %w", err)
 	}
@@ -115,6 +124,7 @@ func New(opts ...Option) (*Sandbox, error) {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close())
 	}
 	s := &Sandbox{server: server, conn: conn, done: make(chan error, 1)}
+	s.close = sync.OnceValue(s.stop)
 	go func() { s.done <- server.Serve(listener) }()
 	return s, nil
 }
@@ -122,11 +132,17 @@ func New(opts ...Option) (*Sandbox, error) {
 // Conn is the connection to the sandbox. It is closed by Close.
 func (s *Sandbox) Conn() *grpc.ClientConn { return s.conn }
 
-// Close ends the sandbox and forgets its state.
-func (s *Sandbox) Close() error {
+// Close ends the sandbox and forgets its state. Closing again is harmless.
+func (s *Sandbox) Close() error { return s.close() }
+
+func (s *Sandbox) stop() error {
 	err := s.conn.Close()
 	s.server.Stop()
-	return errors.Join(err, <-s.done)
+	// A sandbox closed before its server came to serve was stopped all the same.
+	if served := <-s.done; !errors.Is(served, grpc.ErrServerStopped) {
+		err = errors.Join(err, served)
+	}
+	return err
 }
 
 // register is the one list of what the sandbox serves. A service that is still

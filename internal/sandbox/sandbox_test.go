@@ -82,6 +82,9 @@ func TestEveryMethodIsGuarded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(methods) != 69 {
+		t.Errorf("%d methods, want 69", len(methods))
+	}
 	for _, method := range methods {
 		t.Run(string(method.Descriptor.FullName()), func(t *testing.T) {
 			request := dynamicpb.NewMessage(method.Descriptor.Input())
@@ -99,6 +102,9 @@ func TestEveryMethodIsGuarded(t *testing.T) {
 			if method.Public {
 				if code := status.Code(err); code != codes.Unimplemented && code != codes.InvalidArgument {
 					t.Errorf("a public method answers %v", err)
+				}
+				if strings.HasPrefix(status.Convert(err).Message(), "unknown ") {
+					t.Errorf("nothing is registered: %v", err)
 				}
 				return
 			}

@@ -26,8 +26,10 @@ const (
 type Credential struct {
 	// Name is the API user's resource name.
 	Name, DisplayName string
-	APIKey            string
-	Group             string
+	// Description says what the key is good for.
+	Description string
+	APIKey      string
+	Group       string
 	// Roles are held in Group.
 	Roles  []rolev1.Role
 	Active bool
@@ -38,26 +40,27 @@ type Credential struct {
 func Seeded() []Credential {
 	admins, viewers := rolesEnding("_ADMIN"), rolesEnding("_VIEWER")
 	return []Credential{
-		seeded(1, "Broker Admin", "broker-admin", brokerGroup, admins, true),
-		seeded(2, "Broker Viewer", "broker-viewer", brokerGroup, viewers, true),
-		seeded(3, "IAM Admin", "iam-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_IAM_ADMIN}, true),
-		seeded(4, "Wallet Admin", "wallet-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_WALLET_ADMIN}, true),
-		seeded(5, "Trading Admin", "trading-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_TRADING_ADMIN}, true),
-		seeded(6, "Compliance Admin", "compliance-admin", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_COMPLIANCE_ADMIN}, true),
-		seeded(7, "Reporting Viewer", "reporting-viewer", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_REPORTING_VIEWER}, true),
-		seeded(8, "Roleless", "roleless", brokerGroup, nil, true),
-		seeded(9, "Retired", "retired", brokerGroup, admins, false),
-		seeded(10, "Corporate Admin", "corporate-admin", corporateGroup, admins, true),
-		seeded(11, "Individual Admin", "individual-admin", individualGroup, admins, true),
-		seeded(12, "Root Admin", "root-admin", rootGroup, admins, true),
+		seeded(1, "Broker Admin", "broker-admin", "Everything, in the broker's group.", brokerGroup, admins, true),
+		seeded(2, "Broker Viewer", "broker-viewer", "All reads, in the broker's group.", brokerGroup, viewers, true),
+		seeded(3, "IAM Admin", "iam-admin", "Users, groups and API users only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_IAM_ADMIN}, true),
+		seeded(4, "Wallet Admin", "wallet-admin", "Accounts and transfers only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_WALLET_ADMIN}, true),
+		seeded(5, "Trading Admin", "trading-admin", "Orders only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_TRADING_ADMIN}, true),
+		seeded(6, "Compliance Admin", "compliance-admin", "Clients and their verification only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_COMPLIANCE_ADMIN}, true),
+		seeded(7, "Reporting Viewer", "reporting-viewer", "Account reports only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_REPORTING_VIEWER}, true),
+		seeded(8, "Roleless", "roleless", "A valid key without any role: PERMISSION_DENIED.", brokerGroup, nil, true),
+		seeded(9, "Retired", "retired", "An inactive API user: UNAUTHENTICATED.", brokerGroup, admins, false),
+		seeded(10, "Corporate Admin", "corporate-admin", "Everything, in the group of a verified company below the broker.", corporateGroup, admins, true),
+		seeded(11, "Individual Admin", "individual-admin", "Everything, in the group of a person who is not verified yet.", individualGroup, admins, true),
+		seeded(12, "Root Admin", "root-admin", "All roles at the root of the tree, where no client is verified.", rootGroup, admins, true),
 	}
 }
 
-func seeded(number int, displayName, key, group string, roles []rolev1.Role, active bool) Credential {
+func seeded(number int, displayName, key, description, group string, roles []rolev1.Role, active bool) Credential {
 	key = "sandbox-" + key + "-key-"
 	return Credential{
 		Name:        fmt.Sprintf("iam/api_users/%026d", number),
 		DisplayName: displayName,
+		Description: description,
 		APIKey:      key + strings.Repeat("0", 43-len(key)),
 		Group:       group,
 		Roles:       roles,

@@ -22,8 +22,8 @@ import (
 	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
-// maxResources bounds each collection, so that a client cannot grow it
-// without end.
+// maxResources bounds each collection unless an option says otherwise, so that
+// a client cannot grow it without end.
 const maxResources = 100_000
 
 // resource is what every resource of Mesh has in common. A resource in the
@@ -54,24 +54,36 @@ type store struct {
 	keys map[string]string
 }
 
-func newStore(now func() time.Time, random io.Reader) *store {
-	return &store{now: now, random: random, keys: make(map[string]string)}
+func newStore(o options) *store {
+	return &store{
+		now: o.now, random: o.random, keys: make(map[string]string),
+		groups:   newCollection[*groupv1.Group]("groups", o.capacity),
+		apiUsers: newCollection[*apiuserv1.APIUser]("API users", o.capacity),
+		users:    newCollection[*userv1.User]("users", o.capacity),
+		profiles: newCollection[*userprofilev1.UserProfile]("user profiles", o.capacity),
+		clients:  newCollection[*clientv1.Client]("clients", o.capacity),
+	}
 }
 
 // collection holds resources by name, in the order of their creation.
 type collection[T resource] struct {
-	byName map[string]T
-	order  []string
+	// kind is what a person calls the resources.
+	kind     string
+	capacity int
+	byName   map[string]T
+	order    []string
+}
+
+func newCollection[T resource](kind string, capacity int) collection[T] {
+	return collection[T]{kind: kind, capacity: capacity, byName: make(map[string]T)}
 }
 
 // put adds a resource, or replaces the one of its name.
 func (c *collection[T]) put(r T) error {
-	if c.byName == nil {
-		c.byName = make(map[string]T)
-	}
 	if _, known := c.byName[r.GetName()]; !known {
-		if len(c.order) >= maxResources {
-			return status.Errorf(codes.ResourceExhausted, "The sandbox holds no more than %d of these.", maxResources)
+		if len(c.order) >= c.capacity {
+			return status.Errorf(codes.ResourceExhausted,
+				"The sandbox is full: it holds no more than %d %s. Restart it to begin anew.", c.capacity, c.kind)
 		}
 		c.order = append(c.order, r.GetName())
 	}
@@ -97,7 +109,7 @@ func (c *collection[T]) see(group, name string) (T, error) {
 		return r, nil
 	}
 	var none T
-	return none, status.Errorf(codes.NotFound, "%s is not there, or not visible from %s.", name, group)
+	return none, status.Errorf(codes.NotFound, "%s does not exist, or cannot be seen from %s; what belongs to that group or one below it can.", name, group)
 }
 
 // touch returns a copy of one resource for a WRITE to change and put back.
@@ -108,10 +120,18 @@ func (c *collection[T]) touch(group, name string) (T, error) {
 	}
 	if r.GetOwner() != group {
 		var none T
-		return none, status.Errorf(codes.PermissionDenied,
-			"%s belongs to %s; a write must be executed in that group, not in %s above it.", name, r.GetOwner(), group)
+		return none, notOwned(group, r)
 	}
 	return proto.CloneOf(r), nil
+}
+
+// notOwned refuses a WRITE to what is visible from the group and not its own.
+func notOwned(group string, r resource) error {
+	if r.GetOwner() == "" {
+		return status.Errorf(codes.PermissionDenied, "%s is the root of the tree; no group owns it, so none can change it.", r.GetName())
+	}
+	return status.Errorf(codes.PermissionDenied,
+		"%s belongs to %s; execute the call in that group (x-group), not in %s.", r.GetName(), r.GetOwner(), group)
 }
 
 // every matches any resource.
@@ -124,11 +144,6 @@ func mayCreate(group, owner string) error {
 			"A resource is created in the executing group: owner must be %s, not %s.", group, owner)
 	}
 	return nil
-}
-
-// path is the owners of a resource that the group owns.
-func (s *store) path(group string) []string {
-	return append(slices.Clone(s.groups.byName[group].GetOwners()), group)
 }
 
 // name makes the name of a new resource.

@@ -59,7 +59,7 @@ func (s *users) CreateUser(ctx context.Context, request *userv1.CreateUserReques
 func (s *users) unique(email, but string) error {
 	for name, user := range s.store.users.byName {
 		if name != but && strings.EqualFold(user.GetEmail(), email) {
-			return status.Errorf(codes.AlreadyExists, "A user of the email %s exists already.", email)
+			return status.Errorf(codes.AlreadyExists, "A user with the email %s exists already. Emails are unique; use another.", email)
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (s *users) GetUserByEmail(ctx context.Context, request *userv1.GetUserByEma
 		return strings.EqualFold(user.GetEmail(), request.GetEmail())
 	})
 	if len(found) == 0 {
-		return nil, status.Errorf(codes.NotFound, "No user of the email %s is visible from %s.", request.GetEmail(), executingGroup(ctx))
+		return nil, status.Errorf(codes.NotFound, "No user with the email %s can be seen from %s.", request.GetEmail(), executingGroup(ctx))
 	}
 	return found[0], nil
 }

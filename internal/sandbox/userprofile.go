@@ -31,7 +31,7 @@ func (s *userProfiles) GetUserProfile(ctx context.Context, request *userprofilev
 func (s *userProfiles) GetUserProfileByUser(ctx context.Context, request *userprofilev1.GetUserProfileByUserRequest) (*userprofilev1.UserProfile, error) {
 	found := s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool { return profile.GetUser() == request.GetUser() })
 	if len(found) == 0 {
-		return nil, status.Errorf(codes.NotFound, "No profile of %s is visible from %s.", request.GetUser(), executingGroup(ctx))
+		return nil, status.Errorf(codes.NotFound, "No profile of %s can be seen from %s.", request.GetUser(), executingGroup(ctx))
 	}
 	return found[0], nil
 }

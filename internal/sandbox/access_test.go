@@ -1,0 +1,143 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
+	tokentapv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/testing/ledger/token_tap/v1"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
+)
+
+// TestAccessOrder breaks two checks in a row and expects the refusal of the
+// first, by its message where the codes are the same.
+func TestAccessOrder(t *testing.T) {
+	m := newMesh(t)
+	individual := m.seeded["Individual Admin"].Group
+	// GetAccountByNumber needs all there is: a key, a group, a role, verification, and a
+	// number in its request.
+	call := func(ctx context.Context) error {
+		_, err := accountv1.NewAccountServiceClient(m).GetAccountByNumber(ctx, &accountv1.GetAccountByNumberRequest{})
+		return err
+	}
+	with := func(pairs ...string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), pairs...)
+	}
+	for _, test := range []struct {
+		name    string
+		ctx     context.Context
+		code    codes.Code
+		message string
+	}{
+		{"key before group", with("x-group", nobody), codes.Unauthenticated, "No API key"},
+		{"unknown key before group", with("x-api-key", strings.Repeat("k", 43), "x-group", nobody), codes.Unauthenticated, "not known"},
+		{"inactive before group", m.as(t, "Retired", nobody), codes.Unauthenticated, "INACTIVE"},
+		{"no group", with("x-api-key", m.seeded["Broker Admin"].APIKey), codes.PermissionDenied, "does not exist"},
+		{"group before role", m.as(t, "Roleless", nobody), codes.PermissionDenied, "does not exist"},
+		{"role before verification", m.as(t, "Roleless", individual), codes.PermissionDenied, "ROLE_WALLET_ADMIN"},
+		{"verification before the request", m.as(t, "Individual Admin"), codes.FailedPrecondition, "NOT_STARTED"},
+		{"the request last", m.as(t, "Broker Admin"), codes.InvalidArgument, "account_number"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := call(test.ctx)
+			wantCode(t, err, test.code)
+			if !strings.Contains(status.Convert(err).Message(), test.message) {
+				t.Errorf("%q, want %q in it", status.Convert(err).Message(), test.message)
+			}
+		})
+	}
+}
+
+func TestVerificationIsThatOfTheNearestClient(t *testing.T) {
+	m := newMesh(t)
+	below := func(caller string) string {
+		group, err := groupv1.NewGroupServiceClient(m).CreateGroup(m.as(t, caller), &groupv1.CreateGroupRequest{
+			Group: &groupv1.Group{Owner: m.seeded[caller].Group, DisplayName: "Below"}})
+		wantCode(t, err, codes.OK)
+		return group.GetName()
+	}
+	for _, test := range []struct {
+		name, caller string
+		want         codes.Code
+	}{
+		{"below a verified client", "Corporate Admin", codes.Unimplemented},
+		{"below an unverified client below a verified one", "Individual Admin", codes.FailedPrecondition},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := accountv1.NewAccountServiceClient(m).ListAccounts(m.as(t, test.caller, below(test.caller)), &accountv1.ListAccountsRequest{})
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestPublicMethods(t *testing.T) {
+	m := newMesh(t)
+	for _, test := range []struct {
+		name string
+		ctx  context.Context
+		want codes.Code
+	}{
+		{"need no key", t.Context(), codes.Unimplemented},
+		{"take a valid key without a group", metadata.AppendToOutgoingContext(t.Context(), "x-api-key", m.seeded["Roleless"].APIKey), codes.Unimplemented},
+		{"refuse an unknown key", metadata.AppendToOutgoingContext(t.Context(), "x-api-key", strings.Repeat("k", 43)), codes.Unauthenticated},
+		{"refuse an inactive key", m.as(t, "Retired"), codes.Unauthenticated},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := tokentapv1.NewTokenTapServiceClient(m).ListTokenTaps(test.ctx, &tokentapv1.ListTokenTapsRequest{})
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestStreamsAreGuarded(t *testing.T) {
+	m := newMesh(t)
+	order := &limitorderv1.MonitorLimitOrderRequest{
+		Identifier: &limitorderv1.MonitorLimitOrderRequest_Name{Name: "limit_orders/" + strings.Repeat("0", 26)}}
+	for _, test := range []struct {
+		name    string
+		ctx     context.Context
+		request *limitorderv1.MonitorLimitOrderRequest
+		want    codes.Code
+	}{
+		{"without a key", t.Context(), order, codes.Unauthenticated},
+		{"without a role", m.as(t, "Roleless"), order, codes.PermissionDenied},
+		{"with a broken rule", m.as(t, "Trading Admin"), &limitorderv1.MonitorLimitOrderRequest{
+			Identifier: &limitorderv1.MonitorLimitOrderRequest_Name{Name: "mine"}}, codes.InvalidArgument},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stream, err := limitorderv1.NewLimitOrderServiceClient(m).MonitorLimitOrder(test.ctx, test.request)
+			wantCode(t, err, codes.OK)
+			_, err = stream.Recv()
+			if errors.Is(err, io.EOF) {
+				t.Fatal("the stream ended well")
+			}
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestViolationsNameTheFields(t *testing.T) {
+	m := newMesh(t)
+	_, err := groupv1.NewGroupServiceClient(m).CreateGroup(m.as(t, "Broker Admin"), &groupv1.CreateGroupRequest{Group: &groupv1.Group{}})
+	wantCode(t, err, codes.InvalidArgument)
+	fields := make(map[string]bool)
+	for _, detail := range status.Convert(err).Details() {
+		if bad, ok := detail.(*errdetails.BadRequest); ok {
+			for _, violation := range bad.GetFieldViolations() {
+				fields[violation.GetField()] = violation.GetDescription() != ""
+			}
+		}
+	}
+	if !fields["group.owner"] || !fields["group.display_name"] {
+		t.Errorf("violations of %v", fields)
+	}
+}
