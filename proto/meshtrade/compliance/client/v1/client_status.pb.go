@@ -26,9 +26,12 @@ type ClientStatus int32
 
 const (
 	// Not set.
-	ClientStatus_CLIENT_STATUS_UNSPECIFIED      ClientStatus = 0
-	ClientStatus_CLIENT_STATUS_ACTIVE           ClientStatus = 1
-	ClientStatus_CLIENT_STATUS_INACTIVE         ClientStatus = 2
+	ClientStatus_CLIENT_STATUS_UNSPECIFIED ClientStatus = 0
+	// The client may act on the platform.
+	ClientStatus_CLIENT_STATUS_ACTIVE ClientStatus = 1
+	// The client has been switched off.
+	ClientStatus_CLIENT_STATUS_INACTIVE ClientStatus = 2
+	// The client has still to complete its profile.
 	ClientStatus_CLIENT_STATUS_COMPLETE_PROFILE ClientStatus = 3
 )
 

@@ -29,16 +29,25 @@ type LegalPersonConnectionType int32
 
 const (
 	// Not set.
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_UNSPECIFIED        LegalPersonConnectionType = 0
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_SHAREHOLDER        LegalPersonConnectionType = 1
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_PARENT_COMPANY     LegalPersonConnectionType = 2
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_UNSPECIFIED LegalPersonConnectionType = 0
+	// Holds shares in the company.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_SHAREHOLDER LegalPersonConnectionType = 1
+	// Owns or controls the company.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_PARENT_COMPANY LegalPersonConnectionType = 2
+	// A legal person that sits on the board.
 	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_CORPORATE_DIRECTOR LegalPersonConnectionType = 3
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_TRUST              LegalPersonConnectionType = 4
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_GENERAL_PARTNER    LegalPersonConnectionType = 5
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_GUARANTOR          LegalPersonConnectionType = 6
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_MANAGER            LegalPersonConnectionType = 7
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_AGENT              LegalPersonConnectionType = 8
-	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_SOLE_PROPRIETOR    LegalPersonConnectionType = 9
+	// A trust that holds an interest in the company.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_TRUST LegalPersonConnectionType = 4
+	// A partner who manages the partnership and answers for its debts.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_GENERAL_PARTNER LegalPersonConnectionType = 5
+	// Answers for obligations of the company.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_GUARANTOR LegalPersonConnectionType = 6
+	// Runs the company under a mandate.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_MANAGER LegalPersonConnectionType = 7
+	// Acts in the name of the company.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_AGENT LegalPersonConnectionType = 8
+	// Owns the business alone.
+	LegalPersonConnectionType_LEGAL_PERSON_CONNECTION_TYPE_SOLE_PROPRIETOR LegalPersonConnectionType = 9
 )
 
 // Enum value maps for LegalPersonConnectionType.

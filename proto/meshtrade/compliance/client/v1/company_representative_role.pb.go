@@ -26,15 +26,23 @@ type CompanyRepresentativeRole int32
 
 const (
 	// Not set.
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_UNSPECIFIED               CompanyRepresentativeRole = 0
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_UNSPECIFIED CompanyRepresentativeRole = 0
+	// Owns or controls the company in the end, directly or through others.
 	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_ULTIMATE_BENEFICIAL_OWNER CompanyRepresentativeRole = 1
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_SHAREHOLDER               CompanyRepresentativeRole = 2
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_SOLE_PROPRIETOR           CompanyRepresentativeRole = 3
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_PARTNER                   CompanyRepresentativeRole = 4
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_DIRECTOR                  CompanyRepresentativeRole = 5
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_MANAGER                   CompanyRepresentativeRole = 6
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_AUTHORIZED_SIGNATORY      CompanyRepresentativeRole = 7
-	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_PRIMARY_CONTACT           CompanyRepresentativeRole = 8
+	// Holds shares in the company.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_SHAREHOLDER CompanyRepresentativeRole = 2
+	// Owns the business alone.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_SOLE_PROPRIETOR CompanyRepresentativeRole = 3
+	// A partner in the partnership.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_PARTNER CompanyRepresentativeRole = 4
+	// Sits on the board.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_DIRECTOR CompanyRepresentativeRole = 5
+	// Runs the company from day to day.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_MANAGER CompanyRepresentativeRole = 6
+	// May sign in the name of the company.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_AUTHORIZED_SIGNATORY CompanyRepresentativeRole = 7
+	// The person to write to first.
+	CompanyRepresentativeRole_COMPANY_REPRESENTATIVE_ROLE_PRIMARY_CONTACT CompanyRepresentativeRole = 8
 )
 
 // Enum value maps for CompanyRepresentativeRole.

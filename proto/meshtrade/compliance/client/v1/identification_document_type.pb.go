@@ -26,10 +26,14 @@ type IdentificationDocumentType int32
 
 const (
 	// Not set.
-	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_UNSPECIFIED      IdentificationDocumentType = 0
-	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_PASSPORT         IdentificationDocumentType = 1
-	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_NATIONAL_ID      IdentificationDocumentType = 2
-	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_DRIVERS_LICENSE  IdentificationDocumentType = 3
+	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_UNSPECIFIED IdentificationDocumentType = 0
+	// A passport.
+	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_PASSPORT IdentificationDocumentType = 1
+	// A national identity card or book.
+	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_NATIONAL_ID IdentificationDocumentType = 2
+	// A driver's licence.
+	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_DRIVERS_LICENSE IdentificationDocumentType = 3
+	// A permit to reside in a country.
 	IdentificationDocumentType_IDENTIFICATION_DOCUMENT_TYPE_RESIDENCE_PERMIT IdentificationDocumentType = 4
 )
 

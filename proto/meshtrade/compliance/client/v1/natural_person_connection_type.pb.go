@@ -26,22 +26,37 @@ type NaturalPersonConnectionType int32
 
 const (
 	// Not set.
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_UNSPECIFIED               NaturalPersonConnectionType = 0
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_UNSPECIFIED NaturalPersonConnectionType = 0
+	// Owns or controls the legal person in the end, directly or through others.
 	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_ULTIMATE_BENEFICIAL_OWNER NaturalPersonConnectionType = 1
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SHAREHOLDER               NaturalPersonConnectionType = 2
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_DIRECTOR                  NaturalPersonConnectionType = 3
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SENIOR_MANAGEMENT         NaturalPersonConnectionType = 4
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_AUTHORIZED_SIGNATORY      NaturalPersonConnectionType = 5
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_FOUNDER                   NaturalPersonConnectionType = 6
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SPOUSE                    NaturalPersonConnectionType = 20
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_DOMESTIC_PARTNER          NaturalPersonConnectionType = 21
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_PARENT                    NaturalPersonConnectionType = 22
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_CHILD                     NaturalPersonConnectionType = 23
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SIBLING                   NaturalPersonConnectionType = 24
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_BUSINESS_PARTNER          NaturalPersonConnectionType = 30
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_CLOSE_ASSOCIATE           NaturalPersonConnectionType = 31
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_GUARANTOR                 NaturalPersonConnectionType = 32
-	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_BENEFICIARY_OF_TRUST      NaturalPersonConnectionType = 33
+	// Holds shares in it.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SHAREHOLDER NaturalPersonConnectionType = 2
+	// Sits on its board.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_DIRECTOR NaturalPersonConnectionType = 3
+	// Belongs to its senior management.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SENIOR_MANAGEMENT NaturalPersonConnectionType = 4
+	// May sign in its name.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_AUTHORIZED_SIGNATORY NaturalPersonConnectionType = 5
+	// Founded it.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_FOUNDER NaturalPersonConnectionType = 6
+	// Is married to the person.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SPOUSE NaturalPersonConnectionType = 20
+	// Lives with the person as a partner.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_DOMESTIC_PARTNER NaturalPersonConnectionType = 21
+	// Is the person's parent.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_PARENT NaturalPersonConnectionType = 22
+	// Is the person's child.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_CHILD NaturalPersonConnectionType = 23
+	// Is the person's brother or sister.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_SIBLING NaturalPersonConnectionType = 24
+	// Is in business with the person.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_BUSINESS_PARTNER NaturalPersonConnectionType = 30
+	// Is known to be close to the person in another way.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_CLOSE_ASSOCIATE NaturalPersonConnectionType = 31
+	// Answers for obligations of the person.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_GUARANTOR NaturalPersonConnectionType = 32
+	// Benefits from the trust.
+	NaturalPersonConnectionType_NATURAL_PERSON_CONNECTION_TYPE_BENEFICIARY_OF_TRUST NaturalPersonConnectionType = 33
 )
 
 // Enum value maps for NaturalPersonConnectionType.

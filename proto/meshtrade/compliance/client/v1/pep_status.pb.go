@@ -26,9 +26,12 @@ type PepStatus int32
 
 const (
 	// Not set.
-	PepStatus_PEP_STATUS_UNSPECIFIED  PepStatus = 0
-	PepStatus_PEP_STATUS_IS_NOT_PEP   PepStatus = 1
-	PepStatus_PEP_STATUS_IS_PEP       PepStatus = 2
+	PepStatus_PEP_STATUS_UNSPECIFIED PepStatus = 0
+	// Not a politically exposed person.
+	PepStatus_PEP_STATUS_IS_NOT_PEP PepStatus = 1
+	// A politically exposed person: holds, or held, a prominent public function.
+	PepStatus_PEP_STATUS_IS_PEP PepStatus = 2
+	// Family or a close associate of a politically exposed person.
 	PepStatus_PEP_STATUS_IS_ASSOCIATE PepStatus = 3
 )
 

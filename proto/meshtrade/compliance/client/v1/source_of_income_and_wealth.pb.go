@@ -26,29 +26,51 @@ type SourceOfIncomeAndWealth int32
 
 const (
 	// Not set.
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_UNSPECIFIED                     SourceOfIncomeAndWealth = 0
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_ALLOWANCES                      SourceOfIncomeAndWealth = 1
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_BURSARY                         SourceOfIncomeAndWealth = 2
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COURT_ORDER                     SourceOfIncomeAndWealth = 3
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOAN_FINANCIAL_INSTITUTION      SourceOfIncomeAndWealth = 4
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOAN_OTHER                      SourceOfIncomeAndWealth = 5
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_MAINTENANCE                     SourceOfIncomeAndWealth = 6
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_MATURING_INVESTMENTS            SourceOfIncomeAndWealth = 7
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_PENSION                         SourceOfIncomeAndWealth = 8
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_RENTAL_INCOME                   SourceOfIncomeAndWealth = 9
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COMPANY_PROFITS                 SourceOfIncomeAndWealth = 10
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COMPANY_SALE                    SourceOfIncomeAndWealth = 11
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_DECEASED_ESTATE                 SourceOfIncomeAndWealth = 12
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_DIVORCE_SETTLEMENT              SourceOfIncomeAndWealth = 13
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_GIFT_OR_DONATION                SourceOfIncomeAndWealth = 14
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_INCOME_FROM_EMPLOYMENT          SourceOfIncomeAndWealth = 15
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_UNSPECIFIED SourceOfIncomeAndWealth = 0
+	// Allowances, paid by a person or by the state.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_ALLOWANCES SourceOfIncomeAndWealth = 1
+	// A bursary or scholarship.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_BURSARY SourceOfIncomeAndWealth = 2
+	// Paid by order of a court.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COURT_ORDER SourceOfIncomeAndWealth = 3
+	// Borrowed from a bank or another financial institution.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOAN_FINANCIAL_INSTITUTION SourceOfIncomeAndWealth = 4
+	// Borrowed from anyone else.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOAN_OTHER SourceOfIncomeAndWealth = 5
+	// Maintenance, such as that paid for a child.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_MAINTENANCE SourceOfIncomeAndWealth = 6
+	// Investments that reached their term.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_MATURING_INVESTMENTS SourceOfIncomeAndWealth = 7
+	// A pension.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_PENSION SourceOfIncomeAndWealth = 8
+	// Rent received.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_RENTAL_INCOME SourceOfIncomeAndWealth = 9
+	// Profits of a company.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COMPANY_PROFITS SourceOfIncomeAndWealth = 10
+	// The sale of a company.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_COMPANY_SALE SourceOfIncomeAndWealth = 11
+	// The estate of a person who died, still being wound up.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_DECEASED_ESTATE SourceOfIncomeAndWealth = 12
+	// The settlement of a divorce.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_DIVORCE_SETTLEMENT SourceOfIncomeAndWealth = 13
+	// A gift or donation.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_GIFT_OR_DONATION SourceOfIncomeAndWealth = 14
+	// Salary or wages of the present employment.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_INCOME_FROM_EMPLOYMENT SourceOfIncomeAndWealth = 15
+	// Salary or wages of an earlier employment.
 	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_INCOME_FROM_PREVIOUS_EMPLOYMENT SourceOfIncomeAndWealth = 16
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_INHERITANCE                     SourceOfIncomeAndWealth = 17
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOTTERY_WINNINGS_OR_GAMBLING    SourceOfIncomeAndWealth = 18
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SALE_OF_ASSET                   SourceOfIncomeAndWealth = 19
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SALE_OF_SHARES                  SourceOfIncomeAndWealth = 20
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SAVINGS_INVESTMENT_OR_DIVIDEND  SourceOfIncomeAndWealth = 21
-	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_TRUST_DISTRIBUTIONS             SourceOfIncomeAndWealth = 22
+	// An inheritance received.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_INHERITANCE SourceOfIncomeAndWealth = 17
+	// Winnings of a lottery or of gambling.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_LOTTERY_WINNINGS_OR_GAMBLING SourceOfIncomeAndWealth = 18
+	// The sale of an asset, such as a house.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SALE_OF_ASSET SourceOfIncomeAndWealth = 19
+	// The sale of shares.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SALE_OF_SHARES SourceOfIncomeAndWealth = 20
+	// Savings, investments or dividends.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_SAVINGS_INVESTMENT_OR_DIVIDEND SourceOfIncomeAndWealth = 21
+	// Distributions of a trust.
+	SourceOfIncomeAndWealth_SOURCE_OF_INCOME_AND_WEALTH_TRUST_DISTRIBUTIONS SourceOfIncomeAndWealth = 22
 )
 
 // Enum value maps for SourceOfIncomeAndWealth.

@@ -81,10 +81,14 @@ type APIUserAction int32
 const (
 	// Not set.
 	APIUserAction_API_USER_ACTION_UNSPECIFIED APIUserAction = 0
-	APIUserAction_API_USER_ACTION_ACTIVATE    APIUserAction = 1
-	APIUserAction_API_USER_ACTION_DEACTIVATE  APIUserAction = 2
-	APIUserAction_API_USER_ACTION_CREATE      APIUserAction = 3
-	APIUserAction_API_USER_ACTION_UPDATE      APIUserAction = 4
+	// Let the key be used: INACTIVE to ACTIVE.
+	APIUserAction_API_USER_ACTION_ACTIVATE APIUserAction = 1
+	// Stop the key from being used: ACTIVE to INACTIVE.
+	APIUserAction_API_USER_ACTION_DEACTIVATE APIUserAction = 2
+	// Make the API user, INACTIVE.
+	APIUserAction_API_USER_ACTION_CREATE APIUserAction = 3
+	// Change the API user.
+	APIUserAction_API_USER_ACTION_UPDATE APIUserAction = 4
 )
 
 // Enum value maps for APIUserAction.
