@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	// Linked for their descriptors: the contract imports these files, and
@@ -71,6 +72,21 @@ func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, e
 		add(file)
 	}
 	return request, nil
+}
+
+// writeImage compiles what is below dir to one descriptor set, imports and
+// source comments included. buf cannot resolve the imports by itself, since
+// they come from Go modules; from an image it need not.
+func writeImage(ctx context.Context, dir, file string) error {
+	request, err := compile(ctx, dir)
+	if err != nil {
+		return err
+	}
+	image, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{File: request.GetProtoFile()})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, image, 0o644)
 }
 
 // sorted fixes the order, so that the output does not depend on the walk.

@@ -20,8 +20,15 @@ import (
 func main() {
 	protoDir := flag.String("proto", ".", "folder that holds meshtrade/**.proto; Go is written beside each file")
 	openAPI := flag.String("openapi", "", "file the OpenAPI document is written to")
+	image := flag.String("image", "", "write the compiled contract to this file, as the descriptor set that buf reads, and generate nothing")
 	flag.Parse()
-	if err := run(context.Background(), *protoDir, *openAPI); err != nil {
+	var err error
+	if *image != "" {
+		err = writeImage(context.Background(), *protoDir, *image)
+	} else {
+		err = run(context.Background(), *protoDir, *openAPI)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "codegen:", err)
 		os.Exit(1)
 	}

@@ -33,6 +33,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Manages limit orders: to buy or sell a quantity at a price or better.
+//
+// BETA: upstream may still change it in ways that break clients.
 type LimitOrderServiceClient interface {
 	// Creates and submits a limit order. A buy reserves price times quantity of the quote token, a
 	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, so it
@@ -145,6 +147,8 @@ type LimitOrderService_MonitorLimitOrderClient = grpc.ServerStreamingClient[Limi
 // for forward compatibility.
 //
 // Manages limit orders: to buy or sell a quantity at a price or better.
+//
+// BETA: upstream may still change it in ways that break clients.
 type LimitOrderServiceServer interface {
 	// Creates and submits a limit order. A buy reserves price times quantity of the quote token, a
 	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, so it
