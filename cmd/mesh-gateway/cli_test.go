@@ -203,9 +203,42 @@ func TestCORS(t *testing.T) {
 			if got := preflight.header.Get("Access-Control-Allow-Origin"); got != test.want {
 				t.Errorf("preflight allows %q, want %q", got, test.want)
 			}
+			if got := preflight.header.Get("Access-Control-Max-Age"); test.want != "" && got != "7200" {
+				t.Errorf("a browser may keep the preflight for %q s, want 7200", got)
+			}
 			refused := p.call(t, "GET", "/v1/groups", http.Header{"Origin": {test.origin}}, "")
 			if got := refused.header.Get("Access-Control-Allow-Origin"); got != test.want {
 				t.Errorf("an error answer allows %q, want %q", got, test.want)
+			}
+			exposed := refused.header.Get("Access-Control-Expose-Headers")
+			for _, name := range []string{"X-Request-Id", "Ratelimit", "Retry-After"} {
+				if got := strings.Contains(exposed, name); got != (test.want != "") {
+					t.Errorf("%s is exposed: %t; all that are: %q", name, got, exposed)
+				}
+			}
+		})
+	}
+}
+
+func TestAdminListener(t *testing.T) {
+	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0")
+	admin := &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
+	for _, test := range []struct {
+		name, path        string
+		admin, everywhere int
+	}{
+		{"alive", "/healthz", 200, 200},
+		{"ready", "/readyz", 200, 200},
+		{"version", "/version", 200, 200},
+		{"profiles stay off the public listener", "/debug/pprof/cmdline", 200, 404},
+		{"calls stay off the admin listener", "/v1/groups", 404, 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := admin.call(t, "GET", test.path, nil, "").status; got != test.admin {
+				t.Errorf("the admin listener answers %d, want %d", got, test.admin)
+			}
+			if got := p.call(t, "GET", test.path, nil, "").status; got != test.everywhere {
+				t.Errorf("the public listener answers %d, want %d", got, test.everywhere)
 			}
 		})
 	}

@@ -153,13 +153,14 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	s := server.New(logger)
 	address, err := s.Listen(c.listen(), routes)
+	var admin net.Addr
 	if err == nil && c.AdminListen != "" {
-		_, err = s.Listen(c.AdminListen, server.AdminRoutes(options))
+		admin, err = s.Listen(c.AdminListen, server.AdminRoutes(options))
 	}
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
-	c.announce(std.out, browsable(address))
+	c.announce(std.out, browsable(address), admin)
 	return s.Run(ctx)
 }
 
@@ -189,9 +190,12 @@ func (c *serveCommand) connect() (*grpc.ClientConn, io.Closer, error) {
 }
 
 // announce tells a person what to do next.
-func (c *serveCommand) announce(out io.Writer, base string) {
+func (c *serveCommand) announce(out io.Writer, base string, admin net.Addr) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
+	if admin != nil {
+		fmt.Fprintf(&b, "Admin      %s\n", browsable(admin))
+	}
 	switch {
 	case c.Sandbox:
 		first := sandbox.Seeded()[0]
