@@ -56,10 +56,3 @@ func TestSandboxTellsWhatItIs(t *testing.T) {
 		}
 	}
 }
-
-func TestSandboxServicesToCome(t *testing.T) {
-	p := start(t, "--sandbox")
-	if a := p.call(t, "GET", "/v1/accounts", as(credential(t, "Broker Admin")), ""); a.status != http.StatusNotImplemented {
-		t.Errorf("status %d: %s", a.status, a.body)
-	}
-}

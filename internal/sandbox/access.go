@@ -36,12 +36,21 @@ func newGuard(store *store, methods []*access.Method, validator protovalidate.Va
 	return g
 }
 
-type groupKey struct{}
+type (
+	groupKey  struct{}
+	entityKey struct{}
+)
 
 // executingGroup is the group that the call runs in; "" on a public method.
 func executingGroup(ctx context.Context) string {
 	group, _ := ctx.Value(groupKey{}).(string)
 	return group
+}
+
+// caller is the name of the API user that calls; "" on a public method.
+func caller(ctx context.Context) string {
+	entity, _ := ctx.Value(entityKey{}).(string)
+	return entity
 }
 
 func (g *guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -112,6 +121,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 			return nil, err
 		}
 	}
+	ctx = context.WithValue(ctx, entityKey{}, entity.GetName())
 	return context.WithValue(ctx, groupKey{}, group.GetName()), nil
 }
 
@@ -126,10 +136,11 @@ func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
 	if key == "" {
 		return nil, status.Error(codes.Unauthenticated, "No API key was sent. Send one as x-api-key.")
 	}
-	user, ok := g.store.apiUsers.byName[g.store.keys[keyHash(key)]]
+	known, ok := g.store.keys.byName[keyHash(key)]
 	if !ok {
 		return nil, status.Error(codes.Unauthenticated, "The API key is not known. Check that all 43 characters of it were sent.")
 	}
+	user := g.store.apiUsers.byName[known.User]
 	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
 		return nil, status.Error(codes.Unauthenticated, "The API user of this key is INACTIVE. Activate it first.")
 	}

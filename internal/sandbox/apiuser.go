@@ -49,7 +49,9 @@ func (s *apiUsers) CreateAPIUser(ctx context.Context, request *apiuserv1.CreateA
 	if err := s.store.apiUsers.put(created); err != nil {
 		return nil, err
 	}
-	s.store.keys[keyHash(key)] = name
+	if err := s.store.keys.put(&apiKey{Hash: keyHash(key), User: name}); err != nil {
+		return nil, err
+	}
 	answer := proto.CloneOf(created)
 	answer.ApiKey = key
 	return answer, nil
@@ -64,11 +66,11 @@ func (s *apiUsers) GetAPIUser(ctx context.Context, request *apiuserv1.GetAPIUser
 func (s *apiUsers) GetAPIUserByKeyHash(ctx context.Context, request *apiuserv1.GetAPIUserByKeyHashRequest) (*apiuserv1.APIUser, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	name, ok := s.store.keys[request.GetKeyHash()]
+	key, ok := s.store.keys.byName[request.GetKeyHash()]
 	if !ok {
 		return nil, status.Error(codes.NotFound, "No API user has a key of this hash.")
 	}
-	return s.store.apiUsers.see(executingGroup(ctx), name)
+	return s.store.apiUsers.see(executingGroup(ctx), key.User)
 }
 
 func (s *apiUsers) ListAPIUsers(ctx context.Context, _ *apiuserv1.ListAPIUsersRequest) (*apiuserv1.ListAPIUsersResponse, error) {

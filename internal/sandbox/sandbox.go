@@ -9,6 +9,7 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,9 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/meshtrade/mesh-gateway/internal/access"
@@ -48,10 +51,14 @@ const (
 
 // Sandbox is a running Mesh.
 type Sandbox struct {
+	store  *store
 	server *grpc.Server
 	conn   *grpc.ClientConn
 	done   chan error
 	close  func() error
+	// stopped ends the clock, and running waits for it.
+	stopped chan struct{}
+	running sync.WaitGroup
 }
 
 // Option sets how a sandbox behaves.
@@ -59,24 +66,31 @@ type Option func(*options)
 
 type options struct {
 	now      func() time.Time
-	random   io.Reader
+	clock    Clock
+	random   func() io.Reader
+	seed     uint64
 	capacity int
 }
 
-// WithClock sets what the sandbox takes for the time.
-func WithClock(now func() time.Time) Option {
+// WithTime sets what the sandbox takes for the time; how fast it passes is the
+// clock's business.
+func WithTime(now func() time.Time) Option {
 	return func(o *options) { o.now = now }
 }
 
-// WithSeed makes names and keys follow from the seed, so that the same calls
-// give the same answers. Without it they are random.
+// WithClock sets how time passes; it is real unless told otherwise.
+func WithClock(clock Clock) Option {
+	return func(o *options) { o.clock = clock }
+}
+
+// WithSeed makes names, keys and prices follow from the seed, so that with
+// [ClockManual] the same calls give the same answers. Without it they are
+// random.
 func WithSeed(seed uint64) Option {
 	return func(o *options) {
 		var key [32]byte
-		for i := range 8 {
-			key[i] = byte(seed >> (8 * i))
-		}
-		o.random = mathrand.NewChaCha8(key)
+		binary.LittleEndian.PutUint64(key[:], seed)
+		o.seed, o.random = seed, func() io.Reader { return mathrand.NewChaCha8(key) }
 	}
 }
 
@@ -88,7 +102,7 @@ func WithCapacity(resources int) Option {
 
 // New starts a sandbox with its seed data.
 func New(opts ...Option) (*Sandbox, error) {
-	o := options{now: time.Now, random: rand.Reader, capacity: maxResources}
+	o := options{clock: ClockReal, random: func() io.Reader { return rand.Reader }, seed: mathrand.Uint64(), capacity: maxResources}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -123,9 +137,12 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close())
 	}
-	s := &Sandbox{server: server, conn: conn, done: make(chan error, 1)}
+	s := &Sandbox{store: mesh, server: server, conn: conn, done: make(chan error, 1), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
 	go func() { s.done <- server.Serve(listener) }()
+	if interval := o.clock.interval(); interval > 0 {
+		s.running.Go(func() { mesh.run(interval, s.stopped) })
+	}
 	return s, nil
 }
 
@@ -136,8 +153,10 @@ func (s *Sandbox) Conn() *grpc.ClientConn { return s.conn }
 func (s *Sandbox) Close() error { return s.close() }
 
 func (s *Sandbox) stop() error {
+	close(s.stopped)
 	err := s.conn.Close()
 	s.server.Stop()
+	s.running.Wait()
 	// A sandbox closed before its server came to serve was stopped all the same.
 	if served := <-s.done; !errors.Is(served, grpc.ErrServerStopped) {
 		err = errors.Join(err, served)
@@ -145,21 +164,43 @@ func (s *Sandbox) stop() error {
 	return err
 }
 
-// register is the one list of what the sandbox serves. A service that is still
-// to come answers UNIMPLEMENTED, behind the same checks as the others.
-func register(server *grpc.Server, mesh *store) {
+// Advance lets time pass on a sandbox whose clock is [ClockManual]: one tick for
+// each 250 ms of d, at most [MaxAdvance].
+func (s *Sandbox) Advance(d time.Duration) error {
+	if d <= 0 || d > MaxAdvance {
+		return fmt.Errorf("sandbox: time cannot advance by %s; give more than 0 and at most %s", d, MaxAdvance)
+	}
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	for range (d + tick - 1) / tick {
+		s.store.step()
+	}
+	return nil
+}
+
+// Reset takes the sandbox back to its seed data. Streams that are open end with
+// ABORTED.
+func (s *Sandbox) Reset() error {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.watchers.end(status.Error(codes.Aborted, "The sandbox was reset."))
+	s.store.clear()
+	return seed(s.store)
+}
+
+// register is the one list of what the sandbox serves.
+func register(server grpc.ServiceRegistrar, mesh *store) {
 	apiuserv1.RegisterAPIUserServiceServer(server, &apiUsers{store: mesh})
 	groupv1.RegisterGroupServiceServer(server, &groups{store: mesh})
 	userv1.RegisterUserServiceServer(server, &users{store: mesh})
 	userprofilev1.RegisterUserProfileServiceServer(server, &userProfiles{store: mesh})
-
 	clientv1.RegisterClientServiceServer(server, clientv1.UnimplementedClientServiceServer{})
-	accountv1.RegisterAccountServiceServer(server, accountv1.UnimplementedAccountServiceServer{})
-	transferv1.RegisterTransferServiceServer(server, transferv1.UnimplementedTransferServiceServer{})
-	transactionv1.RegisterTransactionServiceServer(server, transactionv1.UnimplementedTransactionServiceServer{})
-	pricev1.RegisterPriceServiceServer(server, pricev1.UnimplementedPriceServiceServer{})
-	limitorderv1.RegisterLimitOrderServiceServer(server, limitorderv1.UnimplementedLimitOrderServiceServer{})
-	marketorderv1.RegisterMarketOrderServiceServer(server, marketorderv1.UnimplementedMarketOrderServiceServer{})
-	accountreportv1.RegisterAccountReportServiceServer(server, accountreportv1.UnimplementedAccountReportServiceServer{})
-	tokentapv1.RegisterTokenTapServiceServer(server, tokentapv1.UnimplementedTokenTapServiceServer{})
+	accountv1.RegisterAccountServiceServer(server, &accounts{store: mesh})
+	transferv1.RegisterTransferServiceServer(server, &transfers{store: mesh})
+	transactionv1.RegisterTransactionServiceServer(server, &transactions{store: mesh})
+	pricev1.RegisterPriceServiceServer(server, &prices{store: mesh})
+	limitorderv1.RegisterLimitOrderServiceServer(server, &limitOrders{store: mesh})
+	marketorderv1.RegisterMarketOrderServiceServer(server, &marketOrders{store: mesh})
+	accountreportv1.RegisterAccountReportServiceServer(server, &accountReports{store: mesh})
+	tokentapv1.RegisterTokenTapServiceServer(server, &tokenTaps{store: mesh})
 }

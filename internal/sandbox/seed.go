@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
@@ -79,8 +78,19 @@ func rolesEnding(suffix string) []rolev1.Role {
 	return roles
 }
 
-// seed fills an empty store.
+// seed fills an empty store. It makes no use of the random source for names, so
+// that what is seeded is called the same in every sandbox.
 func seed(s *store) error {
+	for _, part := range []func(*store) error{seedIAM, seedClients, seedMarkets, seedAccounts, seedOrders} {
+		if err := part(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seedIAM makes the groups, the users and the API users.
+func seedIAM(s *store) error {
 	for _, group := range []*groupv1.Group{
 		{Name: rootGroup, DisplayName: "Sandbox Exchange", Description: "The root of the tree."},
 		{Name: brokerGroup, Owner: rootGroup, DisplayName: "Harbour Brokers", Description: "A broker, verified."},
@@ -91,18 +101,6 @@ func seed(s *store) error {
 			group.Owners = s.path(group.GetOwner())
 		}
 		if err := s.groups.put(group); err != nil {
-			return err
-		}
-	}
-
-	for i, client := range []*clientv1.Client{
-		{Owner: brokerGroup, DisplayName: "Harbour Brokers", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED},
-		{Owner: corporateGroup, DisplayName: "Lighthouse Trading", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED},
-		{Owner: individualGroup, DisplayName: "Individual", VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_NOT_STARTED},
-	} {
-		client.Name = fmt.Sprintf("compliance/clients/%026d", i+1)
-		client.Owners = s.path(client.GetOwner())
-		if err := s.clients.put(client); err != nil {
 			return err
 		}
 	}
@@ -144,7 +142,9 @@ func seed(s *store) error {
 		if err := s.apiUsers.put(user); err != nil {
 			return err
 		}
-		s.keys[keyHash(credential.APIKey)] = user.GetName()
+		if err := s.keys.put(&apiKey{Hash: keyHash(credential.APIKey), User: user.GetName()}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

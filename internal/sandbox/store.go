@@ -20,75 +20,189 @@ import (
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
 	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
+	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
 )
 
 // maxResources bounds each collection unless an option says otherwise, so that
 // a client cannot grow it without end.
 const maxResources = 100_000
 
-// resource is what every resource of Mesh has in common. A resource in the
-// store is never changed: an update puts a changed copy in its place, so that
-// what was handed out stays as it was.
-type resource interface {
-	proto.Message
+// record is anything that the store holds: it has a name, and an owner that
+// decides who can see it.
+type record interface {
 	GetName() string
 	GetOwner() string
 	// GetOwners is the path of groups from the root down to the owner.
 	GetOwners() []string
 }
 
+// resource is what every resource of Mesh has in common. A resource in the
+// store is never changed: an update puts a changed copy in its place, so that
+// what was handed out stays as it was.
+type resource interface {
+	proto.Message
+	record
+}
+
 // store is the state of a Mesh. Services hold mu while they look and act.
 type store struct {
-	mu     sync.RWMutex
-	now    func() time.Time
-	random io.Reader
+	mu       sync.RWMutex
+	options  options
+	clock    *clock
+	random   io.Reader
+	seed     uint64
+	watchers watchers
 
+	state
+}
+
+// state is all that a reset takes back.
+type state struct {
 	groups   collection[*groupv1.Group]
 	apiUsers collection[*apiuserv1.APIUser]
 	users    collection[*userv1.User]
 	profiles collection[*userprofilev1.UserProfile]
 	clients  collection[*clientv1.Client]
+	// keys finds an API user by the base64 of its key's SHA-256. The keys
+	// themselves are not kept.
+	keys collection[*apiKey]
 
-	// keys finds an API user's name by the base64 of its key's SHA-256. The
-	// keys themselves are not kept.
-	keys map[string]string
+	accounts     collection[*accountv1.Account]
+	wallets      collection[*wallet]
+	totals       collection[*total]
+	transactions collection[*transaction]
+	transfers    collection[*transferv1.Transfer]
+	orders       collection[*limitorderv1.LimitOrder]
+	marketOrders collection[*marketOrder]
+	markets      collection[*market]
+	entries      collection[*entry]
+	taps         collection[*taps]
+
+	// active names the transactions and orders that time moves on, oldest first.
+	active []string
 }
 
-func newStore(o options) *store {
-	return &store{
-		now: o.now, random: o.random, keys: make(map[string]string),
-		groups:   newCollection[*groupv1.Group]("groups", o.capacity),
-		apiUsers: newCollection[*apiuserv1.APIUser]("API users", o.capacity),
-		users:    newCollection[*userv1.User]("users", o.capacity),
-		profiles: newCollection[*userprofilev1.UserProfile]("user profiles", o.capacity),
-		clients:  newCollection[*clientv1.Client]("clients", o.capacity),
+// clear empties the store and begins time and chance anew.
+func (s *store) clear() {
+	s.clock, s.random = newClock(s.options), s.options.random()
+	s.state = state{
+		groups:   newResources[*groupv1.Group]("groups", s.options.capacity),
+		apiUsers: newResources[*apiuserv1.APIUser]("API users", s.options.capacity),
+		users:    newResources[*userv1.User]("users", s.options.capacity),
+		profiles: newResources[*userprofilev1.UserProfile]("user profiles", s.options.capacity),
+		clients:  newResources[*clientv1.Client]("clients", s.options.capacity),
+		keys:     newRecords[*apiKey]("API keys", s.options.capacity),
+
+		accounts: newResources("accounts", min(s.options.capacity, maxAccounts), func(account *accountv1.Account) []string {
+			return []string{account.GetNumber(), account.GetLedgerId()}
+		}),
+		wallets:      newRecords[*wallet]("wallets", s.options.capacity),
+		totals:       newRecords[*total]("totals", s.options.capacity),
+		transactions: newRecords[*transaction]("transactions", s.options.capacity),
+		transfers:    newResources[*transferv1.Transfer]("transfers", s.options.capacity),
+		orders: newResources("limit orders", s.options.capacity, func(order *limitorderv1.LimitOrder) []string {
+			return []string{referenceKey(order.GetOwner(), order.GetExternalReference())}
+		}),
+		marketOrders: newRecords[*marketOrder]("market orders", s.options.capacity),
+		markets:      newRecords[*market]("markets", s.options.capacity),
+		entries:      newRecords[*entry]("report entries", s.options.capacity),
+		taps:         newRecords[*taps]("token taps", s.options.capacity),
 	}
 }
 
-// collection holds resources by name, in the order of their creation.
-type collection[T resource] struct {
-	// kind is what a person calls the resources.
+// now is the sandbox's time.
+func (s *store) now() time.Time { return s.clock.now() }
+
+func newStore(o options) *store {
+	s := &store{options: o, seed: o.seed, watchers: make(watchers)}
+	s.clear()
+	return s
+}
+
+// apiKey is a key by its hash.
+type apiKey struct{ Hash, User string }
+
+func (k *apiKey) GetName() string   { return k.Hash }
+func (*apiKey) GetOwner() string    { return "" }
+func (*apiKey) GetOwners() []string { return nil }
+
+// collection holds records by name, in the order of their creation.
+type collection[T record] struct {
+	// kind is what a person calls the records.
 	kind     string
 	capacity int
 	byName   map[string]T
 	order    []string
+	// byOwner holds names in the order of their creation.
+	byOwner map[string][]string
+	// keys are the other names that find a record; none is "". Of two records
+	// with one key it finds the older.
+	keys  func(T) []string
+	byKey map[string]string
+	clone func(T) T
 }
 
-func newCollection[T resource](kind string, capacity int) collection[T] {
-	return collection[T]{kind: kind, capacity: capacity, byName: make(map[string]T)}
+// newResources makes a collection that hands out copies for a change.
+func newResources[T resource](kind string, capacity int, keys ...func(T) []string) collection[T] {
+	c := newRecords(kind, capacity, keys...)
+	c.clone = func(r T) T { return proto.CloneOf(r) }
+	return c
 }
 
-// put adds a resource, or replaces the one of its name.
+func newRecords[T record](kind string, capacity int, keys ...func(T) []string) collection[T] {
+	c := collection[T]{
+		kind: kind, capacity: capacity,
+		byName: make(map[string]T), byOwner: make(map[string][]string), byKey: make(map[string]string),
+		keys: func(T) []string { return nil },
+	}
+	for _, f := range keys {
+		c.keys = f
+	}
+	return c
+}
+
+// room checks that one more record can be put.
+func (c *collection[T]) room() error {
+	if len(c.order) >= c.capacity {
+		return status.Errorf(codes.ResourceExhausted,
+			"The sandbox is full: it holds no more than %d %s. Reset it (POST /sandbox:reset) to begin anew.", c.capacity, c.kind)
+	}
+	return nil
+}
+
+// put adds a record, or replaces the one of its name.
 func (c *collection[T]) put(r T) error {
 	if _, known := c.byName[r.GetName()]; !known {
-		if len(c.order) >= c.capacity {
-			return status.Errorf(codes.ResourceExhausted,
-				"The sandbox is full: it holds no more than %d %s. Restart it to begin anew.", c.capacity, c.kind)
+		if err := c.room(); err != nil {
+			return err
 		}
 		c.order = append(c.order, r.GetName())
+		c.byOwner[r.GetOwner()] = append(c.byOwner[r.GetOwner()], r.GetName())
+		for _, key := range c.keys(r) {
+			if _, taken := c.byKey[key]; key != "" && !taken {
+				c.byKey[key] = r.GetName()
+			}
+		}
 	}
 	c.byName[r.GetName()] = r
 	return nil
+}
+
+// find returns the record of a key.
+func (c *collection[T]) find(key string) (T, bool) {
+	r, ok := c.byName[c.byKey[key]]
+	return r, ok
+}
+
+// owned is what belongs to one owner, oldest first.
+func (c *collection[T]) owned(owner string) []T {
+	found := make([]T, 0, len(c.byOwner[owner]))
+	for _, name := range c.byOwner[owner] {
+		found = append(found, c.byName[name])
+	}
+	return found
 }
 
 // visible is what a READ in the executing group sees: what belongs to it or to
@@ -122,11 +236,11 @@ func (c *collection[T]) touch(group, name string) (T, error) {
 		var none T
 		return none, notOwned(group, r)
 	}
-	return proto.CloneOf(r), nil
+	return c.clone(r), nil
 }
 
 // notOwned refuses a WRITE to what is visible from the group and not its own.
-func notOwned(group string, r resource) error {
+func notOwned(group string, r record) error {
 	if r.GetOwner() == "" {
 		return status.Errorf(codes.PermissionDenied, "%s is the root of the tree; no group owns it, so none can change it.", r.GetName())
 	}
@@ -135,7 +249,7 @@ func notOwned(group string, r resource) error {
 }
 
 // every matches any resource.
-func every[T resource](T) bool { return true }
+func every[T record](T) bool { return true }
 
 // mayCreate checks that a new resource is created in the executing group.
 func mayCreate(group, owner string) error {

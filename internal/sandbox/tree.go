@@ -22,10 +22,8 @@ func (s *store) reaches(upper, group string) bool {
 // way up the tree, nil where there is none. Of two in one group it is the older.
 func (s *store) clientOf(group string) *clientv1.Client {
 	for _, owner := range slices.Backward(s.path(group)) {
-		for _, name := range s.clients.order {
-			if client := s.clients.byName[name]; client.GetOwner() == owner {
-				return client
-			}
+		if names := s.clients.byOwner[owner]; len(names) > 0 {
+			return s.clients.byName[names[0]]
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func TestUserProfileScope(t *testing.T) {
 
 func TestUpdateUserProfileKeepsWhatIsNotSet(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	m := newMesh(t, sandbox.WithClock(func() time.Time { return now }))
+	m := newMesh(t, sandbox.WithTime(func() time.Time { return now }))
 	before := profileOf(t, m, "operations@harbour.example")
 	update := func(t *testing.T, given *userprofilev1.UserProfile) *userprofilev1.UserProfile {
 		t.Helper()
@@ -115,7 +115,7 @@ func TestSearchUserProfilesByUsers(t *testing.T) {
 
 func TestPictureUploadURL(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	m := newMesh(t, sandbox.WithClock(func() time.Time { return now }))
+	m := newMesh(t, sandbox.WithTime(func() time.Time { return now }))
 	answer, err := userprofilev1.NewUserProfileServiceClient(m).GetUserProfilePictureUploadUrl(m.as(t, "Broker Admin"),
 		&userprofilev1.GetUserProfilePictureUploadUrlRequest{Name: profileOf(t, m, "operations@harbour.example").GetName()})
 	wantCode(t, err, codes.OK)
