@@ -20,11 +20,12 @@ import (
 type edge struct {
 	conn      grpc.ClientConnInterface
 	validator protovalidate.Validator
+	forwarded allowList
 }
 
 // newEdge compiles the rules of every request up front, so that no caller
 // waits for it and a broken rule fails the start.
-func newEdge(conn grpc.ClientConnInterface, methods []*Method) (*edge, error) {
+func newEdge(conn grpc.ClientConnInterface, methods []*Method, forwarded allowList) (*edge, error) {
 	requests := make([]proto.Message, 0, len(methods))
 	for _, method := range methods {
 		requests = append(requests, newMessage(method.Descriptor.Input()))
@@ -36,7 +37,7 @@ func newEdge(conn grpc.ClientConnInterface, methods []*Method) (*edge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: validation rules: %w", err)
 	}
-	return &edge{conn: conn, validator: validator}, nil
+	return &edge{conn: conn, validator: validator, forwarded: forwarded}, nil
 }
 
 // Invoke validates the request and calls the upstream once.
@@ -44,12 +45,12 @@ func (e *edge) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if err := e.validate(args); err != nil {
 		return err
 	}
-	return e.conn.Invoke(onlyForwarded(ctx), method, args, reply, opts...)
+	return e.conn.Invoke(e.forwarded.only(ctx), method, args, reply, opts...)
 }
 
 // NewStream opens an upstream stream that validates the request it is sent.
 func (e *edge) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, cancel := context.WithCancel(onlyForwarded(ctx))
+	ctx, cancel := context.WithCancel(e.forwarded.only(ctx))
 	stream, err := e.conn.NewStream(ctx, desc, method, opts...)
 	if err != nil {
 		cancel()

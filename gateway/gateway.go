@@ -51,6 +51,7 @@ type Option func(*options)
 
 type options struct {
 	middleware func(*Method) []func(http.Handler) http.Handler
+	headers    []string
 }
 
 // WithMethodMiddleware puts middleware in front of each method, chosen by what
@@ -58,6 +59,12 @@ type options struct {
 // outermost. A request reaches it only if its route exists.
 func WithMethodMiddleware(choose func(*Method) []func(http.Handler) http.Handler) Option {
 	return func(o *options) { o.middleware = choose }
+}
+
+// WithForwardedHeaders adds to the few request headers that the upstream is
+// sent as metadata.
+func WithForwardedHeaders(names ...string) Option {
+	return func(o *options) { o.headers = append(o.headers, names...) }
 }
 
 // New returns the handler of every route of the contract, calling conn.
@@ -73,14 +80,15 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	edge, err := newEdge(conn, methods)
+	forwarded := forwardedHeaders(o.headers)
+	edge, err := newEdge(conn, methods, forwarded)
 	if err != nil {
 		return nil, err
 	}
 
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
-		runtime.WithIncomingHeaderMatcher(forwardedHeader),
+		runtime.WithIncomingHeaderMatcher(forwarded.match),
 		runtime.WithOutgoingHeaderMatcher(noHeader),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 		runtime.WithErrorHandler(writeError),

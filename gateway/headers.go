@@ -3,26 +3,28 @@ package gateway
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
 )
 
-// forwardedHeaders are the only request headers that become upstream metadata,
-// each under its own name in lower case.
-func forwardedHeaders() []string {
-	return []string{"x-api-key", "x-group", "x-request-id", "traceparent", "tracestate"}
+// allowList holds the only request headers that become upstream metadata, each
+// under its own name in lower case.
+type allowList []string
+
+func forwardedHeaders(more []string) allowList {
+	list := allowList{"x-api-key", "x-group", "x-request-id", "traceparent", "tracestate"}
+	for _, name := range more {
+		list = append(list, strings.ToLower(name))
+	}
+	return list
 }
 
-// forwardedHeader is the runtime's header matcher.
-func forwardedHeader(header string) (string, bool) {
+// match is the runtime's header matcher.
+func (l allowList) match(header string) (string, bool) {
 	header = strings.ToLower(header)
-	for _, name := range forwardedHeaders() {
-		if header == name {
-			return name, true
-		}
-	}
-	return "", false
+	return header, slices.Contains(l, header)
 }
 
 // noHeader keeps upstream metadata from becoming response headers: none of it
@@ -32,14 +34,14 @@ func noHeader(string) (string, bool) { return "", false }
 // traceparent is the field's form in W3C Trace Context, version 00.
 var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
-// onlyForwarded rebuilds the outgoing metadata from the allow-list. The matcher
+// only rebuilds the outgoing metadata from the allow-list. The matcher
 // alone is not enough: the runtime adds Authorization, X-Forwarded-For and
 // X-Forwarded-Host of its own accord. A field sent twice is dropped, since an
 // upstream that reads the other one would see a different caller.
-func onlyForwarded(ctx context.Context) context.Context {
+func (l allowList) only(ctx context.Context) context.Context {
 	given, _ := metadata.FromOutgoingContext(ctx)
 	kept := metadata.MD{}
-	for _, name := range forwardedHeaders() {
+	for _, name := range l {
 		if values := given.Get(name); len(values) == 1 {
 			kept.Set(name, values[0])
 		}

@@ -17,6 +17,7 @@ import (
 // cli is the command line; one file a subcommand.
 type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Serve the Mesh API over HTTP."`
+	Sandbox     sandboxCommand     `cmd:"" help:"Serve the sandbox alone, as a gRPC server for SDKs."`
 	Routes      routesCommand      `cmd:"" help:"List every route, its RPC and who may call it."`
 	OpenAPI     openAPICommand     `cmd:"" name:"openapi" help:"Print the OpenAPI document."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/access"
@@ -31,6 +32,8 @@ type serveCommand struct {
 	Upstream          string `placeholder:"HOST:PORT" help:"The Mesh gRPC API (its production address)."`
 	UpstreamPlaintext bool   `help:"Speak to the upstream without TLS."`
 	Sandbox           bool   `help:"Front the built-in sandbox instead of an upstream; no account is needed."`
+	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Where to serve the sandbox to gRPC clients too, such as 127.0.0.1:50051."`
+	sandboxFlags
 
 	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
 	RateLimitRead  middleware.Rate `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
@@ -73,12 +76,14 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--sandbox and --upstream-plaintext exclude each other")
 	case c.Sandbox && c.Credentials != "":
 		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
+	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.sandboxFlags.set()):
+		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
 	case c.MaxBodyBytes < 1:
 		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)
 	case c.RequestTimeout <= 0:
 		return fmt.Errorf("--request-timeout: must be above 0, not %s", c.RequestTimeout)
 	}
-	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}, {"upstream", c.Upstream}} {
+	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}, {"upstream", c.Upstream}, {"sandbox-grpc-listen", c.SandboxGRPCListen}} {
 		if address.value == "" {
 			continue
 		}
@@ -138,16 +143,22 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		options.Credentials = &found
 	}
 
-	var mesh io.Closer
-	if options.Conn, mesh, err = c.connect(); err != nil {
+	if c.Sandbox {
+		if options.Sandbox, err = c.open(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, options.Sandbox.Close()) }()
+	}
+	if options.Conn, err = c.connect(options.Sandbox); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, mesh.Close()) }()
-	if c.Sandbox {
-		options.Environment = "sandbox"
-	}
+	defer func() { err = errors.Join(err, options.Conn.Close()) }()
 
 	routes, err := server.Routes(options)
+	if err != nil {
+		return err
+	}
+	sdks, err := c.listenGRPC()
 	if err != nil {
 		return err
 	}
@@ -158,43 +169,65 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		admin, err = s.Listen(c.AdminListen, server.AdminRoutes(options))
 	}
 	if err != nil {
+		if sdks != nil {
+			err = errors.Join(err, sdks.Close())
+		}
 		return errors.Join(err, s.Close())
 	}
-	c.announce(std.out, browsable(address), admin)
-	return s.Run(ctx)
+	c.announce(std.out, browsable(address), admin, sdks)
+	if sdks == nil {
+		return s.Run(ctx)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Run(ctx) })
+	group.Go(func() error { return serveSandbox(ctx, options.Sandbox, sdks) })
+	return group.Wait()
 }
 
-// connect returns the Mesh to front. This is the one place where live and
-// sandbox differ.
-func (c *serveCommand) connect() (*grpc.ClientConn, io.Closer, error) {
-	if c.Sandbox {
-		mesh, err := sandbox.New()
-		if err != nil {
-			return nil, nil, err
-		}
-		return mesh.Conn(), mesh, nil
+// listenGRPC opens the sandbox's own listener, nil where none is wanted.
+func (c *serveCommand) listenGRPC() (net.Listener, error) {
+	if c.SandboxGRPCListen == "" {
+		return nil, nil //nolint:nilnil // no listener and no fault
 	}
+	listener, err := net.Listen("tcp", c.SandboxGRPCListen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", c.SandboxGRPCListen, err)
+	}
+	return listener, nil
+}
+
+// connect returns the connection to the Mesh to front. This is the one place
+// where live and sandbox differ: in how the connection is made.
+func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
 	methods, err := access.Methods(proto.Services())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	conn, err := upstream.Dial(cmp.Or(c.Upstream, upstream.DefaultTarget), upstream.Options{
+	options := upstream.Options{
 		Plaintext: c.UpstreamPlaintext,
 		UserAgent: "mesh-gateway/" + buildVersion(),
 		Methods:   methods,
-	})
-	if err != nil {
-		return nil, nil, &usageError{"upstream", err}
 	}
-	return conn, conn, nil
+	target := cmp.Or(c.Upstream, upstream.DefaultTarget)
+	if mesh != nil {
+		options.Plaintext, options.Dialer, target = true, mesh.DialContext, "sandbox:1"
+	}
+	conn, err := upstream.Dial(target, options)
+	if err != nil {
+		return nil, &usageError{"upstream", err}
+	}
+	return conn, nil
 }
 
 // announce tells a person what to do next.
-func (c *serveCommand) announce(out io.Writer, base string, admin net.Addr) {
+func (c *serveCommand) announce(out io.Writer, base string, admin net.Addr, sdks net.Listener) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
 	if admin != nil {
 		fmt.Fprintf(&b, "Admin      %s\n", browsable(admin))
+	}
+	if sdks != nil {
+		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", sdks.Addr())
 	}
 	switch {
 	case c.Sandbox:

@@ -37,7 +37,7 @@ func CORS(origins []string) func(http.Handler) http.Handler {
 		},
 		AllowedHeaders: []string{
 			apiKeyHeader, groupHeader, authorizationHeader, "Content-Type", "Idempotency-Key", "Request-Timeout",
-			apierror.RequestIDHeader, "Last-Event-ID", "traceparent",
+			apierror.RequestIDHeader, "Last-Event-ID", "traceparent", "X-Sandbox-Fault",
 		},
 		ExposedHeaders: []string{
 			apierror.RequestIDHeader, "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotency-Replayed",

@@ -53,8 +53,8 @@ const (
 type Sandbox struct {
 	store  *store
 	server *grpc.Server
+	memory *bufconn.Listener
 	conn   *grpc.ClientConn
-	done   chan error
 	close  func() error
 	// stopped ends the clock, and running waits for it.
 	stopped chan struct{}
@@ -65,10 +65,13 @@ type Sandbox struct {
 type Option func(*options)
 
 type options struct {
-	now      func() time.Time
-	clock    Clock
-	random   func() io.Reader
-	seed     uint64
+	now    func() time.Time
+	clock  Clock
+	random func(seed, run uint64) io.Reader
+	seed   uint64
+	// ticks have passed when the clock starts.
+	ticks    uint64
+	file     string
 	capacity int
 }
 
@@ -88,10 +91,21 @@ func WithClock(clock Clock) Option {
 // random.
 func WithSeed(seed uint64) Option {
 	return func(o *options) {
-		var key [32]byte
-		binary.LittleEndian.PutUint64(key[:], seed)
-		o.seed, o.random = seed, func() io.Reader { return mathrand.NewChaCha8(key) }
+		o.seed = seed
+		o.random = func(seed, run uint64) io.Reader {
+			var key [32]byte
+			binary.LittleEndian.PutUint64(key[:], seed)
+			binary.LittleEndian.PutUint64(key[8:], run)
+			return mathrand.NewChaCha8(key)
+		}
 	}
+}
+
+// WithFile keeps the state in a file across restarts; it is made where there is
+// none. One sandbox at a time can have it open. The seed of a file that exists
+// is the one it was made with.
+func WithFile(path string) Option {
+	return func(o *options) { o.file = path }
 }
 
 // WithCapacity sets how many resources of a kind the sandbox holds. Without it
@@ -102,7 +116,7 @@ func WithCapacity(resources int) Option {
 
 // New starts a sandbox with its seed data.
 func New(opts ...Option) (*Sandbox, error) {
-	o := options{clock: ClockReal, random: func() io.Reader { return rand.Reader }, seed: mathrand.Uint64(), capacity: maxResources}
+	o := options{clock: ClockReal, random: func(uint64, uint64) io.Reader { return rand.Reader }, seed: mathrand.Uint64(), capacity: maxResources}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -114,18 +128,19 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	mesh := newStore(o)
-	if err := seed(mesh); err != nil {
-		return nil, fmt.Errorf("sandbox: seed: %w", err)
+	mesh, err := openStore(o)
+	if err != nil {
+		return nil, err
 	}
 
 	guard := newGuard(mesh, methods, validator)
 	server := grpc.NewServer(
-		grpc.UnaryInterceptor(guard.unary),
-		grpc.StreamInterceptor(guard.stream),
+		grpc.ChainUnaryInterceptor(faultUnary, guard.unary),
+		grpc.ChainStreamInterceptor(faultStream, guard.stream),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 	)
 	register(server, mesh)
+	registerTools(server)
 
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
@@ -135,11 +150,11 @@ func New(opts ...Option) (*Sandbox, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 	)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close())
+		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.close())
 	}
-	s := &Sandbox{store: mesh, server: server, conn: conn, done: make(chan error, 1), stopped: make(chan struct{})}
+	s := &Sandbox{store: mesh, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
-	go func() { s.done <- server.Serve(listener) }()
+	s.running.Go(func() { _ = server.Serve(droppable{listener}) }) // it ends when the server stops
 	if interval := o.clock.interval(); interval > 0 {
 		s.running.Go(func() { mesh.run(interval, s.stopped) })
 	}
@@ -157,11 +172,46 @@ func (s *Sandbox) stop() error {
 	err := s.conn.Close()
 	s.server.Stop()
 	s.running.Wait()
-	// A sandbox closed before its server came to serve was stopped all the same.
-	if served := <-s.done; !errors.Is(served, grpc.ErrServerStopped) {
-		err = errors.Join(err, served)
+	return errors.Join(err, s.store.close())
+}
+
+// openStore returns the store as its file has it, or else as it is seeded.
+func openStore(o options) (*store, error) {
+	s := newStore(o)
+	if o.file != "" {
+		if known, err := s.openFile(o.file); known || err != nil {
+			return s, err
+		}
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := seed(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("sandbox: seed: %w", err), s.close())
+	}
+	return s, nil
+}
+
+// close lets go of the file.
+func (s *store) close() error {
+	if s.journal == nil {
+		return nil
+	}
+	return errors.Join(s.journal.err, s.journal.db.Close())
+}
+
+// DialContext opens a connection to the sandbox that never leaves the process.
+func (s *Sandbox) DialContext(ctx context.Context) (net.Conn, error) {
+	return s.memory.DialContext(ctx)
+}
+
+// Serve serves the sandbox to gRPC clients, the official SDKs among them, until
+// Close; it closes the listener. Health checks and reflection are on, and there
+// is no TLS.
+func (s *Sandbox) Serve(listener net.Listener) error {
+	if err := s.server.Serve(droppable{listener}); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
 }
 
 // Advance lets time pass on a sandbox whose clock is [ClockManual]: one tick for
@@ -184,13 +234,19 @@ func (s *Sandbox) Reset() error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	s.store.watchers.end(status.Error(codes.Aborted, "The sandbox was reset."))
+	s.store.options.ticks = 0
 	s.store.clear()
+	if s.store.journal != nil {
+		clear(s.store.journal.changes)
+		s.store.journal.wiped = true
+	}
 	return seed(s.store)
 }
 
 // register is the one list of what the sandbox serves.
 func register(server grpc.ServiceRegistrar, mesh *store) {
 	apiuserv1.RegisterAPIUserServiceServer(server, &apiUsers{store: mesh})
+	registerOlderNames(server, &apiUsers{store: mesh})
 	groupv1.RegisterGroupServiceServer(server, &groups{store: mesh})
 	userv1.RegisterUserServiceServer(server, &users{store: mesh})
 	userprofilev1.RegisterUserProfileServiceServer(server, &userProfiles{store: mesh})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -48,11 +47,14 @@ type resource interface {
 
 // store is the state of a Mesh. Services hold mu while they look and act.
 type store struct {
-	mu       sync.RWMutex
-	options  options
-	clock    *clock
-	random   io.Reader
-	seed     uint64
+	mu      lock
+	options options
+	clock   *clock
+	random  io.Reader
+	seed    uint64
+	// runs is how often the file was opened before; 0 without one.
+	runs     uint64
+	journal  *journal
 	watchers watchers
 
 	state
@@ -86,7 +88,7 @@ type state struct {
 
 // clear empties the store and begins time and chance anew.
 func (s *store) clear() {
-	s.clock, s.random = newClock(s.options), s.options.random()
+	s.clock, s.random = newClock(s.options), s.options.random(s.seed, s.runs)
 	s.state = state{
 		groups:   newResources[*groupv1.Group]("groups", s.options.capacity),
 		apiUsers: newResources[*apiuserv1.APIUser]("API users", s.options.capacity),
@@ -109,6 +111,9 @@ func (s *store) clear() {
 		markets:      newRecords[*market]("markets", s.options.capacity),
 		entries:      newRecords[*entry]("report entries", s.options.capacity),
 		taps:         newRecords[*taps]("token taps", s.options.capacity),
+	}
+	for _, c := range s.collections() {
+		c.setJournal(s.journal)
 	}
 }
 
@@ -142,6 +147,9 @@ type collection[T record] struct {
 	keys  func(T) []string
 	byKey map[string]string
 	clone func(T) T
+	// number is where in the order a record stands.
+	number  map[string]uint64
+	journal *journal
 }
 
 // newResources makes a collection that hands out copies for a change.
@@ -154,7 +162,7 @@ func newResources[T resource](kind string, capacity int, keys ...func(T) []strin
 func newRecords[T record](kind string, capacity int, keys ...func(T) []string) collection[T] {
 	c := collection[T]{
 		kind: kind, capacity: capacity,
-		byName: make(map[string]T), byOwner: make(map[string][]string), byKey: make(map[string]string),
+		byName: make(map[string]T), byOwner: make(map[string][]string), byKey: make(map[string]string), number: make(map[string]uint64),
 		keys: func(T) []string { return nil },
 	}
 	for _, f := range keys {
@@ -178,6 +186,7 @@ func (c *collection[T]) put(r T) error {
 		if err := c.room(); err != nil {
 			return err
 		}
+		c.number[r.GetName()] = uint64(len(c.order))
 		c.order = append(c.order, r.GetName())
 		c.byOwner[r.GetOwner()] = append(c.byOwner[r.GetOwner()], r.GetName())
 		for _, key := range c.keys(r) {
@@ -187,6 +196,7 @@ func (c *collection[T]) put(r T) error {
 		}
 	}
 	c.byName[r.GetName()] = r
+	c.journal.note(place{c.kind, c.number[r.GetName()]}, func() ([]byte, error) { return encode(c.byName[r.GetName()]) })
 	return nil
 }
 

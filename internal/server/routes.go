@@ -16,14 +16,16 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
 // Options is what the routes need to know.
 type Options struct {
 	// Conn is the Mesh that is fronted: the live one or the sandbox.
 	Conn *grpc.ClientConn
-	// Environment, if set, is told in X-Mesh-Environment on every answer.
-	Environment string
+	// Sandbox is the sandbox behind Conn, nil where it is a live Mesh. That is
+	// told in X-Mesh-Environment on every answer.
+	Sandbox *sandbox.Sandbox
 	// Version is that of this build.
 	Version string
 	// CORSOrigins are the origins whose pages may call; none is the default.
@@ -49,7 +51,11 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := gateway.New(o.Conn, gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+	environment, headers := "", []string(nil)
+	if o.Sandbox != nil {
+		environment, headers = "sandbox", []string{sandbox.FaultHeader}
+	}
+	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
 			middleware.Auth(method),
@@ -67,7 +73,7 @@ func Routes(o Options) (http.Handler, error) {
 		middleware.ClientIP(o.TrustedProxies),
 		middleware.AccessLog(o.Logger),
 		middleware.Recover(o.Logger),
-		environment(o.Environment),
+		tellEnvironment(environment),
 		middleware.CORS(o.CORSOrigins),
 	)
 	if o.Credentials != nil {
@@ -78,6 +84,10 @@ func Routes(o Options) (http.Handler, error) {
 	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
 
 	r.Handle("/v1/*", api)
+
+	if o.Sandbox != nil {
+		sandboxRoutes(r, o.Sandbox)
+	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
 	get(r, "/docs", docsui.Handler())
@@ -112,9 +122,9 @@ func get(r chi.Router, pattern string, handler http.Handler) {
 	r.Method(http.MethodHead, pattern, handler)
 }
 
-// environment tells on every answer which Mesh gave it, so that play money is
+// tellEnvironment tells on every answer which Mesh gave it, so that play money is
 // never taken for real.
-func environment(name string) func(http.Handler) http.Handler {
+func tellEnvironment(name string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if name == "" {
 			return next

@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -59,6 +60,9 @@ type Options struct {
 	TLS *tls.Config
 	// UserAgent names the caller to the upstream; grpc-go appends its own name.
 	UserAgent string
+	// Dialer replaces the network: it is how a Mesh in this process is reached.
+	// The target is then but a name.
+	Dialer func(context.Context) (net.Conn, error)
 	// Methods are the methods of the contract. Those that are not Write are
 	// attempted up to three times while the upstream is unavailable. A method
 	// that is not among them is taken for a Write.
@@ -114,9 +118,14 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	if opts.UserAgent != "" {
 		dialOptions = append(dialOptions, grpc.WithUserAgent(opts.UserAgent))
 	}
+	scheme := "dns:///"
+	if opts.Dialer != nil {
+		scheme = "passthrough:///"
+		dialOptions = append(dialOptions, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return opts.Dialer(ctx) }))
+	}
 	// The scheme is spelt out because a host called "unix" or "dns" would be
 	// read as one.
-	conn, err := grpc.NewClient("dns:///"+address, dialOptions...)
+	conn, err := grpc.NewClient(scheme+address, dialOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}

@@ -1,0 +1,159 @@
+package sandbox
+
+import (
+	"context"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// FaultHeader asks the sandbox to fail the call that carries it, so that a
+// client can test what it does then:
+//
+//	unavailable       UNAVAILABLE; nothing was done
+//	exhausted         RESOURCE_EXHAUSTED; nothing was done
+//	slow=2s           the answer takes so much longer, one minute at most
+//	deadline          no answer until the client's deadline, one minute at most
+//	drop-after-send   the call is carried out, and the connection breaks before
+//	                  the answer; so do other calls over that connection
+const FaultHeader = "X-Sandbox-Fault"
+
+// maxFaultTime bounds what a fault can hold up.
+const maxFaultTime = time.Minute
+
+// fault is one that a call asks for: what happens before it and after it.
+type fault struct{ before, after func(context.Context) error }
+
+// faultOf reads the header. A call that asks for none gets one that does
+// nothing.
+func faultOf(ctx context.Context) (fault, error) {
+	none := func(context.Context) error { return nil }
+	received, _ := metadata.FromIncomingContext(ctx)
+	asked := first(received, strings.ToLower(FaultHeader))
+	kind, argument, _ := strings.Cut(asked, "=")
+	refuse := func(code codes.Code) func(context.Context) error {
+		return func(context.Context) error {
+			return status.Errorf(code, "%s: %s was asked for.", FaultHeader, asked)
+		}
+	}
+	switch kind {
+	case "":
+		return fault{none, none}, nil
+	case "unavailable":
+		return fault{refuse(codes.Unavailable), none}, nil
+	case "exhausted":
+		return fault{refuse(codes.ResourceExhausted), none}, nil
+	case "slow":
+		duration, err := time.ParseDuration(argument)
+		if err != nil || duration <= 0 || duration > maxFaultTime {
+			return fault{}, status.Errorf(codes.InvalidArgument, "%s: %q is no time; write slow= and a duration up to 1m, such as slow=2s.", FaultHeader, asked)
+		}
+		return fault{func(ctx context.Context) error { return pause(ctx, duration) }, none}, nil
+	case "deadline":
+		return fault{func(ctx context.Context) error {
+			if err := pause(ctx, maxFaultTime); err != nil {
+				return err
+			}
+			return refuse(codes.DeadlineExceeded)(ctx)
+		}, none}, nil
+	case "drop-after-send":
+		return fault{none, drop}, nil
+	}
+	return fault{}, status.Errorf(codes.InvalidArgument,
+		"%s: there is no fault %q; there are unavailable, exhausted, slow=2s, deadline and drop-after-send.", FaultHeader, asked)
+}
+
+func pause(ctx context.Context, duration time.Duration) error {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func faultUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	f, err := faultOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.before(ctx); err != nil {
+		return nil, err
+	}
+	reply, err := handle(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return reply, f.after(ctx)
+}
+
+func faultStream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	f, err := faultOf(stream.Context())
+	if err != nil {
+		return err
+	}
+	if err := f.before(stream.Context()); err != nil {
+		return err
+	}
+	return handle(service, &faultyStream{stream, f})
+}
+
+// faultyStream fails after its first message.
+type faultyStream struct {
+	grpc.ServerStream
+	fault fault
+}
+
+func (s *faultyStream) SendMsg(message any) error {
+	if err := s.ServerStream.SendMsg(message); err != nil {
+		return err
+	}
+	return s.fault.after(s.Context())
+}
+
+// drop breaks the connection that the call came over. It waits for the break,
+// since an answer that overtakes it would undo the fault.
+func drop(ctx context.Context) error {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return status.Error(codes.Internal, "the call has no peer")
+	}
+	address, ok := from.Addr.(droppableAddr)
+	if !ok {
+		return status.Error(codes.Internal, "the connection cannot be dropped")
+	}
+	if err := address.conn.Close(); err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	<-ctx.Done()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
+// droppable is a listener whose connections can be closed by who serves a call:
+// gRPC tells a handler the address of its peer and nothing more.
+type droppable struct{ net.Listener }
+
+func (l droppable) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return droppableConn{conn}, nil
+}
+
+type droppableConn struct{ net.Conn }
+
+func (c droppableConn) RemoteAddr() net.Addr { return droppableAddr{c.Conn.RemoteAddr(), c.Conn} }
+
+type droppableAddr struct {
+	net.Addr
+	conn net.Conn
+}

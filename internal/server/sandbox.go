@@ -1,0 +1,41 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"google.golang.org/grpc/codes"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+)
+
+// sandboxRoutes add what only a sandbox has: a way back to the seed, and time
+// that can be moved. They need no key, as the sandbox's keys are public; a page
+// of another site is refused, so that visiting one resets nobody's tests.
+func sandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
+	sameSite := http.NewCrossOriginProtection()
+	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite, "A page of another site may not control the sandbox."))
+	}))
+	r.With(sameSite.Handler).Post("/sandbox:reset", func(w http.ResponseWriter, _ *http.Request) {
+		if err := mesh.Reset(); err != nil {
+			apierror.Write(w, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	r.With(sameSite.Handler).Post("/sandbox:advance", func(w http.ResponseWriter, r *http.Request) {
+		by, err := time.ParseDuration(r.URL.Query().Get("by"))
+		if err != nil {
+			apierror.Write(w, apierror.Invalid([]apierror.Violation{{Field: "by", Description: "say how far, such as ?by=5s"}}))
+			return
+		}
+		if err := mesh.Advance(by); err != nil {
+			apierror.Write(w, apierror.Invalid([]apierror.Violation{{Field: "by", Description: err.Error()}}))
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
