@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -42,14 +43,14 @@ func (s *accounts) CreateAccount(ctx context.Context, request *accountv1.CreateA
 	if err != nil {
 		return nil, err
 	}
-	return s.store.createAccount(&accountv1.Account{
+	return s.store.createAccount(s.store.random, &accountv1.Account{
 		Name: name, Owner: given.GetOwner(), Ledger: given.GetLedger(), DisplayName: given.GetDisplayName(),
 	})
 }
 
-// createAccount gives an account its number and address, and puts it.
-func (s *store) createAccount(account *accountv1.Account) (*accountv1.Account, error) {
-	address, err := s.addressOf(account.GetLedger())
+// createAccount gives an account its number and its address, and puts it.
+func (s *store) createAccount(random io.Reader, account *accountv1.Account) (*accountv1.Account, error) {
+	address, err := addressOf(account.GetLedger(), random)
 	if err != nil {
 		return nil, err
 	}

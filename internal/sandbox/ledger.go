@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -352,8 +353,9 @@ func (s *store) record(e entry) {
 	}
 }
 
-// addressOf makes an address in the form that the ledger's own have.
-func (s *store) addressOf(ledger typev1.Ledger) (string, error) {
+// addressOf makes an address, out of what random gives, in the form that the
+// ledger's own have.
+func addressOf(ledger typev1.Ledger, random io.Reader) (string, error) {
 	const (
 		base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 		hex    = "0123456789abcdef"
@@ -377,12 +379,12 @@ func (s *store) addressOf(ledger typev1.Ledger) (string, error) {
 	if form.length == 0 {
 		return "", fmt.Errorf("sandbox: no address of %s", ledger)
 	}
-	random := make([]byte, form.length)
-	if _, err := s.random.Read(random); err != nil {
+	address := make([]byte, form.length)
+	if _, err := io.ReadFull(random, address); err != nil {
 		return "", fmt.Errorf("sandbox: %w", err)
 	}
-	for i, b := range random {
-		random[i] = form.alphabet[int(b)%len(form.alphabet)]
+	for i, b := range address {
+		address[i] = form.alphabet[int(b)%len(form.alphabet)]
 	}
-	return form.prefix + string(random), nil
+	return form.prefix + string(address), nil
 }

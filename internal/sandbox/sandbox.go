@@ -90,15 +90,15 @@ func WithClock(clock Clock) Option {
 // [ClockManual] the same calls give the same answers. Without it they are
 // random.
 func WithSeed(seed uint64) Option {
-	return func(o *options) {
-		o.seed = seed
-		o.random = func(seed, run uint64) io.Reader {
-			var key [32]byte
-			binary.LittleEndian.PutUint64(key[:], seed)
-			binary.LittleEndian.PutUint64(key[8:], run)
-			return mathrand.NewChaCha8(key)
-		}
-	}
+	return func(o *options) { o.seed, o.random = seed, newRandom }
+}
+
+// newRandom is a source that follows from the seed, another one each run.
+func newRandom(seed, run uint64) io.Reader {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	binary.LittleEndian.PutUint64(key[8:], run)
+	return mathrand.NewChaCha8(key)
 }
 
 // WithFile keeps the state in a file across restarts; it is made where there is

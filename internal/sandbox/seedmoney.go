@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"fmt"
+	"io"
+	mathrand "math/rand/v2"
 	"strings"
 	"time"
 
@@ -97,7 +99,7 @@ func seedAccounts(s *store) error {
 		{brokerGroup, "Not open yet", typev1.Ledger_LEDGER_STELLAR, true, 1, nil},
 		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{xlm(), 5_000}, {usdc(), 10_000}, {mzar(), 0}}},
 	} {
-		account, err := s.createAccount(&accountv1.Account{
+		account, err := s.createAccount(fixed(i), &accountv1.Account{
 			Name: fmt.Sprintf("accounts/%026d", i+1), Owner: seeded.owner, Ledger: seeded.ledger, DisplayName: seeded.name,
 		})
 		if err != nil {
@@ -133,6 +135,12 @@ func seedAccounts(s *store) error {
 	return seedMarketMakers(s)
 }
 
+// fixed is a random source that gives a seeded account the same address in
+// every sandbox, so that examples can name it.
+func fixed(number int) io.Reader {
+	return mathrand.NewChaCha8([32]byte{byte(number), byte(number >> 8)})
+}
+
 // seedMarketMakers makes one account of the system on each ledger that trades.
 func seedMarketMakers(s *store) error {
 	for _, p := range pairs() {
@@ -141,7 +149,7 @@ func seedMarketMakers(s *store) error {
 			continue
 		}
 		ledger := strings.TrimPrefix(p.base.Ledger.String(), "LEDGER_")
-		if _, err := s.createAccount(&accountv1.Account{
+		if _, err := s.createAccount(fixed(int(p.base.Ledger)<<8), &accountv1.Account{
 			Name: name, Owner: rootGroup, Ledger: p.base.Ledger, DisplayName: "Market, " + ledger, InternallyCreated: true,
 		}); err != nil {
 			return err
