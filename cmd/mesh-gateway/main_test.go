@@ -29,13 +29,19 @@ type program struct {
 // test ends, and wants it to end well.
 func start(t *testing.T, flags ...string) *program {
 	t.Helper()
+	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", ""}, flags...)...)
+	line := p.stdout.wait(t, "Mesh API")
+	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
+	return p
+}
+
+// launch runs the program until the test ends, and wants it to end well.
+func launch(t *testing.T, args ...string) *program {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &program{stdout: newTranscript(), stderr: newTranscript()}
 	ended := make(chan int, 1)
-	go func() {
-		args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", ""}, flags...)
-		ended <- run(ctx, args, streams{p.stdout, p.stderr})
-	}()
+	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		cancel()
@@ -43,8 +49,6 @@ func start(t *testing.T, flags ...string) *program {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
 	})
-	line := p.stdout.wait(t, "Mesh API")
-	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
 	return p
 }
 

@@ -250,7 +250,7 @@ func register(server grpc.ServiceRegistrar, mesh *store) {
 	groupv1.RegisterGroupServiceServer(server, &groups{store: mesh})
 	userv1.RegisterUserServiceServer(server, &users{store: mesh})
 	userprofilev1.RegisterUserProfileServiceServer(server, &userProfiles{store: mesh})
-	clientv1.RegisterClientServiceServer(server, clientv1.UnimplementedClientServiceServer{})
+	clientv1.RegisterClientServiceServer(server, &clients{store: mesh})
 	accountv1.RegisterAccountServiceServer(server, &accounts{store: mesh})
 	transferv1.RegisterTransferServiceServer(server, &transfers{store: mesh})
 	transactionv1.RegisterTransactionServiceServer(server, &transactions{store: mesh})

@@ -1,0 +1,224 @@
+package sandbox
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+)
+
+// clients is the ClientService.
+type clients struct {
+	clientv1.UnimplementedClientServiceServer
+	store *store
+}
+
+// Short names for the states of a verification.
+const (
+	notStarted = clientv1.VerificationStatus_VERIFICATION_STATUS_NOT_STARTED
+	pending    = clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING
+	verified   = clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED
+	failed     = clientv1.VerificationStatus_VERIFICATION_STATUS_FAILED
+)
+
+// verificationMove is one step of a verification and who may take it.
+type verificationMove struct {
+	name string
+	from []clientv1.VerificationStatus
+	to   clientv1.VerificationStatus
+	// byOwner is set where the owner may take it; the authority always may.
+	byOwner bool
+}
+
+func startMove() verificationMove {
+	return verificationMove{"started", []clientv1.VerificationStatus{notStarted, failed}, pending, true}
+}
+
+func failMove() verificationMove {
+	return verificationMove{"failed", []clientv1.VerificationStatus{pending}, failed, false}
+}
+
+func markMove() verificationMove {
+	return verificationMove{"marked verified", []clientv1.VerificationStatus{pending}, verified, false}
+}
+
+// maxReason is the longest verification_status_reason, in characters.
+const maxReason = 1000
+
+func (s *clients) CreateClient(ctx context.Context, request *clientv1.CreateClientRequest) (*clientv1.Client, error) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	given := request.GetClient()
+	if err := mayCreate(executingGroup(ctx), given.GetOwner()); err != nil {
+		return nil, err
+	}
+	name, err := s.store.name("compliance/clients")
+	if err != nil {
+		return nil, err
+	}
+	created := proto.CloneOf(given)
+	keepServerFields(created, &clientv1.Client{
+		Name: name, Owner: given.GetOwner(), Owners: s.store.path(given.GetOwner()),
+		VerificationStatus: notStarted,
+		CreationDate:       timestamppb.New(s.store.now()),
+		Status:             clientv1.ClientStatus_CLIENT_STATUS_COMPLETE_PROFILE,
+	})
+	if authority := s.authorityOver(given.GetOwner()); authority != nil {
+		created.VerificationAuthority = authority.GetName()
+		created.VerificationAuthorityDisplayName = authority.GetDisplayName()
+	}
+	return created, s.store.clients.put(created)
+}
+
+// authorityOver is the client that verifies those of the group: the nearest one
+// above it, nil at the top of the tree.
+func (s *clients) authorityOver(group string) *clientv1.Client {
+	owner := s.store.groups.byName[group].GetOwner()
+	if owner == "" {
+		return nil
+	}
+	return s.store.clientOf(owner)
+}
+
+// keepServerFields puts what the server sets, of another client, into one that
+// holds what a caller sent.
+func keepServerFields(to, from *clientv1.Client) {
+	to.Name, to.Owner, to.Owners = from.GetName(), from.GetOwner(), from.GetOwners()
+	to.VerificationStatus = from.GetVerificationStatus()
+	to.VerificationStatusReason = from.GetVerificationStatusReason()
+	to.VerificationAuthority = from.GetVerificationAuthority()
+	to.VerificationAuthorityDisplayName = from.GetVerificationAuthorityDisplayName()
+	to.VerificationDate = from.GetVerificationDate()
+	to.NextVerificationDate = from.GetNextVerificationDate()
+	to.CreationDate = from.GetCreationDate()
+	to.Status = from.GetStatus()
+}
+
+func (s *clients) GetClient(ctx context.Context, request *clientv1.GetClientRequest) (*clientv1.Client, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return s.store.clients.see(executingGroup(ctx), request.GetName())
+}
+
+// GetGroupClient returns the client that owns the group: its own, or the
+// nearest one up the tree.
+func (s *clients) GetGroupClient(ctx context.Context, request *clientv1.GetGroupClientRequest) (*clientv1.Client, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	executing, group := executingGroup(ctx), request.GetGroup()
+	if s.store.reaches(executing, group) {
+		if client := s.store.clientOf(group); client != nil {
+			return client, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "No client of %s can be seen from %s.", group, executing)
+}
+
+func (s *clients) ListClients(ctx context.Context, _ *clientv1.ListClientsRequest) (*clientv1.ListClientsResponse, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return &clientv1.ListClientsResponse{Clients: s.store.clients.visible(executingGroup(ctx), every)}, nil
+}
+
+// UpdateClient changes only the fields that are set. A list or message that is
+// set replaces the one that was there.
+func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClientRequest) (*clientv1.Client, error) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	given := request.GetClient()
+	current, err := s.store.clients.see(executingGroup(ctx), given.GetName())
+	if err != nil {
+		return nil, err
+	}
+	open := current.GetVerificationStatus() == notStarted || current.GetVerificationStatus() == failed
+	if err := s.may(executingGroup(ctx), current, open); err != nil {
+		return nil, err
+	}
+	changed := proto.CloneOf(current)
+	proto.CloneOf(given).ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		changed.ProtoReflect().Set(field, value)
+		return true
+	})
+	keepServerFields(changed, current)
+	return changed, s.store.clients.put(changed)
+}
+
+// may checks that the group acts for the client's verification authority, or,
+// where the owner may act too, that it is the owner's. A client without an
+// authority, at the top of the tree, is its own.
+func (s *clients) may(group string, client *clientv1.Client, byOwner bool) error {
+	authority := client.GetOwner()
+	if verifier, ok := s.store.clients.byName[client.GetVerificationAuthority()]; ok {
+		authority = verifier.GetOwner()
+	}
+	switch {
+	case group == authority, byOwner && group == client.GetOwner():
+		return nil
+	case group == client.GetOwner():
+		return status.Errorf(codes.PermissionDenied,
+			"%s is %s, so only its verification authority may do this. Execute the call in %s (x-group).",
+			client.GetName(), verificationName(client), authority)
+	default:
+		return notOwned(group, client)
+	}
+}
+
+func verificationName(client *clientv1.Client) string {
+	return strings.TrimPrefix(client.GetVerificationStatus().String(), "VERIFICATION_STATUS_")
+}
+
+func (s *clients) StartClientVerification(ctx context.Context, request *clientv1.StartClientVerificationRequest) (*clientv1.Client, error) {
+	return s.verify(ctx, request.GetClient(), startMove(), func(client *clientv1.Client) {
+		client.VerificationStatusReason = ""
+	})
+}
+
+// FailClientVerification keeps the comments, a line each, as the reason.
+func (s *clients) FailClientVerification(ctx context.Context, request *clientv1.FailClientVerificationRequest) (*clientv1.Client, error) {
+	return s.verify(ctx, request.GetClient(), failMove(), func(client *clientv1.Client) {
+		reason := []rune(strings.Join(request.GetComments(), "\n"))
+		client.VerificationStatusReason = string(reason[:min(len(reason), maxReason)])
+	})
+}
+
+// MarkClientVerified sets the next verification to the date given, or a year
+// on.
+func (s *clients) MarkClientVerified(ctx context.Context, request *clientv1.MarkClientVerifiedRequest) (*clientv1.Client, error) {
+	return s.verify(ctx, request.GetClient(), markMove(), func(client *clientv1.Client) {
+		now := s.store.now()
+		client.VerificationDate = timestamppb.New(now)
+		client.NextVerificationDate = request.GetNextVerificationDate()
+		if client.GetNextVerificationDate() == nil {
+			client.NextVerificationDate = timestamppb.New(now.AddDate(1, 0, 0))
+		}
+		client.VerificationStatusReason = ""
+		client.Status = clientv1.ClientStatus_CLIENT_STATUS_ACTIVE
+	})
+}
+
+// verify takes one step of a client's verification.
+func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(*clientv1.Client)) (*clientv1.Client, error) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	current, err := s.store.clients.see(executingGroup(ctx), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.may(executingGroup(ctx), current, move.byOwner); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(move.from, current.GetVerificationStatus()) {
+		return nil, precondition("The verification of %s is %s; it can be %s only from %v.", name, verificationName(current), move.name, move.from)
+	}
+	changed := proto.CloneOf(current)
+	changed.VerificationStatus = move.to
+	change(changed)
+	return changed, s.store.clients.put(changed)
+}
