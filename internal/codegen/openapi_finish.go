@@ -19,6 +19,9 @@ type openAPI struct {
 	Components object            `json:"components"`
 }
 
+// faultParameter is the header by which a call to the sandbox asks to fail.
+const faultParameter = "SandboxFault"
+
 // contractVersion is the release of the Mesh API that the contract is.
 const contractVersion = "1.69.0"
 
@@ -52,6 +55,12 @@ func (d *openAPI) finish(operations map[string]operation) error {
 		"content":     jsonContent(object{"$ref": "#/components/schemas/" + statusSchema}),
 	}}
 	d.Components["securitySchemes"] = securitySchemes()
+	d.Components["parameters"] = object{faultParameter: object{
+		"name": "X-Sandbox-Fault", "in": "header",
+		"description": "The sandbox only: makes the call fail, so that a client can be tested. `unavailable` and `exhausted` do nothing and fail; `slow=2s` takes so much longer; `deadline` does not answer in time; `drop-after-send` carries the call out and loses the answer. No other upstream ever sees it.",
+		"schema":      object{"type": "string", "pattern": "^(unavailable|exhausted|slow=[0-9a-z.µ]+|deadline|drop-after-send)$"},
+		"example":     "slow=2s",
+	}}
 
 	paths := make(map[string]object)
 	seen := 0
@@ -92,6 +101,8 @@ func (op operation) finish(content object) error {
 	content["x-mesh-roles"] = append([]string{}, op.roles...) // [] rather than null
 	content["security"] = op.security()
 
+	given, _ := content["parameters"].([]any)
+	content["parameters"] = append(given, object{"$ref": "#/components/parameters/" + faultParameter})
 	if op.route.parameter != "" {
 		if err := op.nameParameter(content); err != nil {
 			return err
