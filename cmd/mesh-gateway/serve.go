@@ -76,7 +76,7 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--sandbox and --upstream-plaintext exclude each other")
 	case c.Sandbox && c.Credentials != "":
 		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
-	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.sandboxFlags.set()):
+	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.set()):
 		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
 	case c.MaxBodyBytes < 1:
 		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)

@@ -116,7 +116,12 @@ func WithCapacity(resources int) Option {
 
 // New starts a sandbox with its seed data.
 func New(opts ...Option) (*Sandbox, error) {
-	o := options{clock: ClockReal, random: func(uint64, uint64) io.Reader { return rand.Reader }, seed: mathrand.Uint64(), capacity: maxResources}
+	o := options{
+		clock:    ClockReal,
+		random:   func(uint64, uint64) io.Reader { return rand.Reader },
+		seed:     mathrand.Uint64(), //nolint:gosec // prices follow from it and no secret does
+		capacity: maxResources,
+	}
 	for _, opt := range opts {
 		opt(&o)
 	}

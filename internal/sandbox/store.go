@@ -28,6 +28,10 @@ import (
 // a client cannot grow it without end.
 const maxResources = 100_000
 
+// maxBytes bounds what the resources of a collection take up together: a
+// client's are few but can be large.
+const maxBytes = 128 << 20
+
 // record is anything that the store holds: it has a name, and an owner that
 // decides who can see it.
 type record interface {
@@ -147,6 +151,9 @@ type collection[T record] struct {
 	keys  func(T) []string
 	byKey map[string]string
 	clone func(T) T
+	// size is what a record takes of maxBytes, and bytes what all of them do.
+	size  func(T) int
+	bytes int
 	// number is where in the order a record stands.
 	number  map[string]uint64
 	journal *journal
@@ -156,6 +163,7 @@ type collection[T record] struct {
 func newResources[T resource](kind string, capacity int, keys ...func(T) []string) collection[T] {
 	c := newRecords(kind, capacity, keys...)
 	c.clone = func(r T) T { return proto.CloneOf(r) }
+	c.size = func(r T) int { return proto.Size(r) }
 	return c
 }
 
@@ -164,6 +172,7 @@ func newRecords[T record](kind string, capacity int, keys ...func(T) []string) c
 		kind: kind, capacity: capacity,
 		byName: make(map[string]T), byOwner: make(map[string][]string), byKey: make(map[string]string), number: make(map[string]uint64),
 		keys: func(T) []string { return nil },
+		size: func(T) int { return 0 }, // the sandbox's own are small
 	}
 	for _, f := range keys {
 		c.keys = f
@@ -182,7 +191,16 @@ func (c *collection[T]) room() error {
 
 // put adds a record, or replaces the one of its name.
 func (c *collection[T]) put(r T) error {
-	if _, known := c.byName[r.GetName()]; !known {
+	before, known := c.byName[r.GetName()]
+	grown := c.size(r)
+	if known {
+		grown -= c.size(before)
+	}
+	if grown > 0 && c.bytes+grown > maxBytes {
+		return status.Errorf(codes.ResourceExhausted,
+			"The sandbox is full: its %s take up %d MiB, and no more. Reset it (POST /sandbox:reset) to begin anew.", c.kind, maxBytes>>20)
+	}
+	if !known {
 		if err := c.room(); err != nil {
 			return err
 		}
@@ -196,6 +214,7 @@ func (c *collection[T]) put(r T) error {
 		}
 	}
 	c.byName[r.GetName()] = r
+	c.bytes += grown
 	c.journal.note(place{c.kind, c.number[r.GetName()]}, func() ([]byte, error) { return encode(c.byName[r.GetName()]) })
 	return nil
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,6 +17,9 @@ type tokenTaps struct {
 	tokentapv1.UnimplementedTokenTapServiceServer
 	store *store
 }
+
+// maxMemo is the longest memo of a Stellar transaction, in bytes.
+const maxMemo = 28
 
 // taps is there once the taps are initialised.
 type taps struct{}
@@ -61,14 +65,16 @@ func (s *tokenTaps) MintToken(_ context.Context, request *tokentapv1.MintTokenRe
 	if !ok || account.GetLedgerId() != request.GetAddress() {
 		return nil, status.Errorf(codes.NotFound, "No account has the ledger address %q. Take it from an account's ledger_id.", request.GetAddress())
 	}
-	if err := s.store.mint(account.GetName(), t, amount); err != nil {
-		return nil, err
-	}
 	description := "Minted"
 	for _, option := range request.GetOptions().GetStellarMintOptions().GetOptions() {
-		if memo := option.GetStellarMintTokenWithMemo().GetMemo(); memo != "" {
-			description += ": " + memo
+		memo := option.GetStellarMintTokenWithMemo().GetMemo()
+		if len(memo) > maxMemo {
+			return nil, invalid("options", fmt.Sprintf("a memo on Stellar has %d bytes at most", maxMemo))
 		}
+		description = "Minted: " + memo
+	}
+	if err := s.store.mint(account.GetName(), t, amount); err != nil {
+		return nil, err
 	}
 	s.store.record(entry{Account: account.GetName(), Kind: entryMovement, Description: description, Token: t, Amount: amount})
 	return &tokentapv1.MintTokenResponse{}, nil
