@@ -91,16 +91,18 @@ func seedAccounts(s *store) error {
 		closed      bool
 		signatory   int
 		balances    []balance
+		internal    bool
 	}{
-		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 100_000}, {usdc(), 25_000}, {mzar(), 500_000}}},
-		{brokerGroup, "Treasury, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 1_000}, {usdc(), 250_000}}},
-		{brokerGroup, "Trading, Ethereum", typev1.Ledger_LEDGER_ETHEREUM, false, 1, []balance{{eth(), 40}, {ethUSDC(), 100_000}}},
-		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{zar(), 1_000_000}, {lhs(), 2_000}}},
-		{brokerGroup, "Not open yet", typev1.Ledger_LEDGER_STELLAR, true, 1, nil},
-		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{xlm(), 5_000}, {usdc(), 10_000}, {mzar(), 0}}},
+		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 100_000}, {usdc(), 25_000}, {mzar(), 500_000}}, false},
+		{brokerGroup, "Treasury, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 1_000}, {usdc(), 250_000}}, false},
+		{brokerGroup, "Trading, Ethereum", typev1.Ledger_LEDGER_ETHEREUM, false, 1, []balance{{eth(), 40}, {ethUSDC(), 100_000}}, false},
+		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{zar(), 1_000_000}, {lhs(), 2_000}}, false},
+		{brokerGroup, "Not open yet", typev1.Ledger_LEDGER_STELLAR, true, 1, nil, false},
+		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{xlm(), 5_000}, {usdc(), 10_000}, {mzar(), 0}}, false},
+		{brokerGroup, "Settlement, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 10}}, true},
 	} {
 		account, err := s.createAccount(fixed(i), &accountv1.Account{
-			Name: fmt.Sprintf("accounts/%026d", i+1), Owner: seeded.owner, Ledger: seeded.ledger, DisplayName: seeded.name,
+			Name: fmt.Sprintf("accounts/%026d", i+1), Owner: seeded.owner, Ledger: seeded.ledger, DisplayName: seeded.name, InternallyCreated: seeded.internal,
 		})
 		if err != nil {
 			return err
