@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -49,6 +50,9 @@ func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w h
 
 // streamStatus is the runtime's handler of an error on a stream.
 func streamStatus(ctx context.Context, err error) *status.Status {
+	if end, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
+		end.failed = true
+	}
 	st, _ := status.FromError(withContext(ctx, err))
 	return st
 }
@@ -58,6 +62,9 @@ func streamStatus(ctx context.Context, err error) *status.Status {
 func withContext(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
+	}
+	if errors.Is(context.Cause(ctx), errDraining) {
+		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is about to stop. Connect again; another will answer.")
 	}
 	if st, ok := status.FromError(err); ok && len(st.Details()) > 0 {
 		return err

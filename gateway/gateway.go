@@ -21,6 +21,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -52,6 +53,9 @@ type Option func(*options)
 type options struct {
 	middleware func(*Method) []func(http.Handler) http.Handler
 	headers    []string
+	heartbeat  time.Duration
+	// drain is done when streams are to end; nil is never.
+	drain context.Context
 }
 
 // WithMethodMiddleware puts middleware in front of each method, chosen by what
@@ -67,12 +71,27 @@ func WithForwardedHeaders(names ...string) Option {
 	return func(o *options) { o.headers = append(o.headers, names...) }
 }
 
+// WithHeartbeat sets how often a silent stream of events shows that it lives; 15
+// seconds without it.
+func WithHeartbeat(interval time.Duration) Option {
+	return func(o *options) { o.heartbeat = interval }
+}
+
+// WithDrain ends all streams once ctx is done, each with an error that tells its
+// client to connect again.
+func WithDrain(ctx context.Context) Option {
+	return func(o *options) { o.drain = ctx }
+}
+
 // New returns the handler of every route of the contract, calling conn.
 //
 // The handlers are registered as clients of conn. Registering servers
 // in-process instead would lose streams and interceptors.
 func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
-	o := options{middleware: func(*Method) []func(http.Handler) http.Handler { return nil }}
+	o := options{
+		middleware: func(*Method) []func(http.Handler) http.Handler { return nil },
+		heartbeat:  heartbeat,
+	}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -111,7 +130,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	for _, method := range methods {
 		chain := router.With(o.middleware(method)...)
 		for _, binding := range method.Bindings {
-			handler := negotiate(method, inspect(method, binding, toMux(mux, binding.Verb)))
+			handler := negotiate(method, inspect(method, binding, o.stream(method, toMux(mux, binding.Verb))))
 			// The expression keeps "…/{id}" from swallowing "…/{id}:verb".
 			pattern := binding.Pattern("{id:[^/:]+}")
 			chain.Method(binding.Verb, pattern, handler)

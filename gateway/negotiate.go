@@ -22,7 +22,7 @@ const (
 func negotiate(method *Method, next http.Handler) http.Handler {
 	produced := []string{mediaJSON}
 	if method.Streams() {
-		produced = []string{mediaNDJSON, mediaJSON}
+		produced = streamMedia()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !acceptable(r.Header.Values("Accept"), produced) {

@@ -124,6 +124,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		WriteRate:      c.RateLimitWrite,
 		MaxBodyBytes:   c.MaxBodyBytes,
 		RequestTimeout: c.RequestTimeout,
+		Drain:          ctx,
 		Logger:         logger,
 	}
 	for _, origin := range c.CORSOrigin {

@@ -50,6 +50,7 @@ const (
 	RateLimited          Reason = "RATE_LIMITED"           // 429
 	ClientClosedRequest  Reason = "CLIENT_CLOSED_REQUEST"  // 499
 	Internal             Reason = "INTERNAL"               // 500: a defect of the gateway
+	Draining             Reason = "DRAINING"               // 503: the gateway is about to stop; connect again
 	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"   // 503: the call was never sent; it is safe to repeat
 	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"        // 503, 504: the call was sent and no answer came back
 	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"       // 504: a read was not answered in time

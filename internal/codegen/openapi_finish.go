@@ -29,7 +29,7 @@ const description = `The Mesh API, a gRPC API, as JSON over HTTP. Each operation
 
 Authenticate with an API key in ` + "`X-Api-Key`" + ` or the same key in ` + "`Authorization: Bearer`" + `, and name the group to act for in ` + "`X-Group`" + `, as ` + "`groups/{ULID}`" + `. The API user of the key needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group. Operations without security need neither.
 
-Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details that programs can read. Streams answer with newline-delimited JSON, one message per line; should one fail under way, its last line is ` + "`{\"error\": Status}`" + `.`
+Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details that programs can read. Streams answer with newline-delimited JSON, one message per line; should one fail under way, its last line is ` + "`{\"error\": Status}`" + `. With ` + "`Accept: text/event-stream`" + ` they answer with server-sent events: ` + "`message`" + `, and at last ` + "`error`" + ` or ` + "`end`" + `. A client that connects again with ` + "`Last-Event-ID`" + ` gets the current state if that is news to it; states in between are not replayed.`
 
 // finish makes the plugin's merged document that of this gateway. The
 // operations are by the operationId of the plugin; each must be there.
@@ -176,7 +176,10 @@ func (op operation) unwrapStream(responses object) error {
 	if !ok {
 		return fmt.Errorf("no stream to unwrap")
 	}
-	response["content"] = object{"application/x-ndjson": object{"schema": message}}
+	response["content"] = object{
+		"application/x-ndjson": object{"schema": message},
+		"text/event-stream":    object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
+	}
 	response["description"] = fmt.Sprintf("A stream of %s, one per line.", op.response)
 	return nil
 }

@@ -21,7 +21,8 @@ import (
 //	slow=2s           the answer takes so much longer, one minute at most
 //	deadline          no answer until the client's deadline, one minute at most
 //	drop-after-send   the call is carried out, and the connection breaks before
-//	                  the answer; so do other calls over that connection
+//	                  the answer, or in place of a stream's second message; so
+//	                  do other calls over that connection
 const FaultHeader = "X-Sandbox-Fault"
 
 // maxFaultTime bounds what a fault can hold up.
@@ -103,20 +104,28 @@ func faultStream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo
 	if err := f.before(stream.Context()); err != nil {
 		return err
 	}
-	return handle(service, &faultyStream{stream, f})
+	if err := handle(service, &faultyStream{ServerStream: stream, fault: f}); err != nil {
+		return err
+	}
+	return f.after(stream.Context())
 }
 
-// faultyStream fails after its first message.
+// faultyStream fails in place of its second message: the first has arrived by
+// then.
 type faultyStream struct {
 	grpc.ServerStream
 	fault fault
+	begun bool
 }
 
 func (s *faultyStream) SendMsg(message any) error {
-	if err := s.ServerStream.SendMsg(message); err != nil {
-		return err
+	if s.begun {
+		if err := s.fault.after(s.Context()); err != nil {
+			return err
+		}
 	}
-	return s.fault.after(s.Context())
+	s.begun = true
+	return s.ServerStream.SendMsg(message)
 }
 
 // drop breaks the connection that the call came over. It waits for the break,

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
@@ -40,6 +41,8 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Credentials, in local mode, are added to requests that carry none.
 	Credentials *credentials.Credentials
+	// Drain is done when streams are to end; nil is never.
+	Drain context.Context
 	// Logger takes the access log and reports of defects.
 	Logger *slog.Logger
 }
@@ -55,7 +58,7 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
-	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
 			middleware.Auth(method),
