@@ -130,7 +130,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	for _, method := range methods {
 		chain := router.With(o.middleware(method)...)
 		for _, binding := range method.Bindings {
-			handler := negotiate(method, inspect(method, binding, o.stream(method, toMux(mux, binding.Verb))))
+			handler := download(method, binding, negotiate(method, inspect(method, binding, o.stream(method, toMux(mux, binding.Verb)))))
 			// The expression keeps "…/{id}" from swallowing "…/{id}:verb".
 			pattern := binding.Pattern("{id:[^/:]+}")
 			chain.Method(binding.Verb, pattern, handler)

@@ -158,6 +158,9 @@ func check(t *testing.T, method *access.Method, path string, op operation) {
 	if method.Streams() {
 		media = []string{"application/x-ndjson", "text/event-stream"}
 	}
+	if method.Descriptor.Output().Fields().ByName("excel_base64") != nil {
+		media = append(media, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
+	}
 	if got := slices.Sorted(maps.Keys(op.Responses["200"].Content)); !slices.Equal(got, media) {
 		t.Errorf("%s: answers with %v, want %v", op.OperationID, got, media)
 	}

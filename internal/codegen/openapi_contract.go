@@ -31,6 +31,7 @@ type operation struct {
 	public   bool
 	roles    []string
 	response string // the name of the message that answers
+	workbook bool   // the answer can be had as a file
 }
 
 // readOperations returns the operations by the operationId that the plugin
@@ -93,6 +94,7 @@ func readMethod(files *protoregistry.Files, method protoreflect.MethodDescriptor
 		tag:      tagName(string(method.Parent().Name())),
 		streams:  method.IsStreamingServer(),
 		response: string(method.Output().Name()),
+		workbook: method.Output().Fields().ByName("excel_base64") != nil,
 	}
 	switch kind := enumField(rules, "type"); kind {
 	case "METHOD_TYPE_READ", "METHOD_TYPE_WRITE":

@@ -117,6 +117,9 @@ func (op operation) finish(content object) error {
 		return fmt.Errorf("no responses")
 	}
 	responses["default"] = object{"$ref": "#/components/responses/" + errorResponse}
+	if op.workbook {
+		op.addWorkbook(content, responses)
+	}
 	if op.streams {
 		return op.unwrapStream(responses)
 	}
@@ -162,6 +165,18 @@ func (op operation) hasFields(content object) bool {
 	entry, _ := media["application/json"].(object)
 	schema, _ := entry["schema"].(object)
 	return schema["$ref"] != nil || schema["properties"] != nil
+}
+
+// addWorkbook describes the file that the gateway decodes for who asks for it.
+func (op operation) addWorkbook(content, responses object) {
+	parameters, _ := content["parameters"].([]any)
+	content["parameters"] = append(parameters, object{
+		"name": "alt", "in": "query", "schema": object{"type": "string", "enum": []string{"media"}},
+		"description": "`media` answers with the workbook itself, as Accept does, for links that cannot set a header.",
+	})
+	response, _ := responses["200"].(object)
+	media, _ := response["content"].(object)
+	media["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"] = object{"schema": object{"type": "string", "format": "binary"}}
 }
 
 // unwrapStream describes the stream as the gateway sends it: the messages
