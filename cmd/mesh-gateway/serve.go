@@ -38,6 +38,8 @@ type serveCommand struct {
 	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
 	RateLimitRead  middleware.Rate `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
 	RateLimitWrite middleware.Rate `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
+	MaxStreams     int             `default:"5000" placeholder:"N" help:"How many streams may be open at a time (${default})."`
+	MaxKeyStreams  int             `default:"100" placeholder:"N" help:"How many of them one API key may have open (${default})."`
 	MaxBodyBytes   int64           `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
 	RequestTimeout time.Duration   `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
 	TrustedProxy   []trustedProxy  `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
@@ -78,6 +80,10 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
 	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.set()):
 		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
+	case c.MaxStreams < 1:
+		return fmt.Errorf("--max-streams: must be at least 1, not %d", c.MaxStreams)
+	case c.MaxKeyStreams < 1:
+		return fmt.Errorf("--max-key-streams: must be at least 1, not %d", c.MaxKeyStreams)
 	case c.MaxBodyBytes < 1:
 		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)
 	case c.RequestTimeout <= 0:
@@ -122,6 +128,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Version:        buildVersion(),
 		ReadRate:       c.RateLimitRead,
 		WriteRate:      c.RateLimitWrite,
+		Streams:        middleware.StreamLimits{PerKey: c.MaxKeyStreams, All: c.MaxStreams},
 		MaxBodyBytes:   c.MaxBodyBytes,
 		RequestTimeout: c.RequestTimeout,
 		Drain:          ctx,

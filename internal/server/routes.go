@@ -33,6 +33,8 @@ type Options struct {
 	CORSOrigins []string
 	// ReadRate and WriteRate are the budgets of one API key.
 	ReadRate, WriteRate middleware.Rate
+	// Streams is how many streams may be open at a time.
+	Streams middleware.StreamLimits
 	// MaxBodyBytes is the largest request body taken.
 	MaxBodyBytes int64
 	// RequestTimeout is the longest a unary call may take.
@@ -58,11 +60,13 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
+	streams := middleware.NewStreams(o.Streams)
 	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
 			middleware.Auth(method),
 			limiter.ByKey(method),
+			streams.Limit(method),
 			middleware.Deadline(method, o.RequestTimeout),
 		}
 	}))

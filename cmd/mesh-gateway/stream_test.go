@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// watch opens a stream on an order that rests and reads its first line; it is
+// open until the function returned is called.
+func watch(t *testing.T, p *program, caller string) (status int, leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/v1/limit_orders/00000000000000000000000006:monitor", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = as(credential(t, caller))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(response.Body).ReadString('}'); err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, func() { cancel(); response.Body.Close() }
+}
+
+func TestTooManyStreams(t *testing.T) {
+	p := start(t, "--sandbox", "--sandbox-clock", "manual", "--max-streams", "3", "--max-key-streams", "2")
+	var open []func()
+	for _, step := range []struct {
+		name, caller string
+		want         int
+	}{
+		{"one of a key", "Broker Admin", 200},
+		{"two of a key", "Broker Admin", 200},
+		{"a third of a key", "Broker Admin", 429},
+		{"one of another key", "Corporate Admin", 200},
+		{"a fourth in all", "Corporate Admin", 429},
+	} {
+		status, leave := watch(t, p, step.caller)
+		if status != step.want {
+			t.Errorf("%s: status %d, want %d", step.name, status, step.want)
+		}
+		open = append(open, leave)
+	}
+	for _, leave := range open {
+		leave()
+	}
+	// A stream that was left counts no more, once its end was noticed.
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		status, leave := watch(t, p, "Broker Admin")
+		leave()
+		if status == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("streams that were left still count")
+		}
+	}
+}
+
+// TestDrainTellsStreams ends the program while a stream is open.
+func TestDrainTellsStreams(t *testing.T) {
+	lines := make(chan string, 1)
+	t.Run("a program", func(t *testing.T) {
+		p := start(t, "--sandbox", "--sandbox-clock", "manual")
+		request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, p.base+"/v1/limit_orders/00000000000000000000000006:monitor", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = as(credential(t, "Broker Admin"))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := bufio.NewReader(response.Body)
+		if _, err := reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer response.Body.Close()
+			last, _ := reader.ReadString('\n')
+			lines <- last
+		}()
+	})
+	if last := <-lines; !strings.HasPrefix(last, `{"error":{"code":14,`) || !strings.Contains(last, "DRAINING") {
+		t.Errorf("the last line is %q", last)
+	}
+}
