@@ -54,6 +54,7 @@ type options struct {
 	middleware func(*Method) []func(http.Handler) http.Handler
 	headers    []string
 	heartbeat  time.Duration
+	origins    []string
 	// drain is done when streams are to end; nil is never.
 	drain context.Context
 }
@@ -75,6 +76,12 @@ func WithForwardedHeaders(names ...string) Option {
 // seconds without it.
 func WithHeartbeat(interval time.Duration) Option {
 	return func(o *options) { o.heartbeat = interval }
+}
+
+// WithOrigins lists the origins whose pages may open WebSockets, beside the
+// gateway's own.
+func WithOrigins(origins ...string) Option {
+	return func(o *options) { o.origins = origins }
 }
 
 // WithDrain ends all streams once ctx is done, each with an error that tells its

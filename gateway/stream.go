@@ -5,6 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
 const (
@@ -24,8 +28,8 @@ type outcome struct{ failed bool }
 
 type outcomeKey struct{}
 
-// stream frames the answer of a streaming method as the client asks: server-sent
-// events, or a JSON message a line, which is also what */* and application/json
+// stream frames the answer of a streaming method as the client asks: a
+// WebSocket, server-sent events, or a JSON message a line, which is also what */* and application/json
 // get.
 func (o options) stream(method *Method, next http.Handler) http.Handler {
 	if !method.Streams() {
@@ -39,6 +43,17 @@ func (o options) stream(method *Method, next http.Handler) http.Handler {
 		}
 		end := new(outcome)
 		r = r.WithContext(context.WithValue(ctx, outcomeKey{}, end))
+		if wantsSocket(r) {
+			if !o.fromOrigin(r) {
+				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite,
+					"A page of "+r.Header.Get("Origin")+" may not open a WebSocket here. Its origin must be listed with --cors-origin."))
+				return
+			}
+			messages := newSocket(w, r, end, cancel, o.heartbeat)
+			defer messages.close()
+			next.ServeHTTP(messages, r)
+			return
+		}
 		if preferred(r.Header.Values("Accept"), streamMedia()) != mediaEventStream {
 			next.ServeHTTP(&timedWriter{ResponseWriter: w, control: http.NewResponseController(w)}, r)
 			return

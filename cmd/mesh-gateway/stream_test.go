@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // watch opens a stream on an order that rests and reads its first line; it is
@@ -91,5 +93,42 @@ func TestDrainTellsStreams(t *testing.T) {
 	})
 	if last := <-lines; !strings.HasPrefix(last, `{"error":{"code":14,`) || !strings.Contains(last, "DRAINING") {
 		t.Errorf("the last line is %q", last)
+	}
+}
+
+// TestWebSocketThroughTheProgram opens one behind all of the middleware, and
+// closes it: the stream counts no more then.
+func TestWebSocketThroughTheProgram(t *testing.T) {
+	p := start(t, "--sandbox", "--sandbox-clock", "manual", "--max-streams", "1")
+	open := func() (*websocket.Conn, error) {
+		conn, response, err := websocket.Dial(t.Context(), p.base+"/v1/limit_orders/00000000000000000000000006:monitor",
+			&websocket.DialOptions{HTTPHeader: as(credential(t, "Broker Admin"))})
+		if err != nil && (response == nil || response.StatusCode != http.StatusTooManyRequests) {
+			t.Fatalf("%v: %v", response, err)
+		}
+		return conn, err
+	}
+	conn, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, message, err := conn.Read(t.Context()); err != nil || !strings.Contains(string(message), "LIMIT_ORDER_STATE_OPEN") {
+		t.Fatalf("%s %v", message, err)
+	}
+	if _, err := open(); err == nil {
+		t.Error("a second is opened")
+	}
+	if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		again, err := open()
+		if err == nil {
+			_ = again.CloseNow()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a socket that was closed still counts")
+		}
 	}
 }

@@ -61,7 +61,7 @@ func Routes(o Options) (http.Handler, error) {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
 	streams := middleware.NewStreams(o.Streams)
-	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
 			middleware.Auth(method),
