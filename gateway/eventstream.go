@@ -141,7 +141,7 @@ func (s *eventStream) Write(data []byte) (int, error) {
 	first := s.first
 	s.first = false
 	if first && id == s.seen {
-		return len(data), nil // a client that connects again has it
+		return len(data), s.send(": seen\n\n") // a client that connects again has it
 	}
 	return len(data), s.send("id: " + id + "\nevent: message\ndata: " + string(message) + "\n\n")
 }

@@ -6,16 +6,26 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		http.DefaultClient.CloseIdleConnections()
+		os.Exit(code)
+	}))
+}
 
 // streaming is a gateway over a sandbox whose clock stands still, and a
 // transaction that waits for time to pass.
@@ -248,4 +258,57 @@ func TestDrainEndsStreams(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAClientThatLeavesEndsTheCall looks at the upstream stream of a client that
+// goes away.
+func TestAClientThatLeavesEndsTheCall(t *testing.T) {
+	const soon = 100 * time.Millisecond
+	for _, accept := range []string{"application/x-ndjson", "text/event-stream"} {
+		t.Run(accept, func(t *testing.T) {
+			mesh, err := sandbox.New(sandbox.WithClock(sandbox.ClockManual))
+			if err != nil {
+				t.Fatal(err)
+			}
+			upstream := &watchedConn{ClientConnInterface: mesh.Conn(), ended: make(chan time.Time, 1)}
+			handler, err := gateway.New(upstream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := httptest.NewServer(handler)
+			t.Cleanup(func() {
+				server.Close()
+				if err := mesh.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			response, reader := streaming{}.open(t, server.URL+"/v1/limit_orders/00000000000000000000000002:monitor", accept)
+			if _, err := reader.ReadString('}'); err != nil {
+				t.Fatal(err)
+			}
+			left := time.Now()
+			if err := response.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case ended := <-upstream.ended:
+				if took := ended.Sub(left); took > soon {
+					t.Logf("the call ended %s later, a slow moment of the machine or a defect if it is always so", took)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the call goes on")
+			}
+		})
+	}
+}
+
+// watchedConn tells when the context of a stream ends.
+type watchedConn struct {
+	grpc.ClientConnInterface
+	ended chan time.Time
+}
+
+func (c *watchedConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	context.AfterFunc(ctx, func() { c.ended <- time.Now() })
+	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }

@@ -61,6 +61,10 @@ func Routes(o Options) (http.Handler, error) {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
 	streams := middleware.NewStreams(o.Streams)
+	compressor, err := middleware.NewCompressor()
+	if err != nil {
+		return nil, err
+	}
 	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
@@ -68,6 +72,7 @@ func Routes(o Options) (http.Handler, error) {
 			limiter.ByKey(method),
 			streams.Limit(method),
 			middleware.Deadline(method, o.RequestTimeout),
+			compressor.Reads(method),
 		}
 	}))
 	if err != nil {
