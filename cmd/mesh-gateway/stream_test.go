@@ -132,3 +132,50 @@ func TestWebSocketThroughTheProgram(t *testing.T) {
 		}
 	}
 }
+
+func TestStreamTickets(t *testing.T) {
+	const path, other = "/v1/limit_orders/00000000000000000000000001:monitor", "/v1/limit_orders/00000000000000000000000004:monitor"
+	p := start(t, "--sandbox", "--sandbox-clock", "manual")
+	broker := credential(t, "Broker Admin")
+	ask := func(path string) answer {
+		return p.call(t, "POST", "/stream_tickets", as(broker), `{"path":"`+path+`"}`)
+	}
+	ticket := func() string { return ask(path).object(t)["ticket"].(string) }
+
+	once := ticket()
+	for _, test := range []struct {
+		name, method, url string
+		want              int
+	}{
+		{"opens the stream", "GET", path + "?ticket=" + once, 200},
+		{"once", "GET", path + "?ticket=" + once, 401},
+		{"with other parameters", "GET", path + "?liveLedgerData=true&ticket=" + ticket(), 200},
+		{"not another stream", "GET", other + "?ticket=" + ticket(), 401},
+		{"nor another method", "POST", "/v1/limit_orders/00000000000000000000000001:cancel?ticket=" + ticket(), 401},
+		{"one that was never given out", "GET", path + "?ticket=GUESSED", 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if a := p.call(t, test.method, test.url, nil, ""); a.status != test.want {
+				t.Errorf("status %d, want %d: %s", a.status, test.want, a.body)
+			}
+		})
+	}
+	for _, test := range []struct {
+		name, path string
+		header     http.Header
+		want       int
+	}{
+		{"without a key", path, nil, 401},
+		{"for what is no stream", "/v1/groups", as(broker), 400},
+		{"for nothing", "", as(broker), 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if a := p.call(t, "POST", "/stream_tickets", test.header, `{"path":"`+test.path+`"}`); a.status != test.want {
+				t.Errorf("status %d, want %d: %s", a.status, test.want, a.body)
+			}
+		})
+	}
+	if strings.Contains(p.stderr.String(), once) {
+		t.Error("a ticket is in the log")
+	}
+}

@@ -14,10 +14,12 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/proto"
 )
 
 // Options is what the routes need to know.
@@ -61,6 +63,11 @@ func Routes(o Options) (http.Handler, error) {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
 	streams := middleware.NewStreams(o.Streams)
+	methods, err := access.Methods(proto.Services())
+	if err != nil {
+		return nil, err
+	}
+	tickets := middleware.NewTickets(methods)
 	compressor, err := middleware.NewCompressor()
 	if err != nil {
 		return nil, err
@@ -95,7 +102,9 @@ func Routes(o Options) (http.Handler, error) {
 	r.NotFound(gateway.NotFound)
 	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
 
-	r.Handle("/v1/*", api)
+	r.Handle("/v1/*", tickets.Redeem(api))
+	asked := &access.Method{} // a ticket is asked for as an authorised READ is
+	r.With(limiter.ByAddress(asked), middleware.Auth(asked), limiter.ByKey(asked)).Post("/stream_tickets", tickets.Issue)
 
 	if o.Sandbox != nil {
 		sandboxRoutes(r, o.Sandbox)
