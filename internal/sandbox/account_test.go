@@ -3,12 +3,15 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/shopspring/decimal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
@@ -341,4 +344,162 @@ func TestAccountsFound(t *testing.T) {
 			wantCode(t, err, codes.NotFound)
 		}
 	})
+}
+
+func TestAccountIsCreatedForTheExecutingGroupOnly(t *testing.T) {
+	m := newStanding(t)
+	for _, test := range []struct {
+		name, owner string
+		want        codes.Code
+	}{
+		{"itself", "Broker Admin", codes.OK},
+		{"a group below", "Corporate Admin", codes.PermissionDenied},
+		{"a group above", "Root Admin", codes.PermissionDenied},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := accountv1.NewAccountServiceClient(m).CreateAccount(m.as(t, "Broker Admin"), &accountv1.CreateAccountRequest{Account: &accountv1.Account{
+				Owner: m.seeded[test.owner].Group, Ledger: typev1.Ledger_LEDGER_STELLAR, DisplayName: "New"}})
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestAccountNumbersGoUpByOne(t *testing.T) {
+	m := newStanding(t)
+	var numbers []decimal.Decimal
+	for range 2 {
+		account, err := accountv1.NewAccountServiceClient(m).CreateAccount(m.as(t, "Broker Admin"), &accountv1.CreateAccountRequest{Account: &accountv1.Account{
+			Owner: m.seeded["Broker Admin"].Group, Owners: []string{nobody}, Name: unknownAccount, Ledger: typev1.Ledger_LEDGER_STELLAR, DisplayName: "New"}})
+		wantCode(t, err, codes.OK)
+		if account.GetName() == unknownAccount || len(account.GetOwners()) != 2 {
+			t.Errorf("what the caller sent was taken: %v", account)
+		}
+		numbers = append(numbers, decimal.RequireFromString(account.GetNumber()))
+	}
+	if !numbers[1].Equal(numbers[0].Add(decimal.NewFromInt(1))) {
+		t.Errorf("%v", numbers)
+	}
+}
+
+func TestTransactionTakesOneStepATick(t *testing.T) {
+	m := newStanding(t)
+	name := m.open(t)
+	for tick, want := range []transactionv1.TransactionState{
+		transactionv1.TransactionState_TRANSACTION_STATE_DRAFT,
+		transactionv1.TransactionState_TRANSACTION_STATE_SIGNING_IN_PROGRESS,
+		transactionv1.TransactionState_TRANSACTION_STATE_PENDING,
+		transactionv1.TransactionState_TRANSACTION_STATE_SUBMISSION_IN_PROGRESS,
+		transactionv1.TransactionState_TRANSACTION_STATE_SUCCESSFUL,
+		transactionv1.TransactionState_TRANSACTION_STATE_SUCCESSFUL,
+	} {
+		t.Run(fmt.Sprintf("tick %d", tick), func(t *testing.T) {
+			if tick > 0 {
+				m.tick(t, 1)
+			}
+			got, err := transactionv1.NewTransactionServiceClient(m).GetTransactionState(m.as(t, "Broker Admin"), &transactionv1.GetTransactionStateRequest{Name: name})
+			wantCode(t, err, codes.OK)
+			if got.GetState() != want {
+				t.Errorf("%s, want %s", got.GetState(), want)
+			}
+		})
+	}
+}
+
+func TestTransactionsAreSeenFromTheGroupAndAbove(t *testing.T) {
+	m := newStanding(t)
+	name := m.open(t)
+	service := transactionv1.NewTransactionServiceClient(m)
+	for _, test := range []struct {
+		name, caller, transaction string
+		want                      codes.Code
+	}{
+		{"its own", "Broker Admin", name, codes.OK},
+		{"of a group above", "Corporate Admin", name, codes.NotFound},
+		{"of nobody", "Broker Admin", "transactions/ZZZZZZZZZZZZZZZZZZZZZZZZZZ", codes.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := service.GetTransactionState(m.as(t, test.caller), &transactionv1.GetTransactionStateRequest{Name: test.transaction})
+			wantCode(t, err, test.want)
+			stream, err := service.MonitorTransactionState(m.as(t, test.caller), &transactionv1.MonitorTransactionStateRequest{Name: test.transaction})
+			wantCode(t, err, codes.OK)
+			_, err = stream.Recv()
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestDeregisterRefusesLikeRegister(t *testing.T) {
+	m := newStanding(t)
+	for _, test := range []struct {
+		name, account string
+		token         *typev1.Token
+		want          codes.Code
+	}{
+		{"a token of another ledger", tradingAccount, eth(), codes.InvalidArgument},
+		{"a token that is not known", tradingAccount, &typev1.Token{Code: "DOGE", Ledger: typev1.Ledger_LEDGER_STELLAR}, codes.InvalidArgument},
+		{"an account that is not open", closedAccount, xlm(), codes.FailedPrecondition},
+		{"an account that does not exist", unknownAccount, xlm(), codes.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := accountv1.NewAccountServiceClient(m).DeregisterTokensFromAccount(m.as(t, "Broker Admin"), &accountv1.DeregisterTokensFromAccountRequest{
+				Name: test.account, Tokens: []*typev1.Token{test.token}})
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+func TestDeregistrationFailsWhereABalanceArrivesMeanwhile(t *testing.T) {
+	m := newStanding(t)
+	_, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, corporateAccount), amountOf(mzar(), "1"))
+	wantCode(t, err, codes.OK)
+	answer, err := accountv1.NewAccountServiceClient(m).DeregisterTokensFromAccount(m.as(t, "Corporate Admin"), &accountv1.DeregisterTokensFromAccountRequest{
+		Name: corporateAccount, Tokens: []*typev1.Token{mzar()}})
+	wantCode(t, err, codes.OK)
+	m.tick(t, 4)
+	state, err := transactionv1.NewTransactionServiceClient(m).GetTransactionState(m.as(t, "Corporate Admin"), &transactionv1.GetTransactionStateRequest{Name: answer.GetLedgerTransaction()})
+	wantCode(t, err, codes.OK)
+	if held, _ := m.balance(t, corporateAccount, mzar()); held != "1" || state.GetState() != transactionv1.TransactionState_TRANSACTION_STATE_FAILED {
+		t.Errorf("%s held, the transaction is %s", held, state.GetState())
+	}
+}
+
+func TestASignatoryThatIsAPersonIsCalledByEmail(t *testing.T) {
+	m := newStanding(t)
+	_, err := accountv1.NewAccountServiceClient(m).AddSignatoriesToAccount(m.as(t, "Broker Admin"), &accountv1.AddSignatoriesToAccountRequest{
+		Name: tradingAccount, Users: []string{"users/00000000000000000000000001"}})
+	wantCode(t, err, codes.OK)
+	m.tick(t, 4)
+	signatories := m.account(t, tradingAccount).GetSignatories()
+	if got := signatories[len(signatories)-1].GetDisplayName(); got != "operations@harbour.example" {
+		t.Errorf("called %q", got)
+	}
+}
+
+func TestAccountListSorting(t *testing.T) {
+	m := newStanding(t)
+	up := []string{"1000001", "1000002", "1000003", "1000004", "1000005", "1000006", "1000007"}
+	down := slices.Clone(up)
+	slices.Reverse(down)
+	for _, test := range []struct {
+		name, field string
+		order       typev1.SortingOrder
+		want        []string
+	}{
+		{"by creation, those of the system too", "", 0, up},
+		{"by number", "number", typev1.SortingOrder_SORTING_ORDER_ASC, up},
+		{"by number, descending", "number", typev1.SortingOrder_SORTING_ORDER_DESC, down},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			list, err := accountv1.NewAccountServiceClient(m).ListAccounts(m.as(t, "Broker Admin"), &accountv1.ListAccountsRequest{
+				Sorting: &accountv1.ListAccountsRequest_Sorting{Field: test.field, Order: test.order}})
+			wantCode(t, err, codes.OK)
+			var got []string
+			for _, account := range list.GetAccounts() {
+				got = append(got, account.GetNumber())
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
 }

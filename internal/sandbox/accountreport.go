@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"encoding/base64"
-	"time"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -91,7 +90,7 @@ func clientAddress(client *clientv1.Client) *typev1.Address {
 
 // add writes a line of the account's history into the section it belongs to.
 func (s *accountReports) add(report *accountreportv1.AccountReport, currency token, e *entry) {
-	at, amount, value := timestamppb.New(e.At.Truncate(time.Microsecond)), e.Token.amount(e.Amount), s.value(currency, e.Token, e.Amount)
+	at, amount, value := timestamppb.New(e.At), e.Token.amount(e.Amount), s.value(currency, e.Token, e.Amount)
 	switch e.Kind {
 	case entryIncome:
 		known, _ := instrumentOf(e.Token)

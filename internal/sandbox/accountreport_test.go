@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/shopspring/decimal"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/xuri/excelize/v2"
 	"google.golang.org/grpc/codes"
@@ -181,5 +184,142 @@ func TestWorkbookIsTheReport(t *testing.T) {
 	fees, err := book.GetRows("Fees")
 	if err != nil || len(fees) != 2 || fees[1][4] != "0.115 XLM" {
 		t.Errorf("%v %v", fees, err)
+	}
+}
+
+func TestReportValues(t *testing.T) {
+	m := newStanding(t)
+	_, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "100"))
+	wantCode(t, err, codes.OK)
+	m.tick(t, 4)
+	price, err := m.price(t, xlm(), usdc())
+	wantCode(t, err, codes.OK)
+	for _, test := range []struct {
+		name     string
+		currency *typev1.Token
+		want     string
+	}{
+		{"at the price of the pair", usdc(), decimal.RequireFromString("0.115").Mul(price).Round(4).String()},
+		{"in the token itself", xlm(), "0.115"},
+		{"left out where there is no price", eth(), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			report, err := m.report(t, "Broker Admin", "1000001", clockStart, clockStart.Add(time.Hour), test.currency)
+			wantCode(t, err, codes.OK)
+			if got := report.GetFeeEntries()[0].GetReportedCurrencyValue().GetValue().GetValue(); got != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestReportClientIsTheAccountsOwn(t *testing.T) {
+	m := newStanding(t)
+	report, err := m.report(t, "Broker Admin", "1000006", clockStart, clockStart.Add(time.Hour), usdc())
+	wantCode(t, err, codes.OK)
+	if report.GetClientName() != "Lighthouse Trading" || report.GetClientAddress().GetCity() != "Durban" {
+		t.Errorf("%s in %v", report.GetClientName(), report.GetClientAddress())
+	}
+}
+
+// TestAPeriodThatEndsWithTheDateOfALineIncludesIt asks again with a date that
+// the report itself gave, on a clock with nanoseconds as real ones have.
+func TestAPeriodThatEndsWithTheDateOfALineIncludesIt(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 123_456_789, time.UTC)
+	m := newMesh(t, sandbox.WithClock(sandbox.ClockManual), sandbox.WithSeed(1), sandbox.WithTime(func() time.Time { return now }))
+	report := func(end *timestamppb.Timestamp) []*accountreportv1.TradingStatementEntry {
+		got, err := accountreportv1.NewAccountReportServiceClient(m).GetAccountReport(m.as(t, "Broker Admin"), &accountreportv1.GetAccountReportRequest{
+			AccountNumber: "1000002", PeriodStart: timestamppb.New(now.Add(-time.Hour)), PeriodEnd: end, ReportingAssetToken: usdc()})
+		wantCode(t, err, codes.OK)
+		return got.GetTradingStatementEntries()
+	}
+	all := report(timestamppb.New(now.Add(time.Hour)))
+	if again := report(all[len(all)-1].GetTransactionDate()); len(again) != len(all) {
+		t.Errorf("%d lines, want %d", len(again), len(all))
+	}
+}
+
+// TestWorkbookCells compares every cell of the three tables with the report.
+func TestWorkbookCells(t *testing.T) {
+	m := newStanding(t)
+	rand := &typev1.Token{Code: "ZAR", Ledger: typev1.Ledger_LEDGER_SA_STOCK_BROKERS}
+	_, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "100"))
+	wantCode(t, err, codes.OK)
+	m.order(t, sell, "700", "0.15", "")
+	m.tick(t, 8)
+	money := func(a *typev1.Amount) string {
+		if a == nil {
+			return ""
+		}
+		return a.GetValue().GetValue() + " " + a.GetToken().GetCode()
+	}
+	date := func(at *timestamppb.Timestamp) string { return at.AsTime().Format(time.RFC3339) }
+	for _, test := range []struct {
+		number   string
+		currency *typev1.Token
+	}{{"1000001", usdc()}, {"1000004", rand}, {"1000001", eth()}} {
+		t.Run(test.number+" in "+test.currency.GetCode(), func(t *testing.T) {
+			report, err := m.report(t, "Broker Admin", test.number, clockStart, clockStart.Add(time.Hour), test.currency)
+			wantCode(t, err, codes.OK)
+			want := map[string][][]string{
+				"Income":            {{"Date", "Asset", "Token", "Description", "Narrative", "Amount", "Value"}},
+				"Fees":              {{"Date", "Transaction", "Description", "Token", "Amount", "Value"}},
+				"Trading statement": {{"Date", "Transaction", "Token", "Description", "Amount", "Price", "Cost", "Balance"}},
+			}
+			for _, e := range report.GetIncomeEntries() {
+				want["Income"] = append(want["Income"], []string{date(e.GetDate()), e.GetAssetName(), e.GetToken().GetCode(), e.GetDescription(), "DIVIDEND", money(e.GetAmount()), money(e.GetReportedCurrencyValue())})
+			}
+			for _, e := range report.GetFeeEntries() {
+				want["Fees"] = append(want["Fees"], []string{date(e.GetTransactionDate()), e.GetTransactionId(), e.GetDescription(), e.GetTokenCurrency(), money(e.GetAmount()), money(e.GetReportedCurrencyValue())})
+			}
+			for _, e := range report.GetTradingStatementEntries() {
+				want["Trading statement"] = append(want["Trading statement"], []string{date(e.GetTransactionDate()), e.GetTransactionId(), e.GetTokenCode(), e.GetDescription(), money(e.GetAmount()), money(e.GetPrice()), money(e.GetCost()), money(e.GetBalance())})
+			}
+			answer, err := accountreportv1.NewAccountReportServiceClient(m).GetExcelAccountReport(m.as(t, "Broker Admin"), &accountreportv1.GetExcelAccountReportRequest{
+				AccountNumber: test.number, PeriodStart: timestamppb.New(clockStart), PeriodEnd: timestamppb.New(clockStart.Add(time.Hour)), ReportingAssetToken: test.currency})
+			wantCode(t, err, codes.OK)
+			content, err := base64.StdEncoding.DecodeString(answer.GetExcelBase64())
+			if err != nil {
+				t.Fatal(err)
+			}
+			book, err := excelize.OpenReader(bytes.NewReader(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer book.Close()
+			for sheet, rows := range want {
+				got, err := book.GetRows(sheet)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range rows { // cells at the end that are empty are left out
+					for len(rows[i]) > 0 && rows[i][len(rows[i])-1] == "" {
+						rows[i] = rows[i][:len(rows[i])-1]
+					}
+				}
+				if diff := cmp.Diff(rows, got); diff != "" {
+					t.Errorf("%s: %s", sheet, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestExcelReportRefusesLikeTheReport(t *testing.T) {
+	m := newStanding(t)
+	for _, test := range []struct {
+		name, caller, number string
+		currency             *typev1.Token
+		want                 codes.Code
+	}{
+		{"an account that does not exist", "Broker Admin", "1999999", usdc(), codes.NotFound},
+		{"an account of a group above", "Corporate Admin", "1000001", usdc(), codes.NotFound},
+		{"a currency that is not known", "Broker Admin", "1000001", &typev1.Token{Code: "ZZZ", Ledger: typev1.Ledger_LEDGER_STELLAR}, codes.InvalidArgument},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := accountreportv1.NewAccountReportServiceClient(m).GetExcelAccountReport(m.as(t, test.caller), &accountreportv1.GetExcelAccountReportRequest{
+				AccountNumber: test.number, PeriodStart: timestamppb.New(clockStart), PeriodEnd: timestamppb.New(clockStart.Add(time.Hour)), ReportingAssetToken: test.currency})
+			wantCode(t, err, test.want)
+		})
 	}
 }

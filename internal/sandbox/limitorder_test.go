@@ -1,6 +1,9 @@
 package sandbox_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -305,4 +308,159 @@ func TestLimitOrdersFound(t *testing.T) {
 		_, err = stream.Recv()
 		wantCode(t, err, codes.InvalidArgument)
 	})
+}
+
+func TestOrderCancelledWhenPartlyFilledKeepsWhatWasFilled(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		side  limitorderv1.LimitOrderSide
+		price string
+	}{{"a buy", buy, "0.3"}, {"a sell", sell, "0.15"}} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newStanding(t)
+			order := m.order(t, test.side, "1200", test.price, "")
+			m.tick(t, 2)
+			wantCode(t, m.cancel(t, order.GetName()), codes.OK)
+			m.tick(t, 4)
+			got := m.live(t, order.GetName())
+			if got.GetState() != cancelled || got.GetFilledQuantity().GetValue().GetValue() != "500" {
+				t.Errorf("%s, %s filled", got.GetState(), got.GetFilledQuantity().GetValue().GetValue())
+			}
+			// The seed reserves 1000 XLM and 130 USDC for orders that rest.
+			for _, rest := range []struct {
+				token *typev1.Token
+				left  string
+			}{{xlm(), "1000"}, {usdc(), "130"}} {
+				held, available := m.balance(t, tradingAccount, rest.token)
+				if diff := decimal.RequireFromString(held).Sub(decimal.RequireFromString(available)); !diff.Equal(decimal.RequireFromString(rest.left)) {
+					t.Errorf("%s of %s reserved, want %s", diff, rest.token.GetCode(), rest.left)
+				}
+			}
+		})
+	}
+}
+
+// TestFillPriceIsVolumeWeighted fills an order over several price steps.
+func TestFillPriceIsVolumeWeighted(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		side  limitorderv1.LimitOrderSide
+		limit string
+	}{{"a buy", buy, "0.5"}, {"a sell", sell, "0.1"}} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newStanding(t)
+			order := m.order(t, test.side, "9700", test.limit, "")
+			sum, filled, prices := decimal.Zero, decimal.Zero, make(map[string]bool)
+			for range 24 {
+				m.tick(t, 1)
+				price, err := m.price(t, xlm(), usdc())
+				wantCode(t, err, codes.OK)
+				now := decimal.RequireFromString(m.live(t, order.GetName()).GetFilledQuantity().GetValue().GetValue())
+				if part := now.Sub(filled); part.IsPositive() {
+					sum, filled = sum.Add(part.Mul(price)), now
+					prices[price.String()] = true
+				}
+			}
+			got := m.live(t, order.GetName())
+			if len(prices) < 2 || got.GetState() != complete {
+				t.Fatalf("%s at the prices %v", got.GetState(), prices)
+			}
+			want := sum.Div(filled)
+			if off := decimal.RequireFromString(got.GetFillPrice().GetValue().GetValue()).Sub(want).Abs(); off.GreaterThan(decimal.RequireFromString("0.00000001")) {
+				t.Errorf("%s, want %s", got.GetFillPrice().GetValue().GetValue(), want)
+			}
+		})
+	}
+}
+
+func TestFillsAreHiddenUnlessAskedFor(t *testing.T) {
+	m := newStanding(t)
+	order := m.order(t, buy, "10", "0.3", "hidden")
+	m.tick(t, 4)
+	service, ctx := limitorderv1.NewLimitOrderServiceClient(m), m.as(t, "Broker Admin")
+	last := func(orders []*limitorderv1.LimitOrder, err error) (*limitorderv1.LimitOrder, error) {
+		if err != nil {
+			return nil, err
+		}
+		return orders[len(orders)-1], nil
+	}
+	for _, live := range []bool{false, true} {
+		for name, read := range map[string]func() (*limitorderv1.LimitOrder, error){
+			"get": func() (*limitorderv1.LimitOrder, error) {
+				return service.GetLimitOrder(ctx, &limitorderv1.GetLimitOrderRequest{Name: order.GetName(), LiveLedgerData: live})
+			},
+			"get by reference": func() (*limitorderv1.LimitOrder, error) {
+				return service.GetLimitOrderByExternalReference(ctx, &limitorderv1.GetLimitOrderByExternalReferenceRequest{ExternalReference: "hidden", LiveLedgerData: live})
+			},
+			"list": func() (*limitorderv1.LimitOrder, error) {
+				list, err := service.ListLimitOrders(ctx, &limitorderv1.ListLimitOrdersRequest{LiveLedgerData: live})
+				return last(list.GetLimitOrders(), err)
+			},
+			"search": func() (*limitorderv1.LimitOrder, error) {
+				found, err := service.SearchLimitOrders(ctx, &limitorderv1.SearchLimitOrdersRequest{LiveLedgerData: live})
+				return last(found.GetLimitOrders(), err)
+			},
+		} {
+			t.Run(fmt.Sprintf("%s, live %t", name, live), func(t *testing.T) {
+				got, err := read()
+				wantCode(t, err, codes.OK)
+				if told := got.GetFillPrice() != nil && got.GetFilledQuantity() != nil; got.GetName() != order.GetName() || told != live || got.GetState() != complete {
+					t.Errorf("%v", got)
+				}
+			})
+		}
+	}
+}
+
+func TestAReferenceStaysTakenWhenItsOrderHasEnded(t *testing.T) {
+	m := newStanding(t)
+	order := m.order(t, buy, "1", "0.13", "once")
+	wantCode(t, m.cancel(t, order.GetName()), codes.OK)
+	m.tick(t, 1)
+	_, err := m.place(t, &limitorderv1.LimitOrder{Side: buy, Quantity: amountOf(xlm(), "1"), LimitPrice: amountOf(usdc(), "0.13"), ExternalReference: "once"})
+	wantCode(t, err, codes.AlreadyExists)
+}
+
+func TestAnOrderRestsWhileWhatItReceivesIsNotRegistered(t *testing.T) {
+	m := newStanding(t)
+	service, ctx := accountv1.NewAccountServiceClient(m), m.as(t, "Corporate Admin")
+	_, err := service.DeregisterTokensFromAccount(ctx, &accountv1.DeregisterTokensFromAccountRequest{Name: corporateAccount, Tokens: []*typev1.Token{mzar()}})
+	wantCode(t, err, codes.OK)
+	m.tick(t, 2)
+	order, err := m.place(t, &limitorderv1.LimitOrder{Account: corporateAccount, Side: sell, Quantity: amountOf(xlm(), "10"), LimitPrice: amountOf(mzar(), "2.3")})
+	wantCode(t, err, codes.OK)
+	m.tick(t, 6) // open, then mZAR goes, then nothing can fill
+	if got := m.live(t, order.GetName()); got.GetState() != open || got.GetFilledQuantity().GetValue().GetValue() != "0" {
+		t.Fatalf("%v", got)
+	}
+	_, err = service.RegisterTokensToAccount(ctx, &accountv1.RegisterTokensToAccountRequest{Name: corporateAccount, Tokens: []*typev1.Token{mzar()}})
+	wantCode(t, err, codes.OK)
+	m.tick(t, 8)
+	if got := m.live(t, order.GetName()).GetState(); got != complete {
+		t.Errorf("once it is back: %s", got)
+	}
+}
+
+// TestMonitorSendsEveryPartOfALargeOrder: time passes at once, the reader reads.
+func TestMonitorSendsEveryPartOfALargeOrder(t *testing.T) {
+	m := newStanding(t)
+	order := m.order(t, buy, "40000", "0.5", "") // 80 parts
+	stream, err := limitorderv1.NewLimitOrderServiceClient(m).MonitorLimitOrder(m.as(t, "Broker Admin"), &limitorderv1.MonitorLimitOrderRequest{
+		Identifier: &limitorderv1.MonitorLimitOrderRequest_Name{Name: order.GetName()}, LiveLedgerData: true})
+	wantCode(t, err, codes.OK)
+	_, err = stream.Recv()
+	wantCode(t, err, codes.OK)
+	m.tick(t, 100)
+	changes := 0
+	for {
+		_, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		wantCode(t, err, codes.OK)
+		changes++
+	}
+	if changes != 82 {
+		t.Errorf("%d changes, want 82", changes)
+	}
 }

@@ -2,6 +2,9 @@ package sandbox_test
 
 import (
 	"testing"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/grpc/codes"
@@ -90,5 +93,43 @@ func TestMarketOrders(t *testing.T) {
 				t.Errorf("it is %v", order)
 			}
 		})
+	}
+}
+
+func TestPriceSaysWhatItIsOfAndWhen(t *testing.T) {
+	m := newStanding(t)
+	m.tick(t, 8)
+	forth, err := pricev1.NewPriceServiceClient(m).GetCurrentPriceByTokenPair(m.as(t, "Broker Admin"), &pricev1.GetCurrentPriceByTokenPairRequest{BaseToken: xlm(), QuoteToken: usdc()})
+	wantCode(t, err, codes.OK)
+	if want := clockStart.Add(20 * 250 * time.Millisecond); forth.GetBaseToken().GetCode() != "XLM" || forth.GetQuoteToken().GetCode() != "USDC" || !forth.GetTime().AsTime().Equal(want) {
+		t.Errorf("%v", forth)
+	}
+	there, _ := m.price(t, xlm(), usdc())
+	back, _ := m.price(t, usdc(), xlm())
+	if off := there.Mul(back).Sub(decimal.NewFromInt(1)).Abs(); off.GreaterThan(decimal.New(1, -9)) {
+		t.Errorf("%s there, %s back", there, back)
+	}
+}
+
+func TestAnotherSeedIsAnotherWalk(t *testing.T) {
+	walk := func(seed uint64) (text string) {
+		s, err := sandbox.New(sandbox.WithClock(sandbox.ClockManual), sandbox.WithSeed(seed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		ctx := newStanding(t).as(t, "Broker Admin") // keys and groups are the same in every sandbox
+		for range 10 {
+			if err := s.Advance(time.Second); err != nil {
+				t.Fatal(err)
+			}
+			price, err := pricev1.NewPriceServiceClient(s.Conn()).GetCurrentPriceByTokenPair(ctx, &pricev1.GetCurrentPriceByTokenPairRequest{BaseToken: xlm(), QuoteToken: usdc()})
+			wantCode(t, err, codes.OK)
+			text += price.GetMidPrice().GetValue() + " "
+		}
+		return text
+	}
+	if one, two := walk(1), walk(2); one == two {
+		t.Error(one)
 	}
 }

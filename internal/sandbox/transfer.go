@@ -3,10 +3,13 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
@@ -54,8 +57,11 @@ func (s *transfers) CreateTransfer(ctx context.Context, request *transferv1.Crea
 		return nil, err
 	}
 	from, ok := s.store.accounts.find(given.GetFrom())
-	if !ok || from.GetLedgerId() != given.GetFrom() {
-		return nil, precondition("No account has the ledger address %s that transfer.from names. Take it from an account's ledger_id.", given.GetFrom())
+	// One that cannot be seen is refused like one that does not exist, so that
+	// addresses cannot be probed.
+	if !ok || from.GetLedgerId() != given.GetFrom() || !slices.Contains(from.GetOwners(), group) {
+		return nil, status.Errorf(codes.NotFound,
+			"No account with the ledger address %s, which transfer.from names, can be seen from %s. Take it from an account's ledger_id.", given.GetFrom(), group)
 	}
 	if from, err = s.store.accounts.touch(group, from.GetName()); err != nil {
 		return nil, err

@@ -1,7 +1,11 @@
 package sandbox_test
 
 import (
+	"fmt"
 	"testing"
+
+	"github.com/shopspring/decimal"
+	"google.golang.org/grpc/status"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -131,8 +135,8 @@ func TestTransferRefusals(t *testing.T) {
 		{"a token that the payer has not registered", treasury, trading, amountOf(mzar(), "1"), codes.FailedPrecondition},
 		{"to an account that is not open", trading, m.address(t, closedAccount), amountOf(xlm(), "1"), codes.FailedPrecondition},
 		{"to an address of nobody", trading, "nowhere", amountOf(xlm(), "1"), codes.FailedPrecondition},
-		{"from an address of nobody", "nowhere", trading, amountOf(xlm(), "1"), codes.FailedPrecondition},
-		{"an account number is no address", "1000001", treasury, amountOf(xlm(), "1"), codes.FailedPrecondition},
+		{"from an address of nobody", "nowhere", trading, amountOf(xlm(), "1"), codes.NotFound},
+		{"an account number is no address", "1000001", treasury, amountOf(xlm(), "1"), codes.NotFound},
 		{"from another owner's account", m.address(t, corporateAccount), trading, amountOf(xlm(), "1"), codes.PermissionDenied},
 		{"to itself", trading, trading, amountOf(xlm(), "1"), codes.InvalidArgument},
 		{"nothing", trading, treasury, amountOf(xlm(), "0"), codes.InvalidArgument},
@@ -191,4 +195,87 @@ func TestTransfersFound(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+func TestFeeRefusals(t *testing.T) {
+	m := newStanding(t)
+	for _, value := range []string{"0", "-1", "1e3", "NaN", "", "1.00000001", "+1", " 1", ".5", "1."} {
+		t.Run(fmt.Sprintf("%q", value), func(t *testing.T) {
+			_, err := transferv1.NewTransferServiceClient(m).CalculateTransferFee(m.as(t, "Broker Admin"), &transferv1.CalculateTransferFeeRequest{Amount: amountOf(xlm(), value)})
+			wantCode(t, err, codes.InvalidArgument)
+		})
+	}
+}
+
+func TestTransferOfAllThatIsAvailableWithTheFee(t *testing.T) {
+	m := newStanding(t) // 1000 XLM are in the treasury
+	amount := "998.8513208"
+	fee, err := transferv1.NewTransferServiceClient(m).CalculateTransferFee(m.as(t, "Broker Admin"), &transferv1.CalculateTransferFeeRequest{Amount: amountOf(xlm(), amount)})
+	wantCode(t, err, codes.OK)
+	cost := decimal.RequireFromString(amount).Add(decimal.RequireFromString(fee.GetFeeAmount().GetValue().GetValue())).Add(decimal.RequireFromString(fee.GetVatAmount().GetValue().GetValue()))
+	_, err = m.transfer(t, m.address(t, treasuryAccount), m.address(t, tradingAccount), amountOf(xlm(), amount))
+	wantCode(t, err, codes.OK)
+	_, available := m.balance(t, treasuryAccount, xlm())
+	if want := decimal.NewFromInt(1000).Sub(cost); !decimal.RequireFromString(available).Equal(want) {
+		t.Errorf("%s available, want %s", available, want)
+	}
+}
+
+func TestFailedTransferIsSeenOnTheStream(t *testing.T) {
+	m := newStanding(t)
+	_, err := accountv1.NewAccountServiceClient(m).DeregisterTokensFromAccount(m.as(t, "Corporate Admin"), &accountv1.DeregisterTokensFromAccountRequest{Name: corporateAccount, Tokens: []*typev1.Token{mzar()}})
+	wantCode(t, err, codes.OK)
+	created, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, corporateAccount), amountOf(mzar(), "100"))
+	wantCode(t, err, codes.OK)
+	stream, err := transferv1.NewTransferServiceClient(m).MonitorTransfer(m.as(t, "Broker Admin"), &transferv1.MonitorTransferRequest{Name: created.GetName()})
+	wantCode(t, err, codes.OK)
+	_, err = stream.Recv()
+	wantCode(t, err, codes.OK)
+	m.tick(t, 4)
+	if rest := drain(t, stream); len(rest) != 1 || rest[0].GetState() != transferv1.TransferState_TRANSFER_STATE_FAILED {
+		t.Errorf("%v", rest)
+	}
+	state, err := transactionv1.NewTransactionServiceClient(m).GetTransactionState(m.as(t, "Broker Admin"), &transactionv1.GetTransactionStateRequest{Name: created.GetTransaction()})
+	wantCode(t, err, codes.OK)
+	if state.GetState() != transactionv1.TransactionState_TRANSACTION_STATE_FAILED {
+		t.Errorf("its transaction is %s", state.GetState())
+	}
+}
+
+func TestTransfersOutsideTheTreeAreNotFound(t *testing.T) {
+	m := newStanding(t)
+	created, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "1"))
+	wantCode(t, err, codes.OK)
+	service := transferv1.NewTransferServiceClient(m)
+	for _, test := range []struct {
+		name, caller, transfer string
+		want                   codes.Code
+	}{
+		{"of a group above", "Corporate Admin", created.GetName(), codes.NotFound},
+		{"of nobody", "Broker Admin", "wallet/transfers/ZZZZZZZZZZZZZZZZZZZZZZZZZZ", codes.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := service.GetTransfer(m.as(t, test.caller), &transferv1.GetTransferRequest{Name: test.transfer})
+			wantCode(t, err, test.want)
+			stream, err := service.MonitorTransfer(m.as(t, test.caller), &transferv1.MonitorTransferRequest{Name: test.transfer})
+			wantCode(t, err, codes.OK)
+			_, err = stream.Recv()
+			wantCode(t, err, test.want)
+		})
+	}
+}
+
+// An address that belongs to an account one cannot see is to be refused as one
+// that belongs to none, or who exists can be probed.
+func TestAPayerThatCannotBeSeenIsRefusedLikeOneThatDoesNotExist(t *testing.T) {
+	m := newStanding(t)
+	hidden, own := m.address(t, tradingAccount), m.address(t, corporateAccount)
+	refuse := func(from string) codes.Code {
+		_, err := transferv1.NewTransferServiceClient(m).CreateTransfer(m.as(t, "Corporate Admin"), &transferv1.CreateTransferRequest{Transfer: &transferv1.Transfer{
+			Owner: m.seeded["Corporate Admin"].Group, From: from, To: own, Amount: amountOf(xlm(), "1")}})
+		return status.Code(err)
+	}
+	if seen, none := refuse(hidden), refuse("nowhere"); seen != none {
+		t.Errorf("hidden: %s, of nobody: %s", seen, none)
+	}
 }

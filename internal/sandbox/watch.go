@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// watchBuffer is how many changes a reader may be behind before it is let
-	// go. A resource changes a dozen times in its life.
-	watchBuffer = 64
+	// watchBuffer is how many changes a reader may be behind before it misses
+	// the oldest of them.
+	watchBuffer = 256
 	// maxWatchers bounds the streams that are open at one time.
 	maxWatchers = 10_000
 )
@@ -20,7 +20,8 @@ const (
 type watchers map[string]map[*watcher]struct{}
 
 // watcher is one stream's queue. What fills it never waits: a reader that is
-// too slow holds nobody up.
+// too slow holds nobody up. It is not let go either, but misses states in
+// between; it always gets the last.
 type watcher struct {
 	changes chan record
 	// err says why changes was closed.
@@ -64,7 +65,13 @@ func (w watchers) tell(r record) {
 		select {
 		case one.changes <- r:
 		default:
-			w.remove(r.GetName(), one, status.Error(codes.ResourceExhausted, "The stream was read too slowly. Open it again for the current state."))
+			// Full. The reader may take one at the same moment, and then there is
+			// room all the same; only this side adds.
+			select {
+			case <-one.changes:
+			default:
+			}
+			one.changes <- r
 		}
 	}
 }
