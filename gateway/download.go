@@ -36,6 +36,11 @@ func download(method *Method, binding access.Binding, next http.Handler) http.Ha
 			next.ServeHTTP(w, r)
 			return
 		}
+		if query.Has(fieldsParameter) {
+			apierror.Write(w, apierror.Invalid([]apierror.Violation{{
+				Field: fieldsParameter, Description: "a workbook has no fields; leave it out, or ask for JSON"}}))
+			return
+		}
 		asked := r.Clone(r.Context())
 		asked.Header.Set("Accept", mediaJSON)
 		if media {

@@ -17,7 +17,7 @@ func TestWorkbookDownload(t *testing.T) {
 		path     = "/v1/reporting/account_reports/1000001:excel"
 	)
 	s := newStreaming(t)
-	base := strings.TrimSuffix(s.url, s.url[strings.Index(s.url, "/v1/"):])
+	base := s.base()
 	for _, test := range []struct {
 		name, path, accept string
 		status             int
@@ -28,6 +28,7 @@ func TestWorkbookDownload(t *testing.T) {
 		{"JSON to others", path + period, "*/*", 200, "application/json"},
 		{"JSON where both will do", path + period, "application/json, " + workbook, 200, "application/json"},
 		{"a refusal is JSON", strings.Replace(path, "1000001", "1999999", 1) + period, workbook, 404, "application/json"},
+		{"no fields of a workbook", path + period + "&alt=media&fields=excelBase64", workbook, 400, "application/json"},
 		{"a fault in the query is named", path + period + "&alt=media&nonsense=1", workbook, 400, "application/json"},
 		{"no file where there is none", strings.TrimSuffix(path, ":excel") + period, workbook, 406, "application/json"},
 	} {

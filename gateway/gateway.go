@@ -11,7 +11,8 @@
 //  1. the router, which answers 404 and 405;
 //  2. the middleware of its method, if any was given ([WithMethodMiddleware]);
 //  3. negotiate.go: 406 and 415;
-//  4. inspect.go: the query and the JSON body against the request's descriptor;
+//  4. inspect.go: the query and the JSON body against the request's descriptor,
+//     and partial.go: the fields of the answer that are asked for;
 //  5. the generated handler, which builds the message;
 //  6. edge.go: the validation rules of the contract, then the upstream call
 //     with the metadata of headers.go and no other.
@@ -210,6 +211,6 @@ func toMux(mux *runtime.ServeMux, verb string) http.Handler {
 		r.Header.Del("Grpc-Timeout")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		mux.ServeHTTP(w, r)
+		mux.ServeHTTP(partial(r.Context(), w), r)
 	})
 }

@@ -26,7 +26,11 @@ import (
 func inspect(method *Method, binding access.Binding, next http.Handler) http.Handler {
 	input := method.Descriptor.Input()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		violations := inspectQuery(input, binding, r.URL.RawQuery)
+		var violations []apierror.Violation
+		if !method.Write {
+			r, violations = takeMask(r, method.Descriptor.Output())
+		}
+		violations = append(violations, inspectQuery(method, binding, r.URL.RawQuery)...)
 
 		if hasBody(r) {
 			body, err := io.ReadAll(r.Body)
@@ -95,7 +99,7 @@ func inspectBody(input protoreflect.MessageDescriptor, binding access.Binding, b
 
 // inspectQuery checks names and values. A parameter is a field that neither
 // path nor body binds, nested ones with dots, in either spelling.
-func inspectQuery(input protoreflect.MessageDescriptor, binding access.Binding, query string) []apierror.Violation {
+func inspectQuery(method *Method, binding access.Binding, query string) []apierror.Violation {
 	if query == "" {
 		return nil
 	}
@@ -109,7 +113,7 @@ func inspectQuery(input protoreflect.MessageDescriptor, binding access.Binding, 
 	}
 	given := make(map[string]string) // canonical path to the spelling first seen
 	for _, parameter := range sortedKeys(values) {
-		path, field, problem := queryField(input, binding, parameter)
+		path, field, problem := queryField(method, binding, parameter)
 		if problem != "" {
 			refuse(parameter, problem)
 			continue
@@ -133,9 +137,9 @@ func inspectQuery(input protoreflect.MessageDescriptor, binding access.Binding, 
 }
 
 // queryField resolves a parameter, or says why it is none.
-func queryField(input protoreflect.MessageDescriptor, binding access.Binding, parameter string) (string, protoreflect.FieldDescriptor, string) {
+func queryField(method *Method, binding access.Binding, parameter string) (string, protoreflect.FieldDescriptor, string) {
 	unknown := func() string {
-		known := queryParameters(input, binding)
+		known := queryParameters(method, binding)
 		if len(known) == 0 {
 			return "unknown query parameter; this method takes none"
 		}
@@ -144,7 +148,7 @@ func queryField(input protoreflect.MessageDescriptor, binding access.Binding, pa
 	if binding.Body == "*" {
 		return "", nil, unknown()
 	}
-	message := input
+	message := method.Descriptor.Input()
 	var path []string
 	var field protoreflect.FieldDescriptor
 	for name := range strings.SplitSeq(parameter, ".") {
@@ -174,11 +178,14 @@ func queryField(input protoreflect.MessageDescriptor, binding access.Binding, pa
 }
 
 // queryParameters lists what a route takes in its query, in JSON spelling.
-func queryParameters(input protoreflect.MessageDescriptor, binding access.Binding) []string {
-	if binding.Body == "*" {
-		return nil
-	}
+func queryParameters(method *Method, binding access.Binding) []string {
 	var names []string
+	if !method.Write {
+		names = append(names, fieldsParameter)
+	}
+	if binding.Body == "*" {
+		return names
+	}
 	var walk func(message protoreflect.MessageDescriptor, json, proto string)
 	walk = func(message protoreflect.MessageDescriptor, json, proto string) {
 		for i := range message.Fields().Len() {
@@ -194,7 +201,8 @@ func queryParameters(input protoreflect.MessageDescriptor, binding access.Bindin
 			}
 		}
 	}
-	walk(input, "", "")
+	walk(method.Descriptor.Input(), "", "")
+	slices.Sort(names)
 	return names
 }
 
