@@ -32,8 +32,8 @@ const (
 //	event: error     the stream failed; data is a google.rpc.Status
 //	event: end       the stream ended well
 type eventStream struct {
-	writer  http.ResponseWriter
-	control *http.ResponseController
+	writer http.ResponseWriter
+	timed  timed
 	// header is the handler's own, since the heartbeat may send the real one
 	// while the handler still writes to it.
 	header http.Header
@@ -51,15 +51,15 @@ type eventStream struct {
 	stopped sync.WaitGroup
 }
 
-func newEventStream(w http.ResponseWriter, end *outcome, lastEventID string, interval time.Duration) *eventStream {
+func newEventStream(w http.ResponseWriter, end *outcome, lastEventID string, o options) *eventStream {
 	s := &eventStream{
-		writer: w, control: http.NewResponseController(w), header: w.Header().Clone(), end: end,
+		writer: w, timed: timed{http.NewResponseController(w), o.writeTimeout}, header: w.Header().Clone(), end: end,
 		seen: lastEventID, first: true, stop: make(chan struct{}),
 	}
 	if s.header == nil {
 		s.header = make(http.Header)
 	}
-	s.stopped.Go(func() { s.beat(interval) })
+	s.stopped.Go(func() { s.beat(o.heartbeat) })
 	return s
 }
 
@@ -85,7 +85,7 @@ func (s *eventStream) beat(interval time.Duration) {
 
 // send writes text, after the headers. The lock is held.
 func (s *eventStream) send(text string) error {
-	return timed(s.control, func() error {
+	return s.timed.do(func() error {
 		if !s.open {
 			s.open = true
 			header := s.writer.Header()
@@ -98,7 +98,7 @@ func (s *eventStream) send(text string) error {
 		if _, err := s.writer.Write([]byte(text)); err != nil {
 			return err
 		}
-		return s.control.Flush()
+		return s.timed.control.Flush()
 	})
 }
 

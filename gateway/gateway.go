@@ -52,10 +52,11 @@ type Method = access.Method
 type Option func(*options)
 
 type options struct {
-	middleware func(*Method) []func(http.Handler) http.Handler
-	headers    []string
-	heartbeat  time.Duration
-	origins    []string
+	middleware   func(*Method) []func(http.Handler) http.Handler
+	headers      []string
+	heartbeat    time.Duration
+	writeTimeout time.Duration
+	origins      []string
 	// drain is done when streams are to end; nil is never.
 	drain context.Context
 }
@@ -79,6 +80,12 @@ func WithHeartbeat(interval time.Duration) Option {
 	return func(o *options) { o.heartbeat = interval }
 }
 
+// WithWriteTimeout sets how long the reader of a stream may hold up one write
+// before it is dropped; 30 seconds without it.
+func WithWriteTimeout(limit time.Duration) Option {
+	return func(o *options) { o.writeTimeout = limit }
+}
+
 // WithOrigins lists the origins whose pages may open WebSockets, beside the
 // gateway's own.
 func WithOrigins(origins ...string) Option {
@@ -97,8 +104,9 @@ func WithDrain(ctx context.Context) Option {
 // in-process instead would lose streams and interceptors.
 func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	o := options{
-		middleware: func(*Method) []func(http.Handler) http.Handler { return nil },
-		heartbeat:  heartbeat,
+		middleware:   func(*Method) []func(http.Handler) http.Handler { return nil },
+		heartbeat:    heartbeat,
+		writeTimeout: writeTimeout,
 	}
 	for _, opt := range opts {
 		opt(&o)

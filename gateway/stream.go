@@ -15,7 +15,8 @@ const (
 	mediaEventStream = "text/event-stream"
 
 	// writeTimeout is how long a reader may hold up one write before it is
-	// given up. There is no other limit to how long a stream lives.
+	// dropped, unless WithWriteTimeout says otherwise. There is no other limit to
+	// how long a stream lives.
 	writeTimeout = 30 * time.Second
 )
 
@@ -29,8 +30,8 @@ type outcome struct{ failed bool }
 type outcomeKey struct{}
 
 // stream frames the answer of a streaming method as the client asks: a
-// WebSocket, server-sent events, or a JSON message a line, which is also what */* and application/json
-// get.
+// WebSocket, server-sent events, or a JSON message a line, which is also what
+// */* and application/json get.
 func (o options) stream(method *Method, next http.Handler) http.Handler {
 	if !method.Streams() {
 		return next
@@ -49,16 +50,16 @@ func (o options) stream(method *Method, next http.Handler) http.Handler {
 					"A page of "+r.Header.Get("Origin")+" may not open a WebSocket here. Its origin must be listed with --cors-origin."))
 				return
 			}
-			messages := newSocket(w, r, end, cancel, o.heartbeat)
+			messages := newSocket(w, r, end, cancel, o)
 			defer messages.close()
 			next.ServeHTTP(messages, r)
 			return
 		}
 		if preferred(r.Header.Values("Accept"), streamMedia()) != mediaEventStream {
-			next.ServeHTTP(&timedWriter{ResponseWriter: w, control: http.NewResponseController(w)}, r)
+			next.ServeHTTP(&timedWriter{w, timed{http.NewResponseController(w), o.writeTimeout}}, r)
 			return
 		}
-		events := newEventStream(w, end, r.Header.Get("Last-Event-ID"), o.heartbeat)
+		events := newEventStream(w, end, r.Header.Get("Last-Event-ID"), o)
 		defer events.close()
 		next.ServeHTTP(events, r)
 	})
@@ -85,31 +86,37 @@ func preferred(accept, produced []string) string {
 // timedWriter gives each write its own deadline.
 type timedWriter struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	timed timed
 }
 
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *timedWriter) Write(data []byte) (n int, err error) {
-	err = timed(w.control, func() error {
+	err = w.timed.do(func() error {
 		n, err = w.ResponseWriter.Write(data)
 		return err
 	})
 	return n, err
 }
 
-func (w *timedWriter) FlushError() error { return timed(w.control, w.control.Flush) }
+func (w *timedWriter) FlushError() error { return w.timed.do(w.timed.control.Flush) }
 
-// timed bounds the time of a write. The deadline is lifted after it, because
-// over HTTP/2 one that passes ends the stream even if nothing is being written.
-func timed(control *http.ResponseController, write func() error) error {
-	if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+// timed bounds the time of each write to a connection.
+type timed struct {
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+// do writes. The deadline is lifted after it, because over HTTP/2 one that
+// passes ends the stream even if nothing is being written.
+func (t timed) do(write func() error) error {
+	if err := t.control.SetWriteDeadline(time.Now().Add(t.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if err := write(); err != nil {
 		return err
 	}
-	if err := control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := t.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	return nil

@@ -3,7 +3,10 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
@@ -261,16 +266,17 @@ func TestDrainEndsStreams(t *testing.T) {
 }
 
 // TestAClientThatLeavesEndsTheCall looks at the upstream stream of a client that
-// goes away.
+// goes away. One try in time is enough: a busy machine may be slow now and then,
+// and is not so each time.
 func TestAClientThatLeavesEndsTheCall(t *testing.T) {
-	const soon = 100 * time.Millisecond
-	for _, accept := range []string{"application/x-ndjson", "text/event-stream"} {
+	const soon, tries = 100 * time.Millisecond, 10
+	for _, accept := range []string{"application/x-ndjson", "text/event-stream", "a WebSocket"} {
 		t.Run(accept, func(t *testing.T) {
 			mesh, err := sandbox.New(sandbox.WithClock(sandbox.ClockManual))
 			if err != nil {
 				t.Fatal(err)
 			}
-			upstream := &watchedConn{ClientConnInterface: mesh.Conn(), ended: make(chan time.Time, 1)}
+			upstream := &watchedConn{ClientConnInterface: mesh.Conn(), ended: make(chan time.Time, tries)}
 			handler, err := gateway.New(upstream)
 			if err != nil {
 				t.Fatal(err)
@@ -282,24 +288,117 @@ func TestAClientThatLeavesEndsTheCall(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			response, reader := streaming{}.open(t, server.URL+"/v1/limit_orders/00000000000000000000000002:monitor", accept)
-			if _, err := reader.ReadString('}'); err != nil {
-				t.Fatal(err)
-			}
-			left := time.Now()
-			if err := response.Body.Close(); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case ended := <-upstream.ended:
-				if took := ended.Sub(left); took > soon {
-					t.Logf("the call ended %s later, a slow moment of the machine or a defect if it is always so", took)
+			url := server.URL + "/v1/limit_orders/00000000000000000000000002:monitor"
+			best := time.Hour
+			for try := 0; try < tries && best > soon; try++ {
+				leave := watching(t, url, accept)
+				left := time.Now()
+				leave()
+				select {
+				case ended := <-upstream.ended:
+					best = min(best, ended.Sub(left))
+				case <-time.After(10 * time.Second):
+					t.Fatal("the call goes on")
 				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("the call goes on")
+			}
+			if best > soon {
+				t.Errorf("the call ended %s later at best, want %s", best, soon)
 			}
 		})
 	}
+}
+
+// watching opens a stream and waits for its first message; leave goes away
+// without a word.
+func watching(t *testing.T, url, accept string) (leave func()) {
+	t.Helper()
+	if accept != "a WebSocket" {
+		response, reader := streaming{}.open(t, url, accept)
+		if _, err := reader.ReadString('}'); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = response.Body.Close() }
+	}
+	caller := sandbox.Seeded()[0]
+	conn, response, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{
+		HTTPHeader: http.Header{"X-Api-Key": {caller.APIKey}, "X-Group": {caller.Group}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.Body != nil {
+		defer response.Body.Close()
+	}
+	if _, _, err := conn.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = conn.CloseNow() }
+}
+
+// TestAReaderTooSlowIsDropped fills the pipe to a client that does not read. What
+// is kept for it meanwhile is bounded by the sockets' buffers.
+func TestAReaderTooSlowIsDropped(t *testing.T) {
+	for _, headers := range []string{
+		"Accept: application/x-ndjson\r\n",
+		"Accept: text/event-stream\r\n",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+	} {
+		t.Run(strings.Fields(headers)[1], func(t *testing.T) {
+			ended := make(chan error, 1)
+			handler, err := gateway.New(flood{ended}, gateway.WithWriteTimeout(50*time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET /v1/limit_orders/00000000000000000000000002:monitor HTTP/1.1\r\nHost: here\r\n"+headers+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ended:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the stream goes on although nobody reads it")
+			}
+		})
+	}
+}
+
+// flood is an upstream that sends as fast as it is read, without end.
+type flood struct{ ended chan error }
+
+func (f flood) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return errors.New("only streams here")
+}
+
+func (f flood) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	context.AfterFunc(ctx, func() { f.ended <- context.Cause(ctx) })
+	return floodStream{ctx: ctx}, nil
+}
+
+type floodStream struct {
+	grpc.ClientStream
+	ctx context.Context
+}
+
+func (s floodStream) Header() (metadata.MD, error) { return metadata.MD{}, nil }
+func (s floodStream) Trailer() metadata.MD         { return nil }
+func (s floodStream) Context() context.Context     { return s.ctx }
+func (s floodStream) SendMsg(any) error            { return nil }
+func (s floodStream) CloseSend() error             { return nil }
+func (s floodStream) RecvMsg(m any) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	order, ok := m.(*limitorderv1.LimitOrder)
+	if !ok {
+		return fmt.Errorf("%T is no limit order", m)
+	}
+	order.ExternalReference = strings.Repeat("x", 4096)
+	return nil
 }
 
 // watchedConn tells when the context of a stream ends.

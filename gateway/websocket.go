@@ -60,7 +60,8 @@ type socket struct {
 	header http.Header
 	end    *outcome
 	// leave ends the upstream call.
-	leave context.CancelCauseFunc
+	leave   context.CancelCauseFunc
+	timeout time.Duration // of a write
 
 	mu      sync.Mutex
 	conn    *websocket.Conn
@@ -72,12 +73,12 @@ type socket struct {
 	stopped sync.WaitGroup
 }
 
-func newSocket(w http.ResponseWriter, r *http.Request, end *outcome, leave context.CancelCauseFunc, interval time.Duration) *socket {
-	s := &socket{writer: w, request: r, header: w.Header().Clone(), end: end, leave: leave, stop: make(chan struct{})}
+func newSocket(w http.ResponseWriter, r *http.Request, end *outcome, leave context.CancelCauseFunc, o options) *socket {
+	s := &socket{writer: w, request: r, header: w.Header().Clone(), end: end, leave: leave, timeout: o.writeTimeout, stop: make(chan struct{})}
 	if s.header == nil {
 		s.header = make(http.Header)
 	}
-	s.stopped.Go(func() { s.beat(interval) })
+	s.stopped.Go(func() { s.beat(o.heartbeat) })
 	return s
 }
 
@@ -98,7 +99,7 @@ func (s *socket) beat(interval time.Duration) {
 		}
 		s.mu.Unlock()
 		if conn != nil && err == nil {
-			ctx, cancel := context.WithTimeout(s.request.Context(), writeTimeout)
+			ctx, cancel := context.WithTimeout(s.request.Context(), s.timeout)
 			if conn.Ping(ctx) != nil {
 				s.leave(errLeft)
 			}
@@ -161,7 +162,7 @@ func (s *socket) Write(data []byte) (int, error) {
 		s.failure = statusIn(message)
 		return len(data), nil
 	}
-	ctx, cancel := context.WithTimeout(s.request.Context(), writeTimeout)
+	ctx, cancel := context.WithTimeout(s.request.Context(), s.timeout)
 	defer cancel()
 	return len(data), conn.Write(ctx, websocket.MessageText, message)
 }

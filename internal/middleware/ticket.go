@@ -1,8 +1,10 @@
 package middleware
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -29,20 +31,28 @@ const (
 // once, for 30 seconds.
 type Tickets struct {
 	streams chi.Router
-	now     func() time.Time
-
-	mu  sync.Mutex
-	out map[string]ticket
+	store   TicketStore
 }
 
-type ticket struct {
-	key, group, path string
-	expires          time.Time
+// Ticket is what a ticket stands for.
+type Ticket struct {
+	Key, Group, Path string
+	Expires          time.Time
+}
+
+// TicketStore keeps the tickets that are out. It is an interface so that several
+// gateways behind one address can share a store.
+type TicketStore interface {
+	// Keep stores a ticket until it expires. It fails where there is no room.
+	Keep(ctx context.Context, name string, ticket Ticket) error
+	// Take removes a ticket and returns it, to one caller alone. It reports
+	// false for one that is not there or has expired.
+	Take(ctx context.Context, name string) (Ticket, bool, error)
 }
 
 // NewTickets returns tickets for the streams among the methods.
-func NewTickets(methods []*access.Method) *Tickets {
-	t := &Tickets{streams: chi.NewRouter(), now: time.Now, out: make(map[string]ticket)}
+func NewTickets(methods []*access.Method, store TicketStore) *Tickets {
+	t := &Tickets{streams: chi.NewRouter(), store: store}
 	for _, method := range methods {
 		for _, binding := range method.Bindings {
 			if method.Streams() {
@@ -66,8 +76,8 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 			Field: "path", Description: `must be the path of a stream, without a query: send {"path": "/v1/limit_orders/{ULID}:monitor"}`}}))
 		return
 	}
-	name, expires := rand.Text(), t.now().Add(ticketTime)
-	if !t.keep(name, ticket{r.Header.Get(apiKeyHeader), r.Header.Get(groupHeader), request.Path, expires}) {
+	name, expires := rand.Text(), time.Now().Add(ticketTime)
+	if err := t.store.Keep(r.Context(), name, Ticket{r.Header.Get(apiKeyHeader), r.Header.Get(groupHeader), request.Path, expires}); err != nil {
 		apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute."))
 		return
 	}
@@ -78,23 +88,6 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (t *Tickets) keep(name string, one ticket) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.out) >= maxTickets {
-		for other, kept := range t.out {
-			if t.now().After(kept.expires) {
-				delete(t.out, other)
-			}
-		}
-	}
-	if len(t.out) >= maxTickets {
-		return false
-	}
-	t.out[name] = one
-	return true
-}
-
 // Redeem puts the key and the group that a ticket stands for in its place.
 func (t *Tickets) Redeem(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -103,8 +96,12 @@ func (t *Tickets) Redeem(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		one, ok := t.take(query.Get("ticket"))
-		if !ok || r.Method != http.MethodGet || one.path != r.URL.Path {
+		one, ok, err := t.store.Take(r.Context(), query.Get("ticket"))
+		if err != nil {
+			apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be looked up now. Ask for another in a moment."))
+			return
+		}
+		if !ok || r.Method != http.MethodGet || one.Path != r.URL.Path {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="mesh"`)
 			apierror.Write(w, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
 				"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST /stream_tickets)."))
@@ -114,17 +111,50 @@ func (t *Tickets) Redeem(next http.Handler) http.Handler {
 		r = r.Clone(r.Context())
 		r.URL.RawQuery = query.Encode()
 		r.Header.Del(authorizationHeader)
-		r.Header.Set(apiKeyHeader, one.key)
-		r.Header.Set(groupHeader, one.group)
+		r.Header.Set(apiKeyHeader, one.Key)
+		r.Header.Set(groupHeader, one.Group)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// take returns a ticket that can still be redeemed; it cannot again.
-func (t *Tickets) take(name string) (ticket, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	one, ok := t.out[name]
-	delete(t.out, name)
-	return one, ok && !t.now().After(one.expires)
+// MemoryTickets is a TicketStore of one process, bounded in size.
+type MemoryTickets struct {
+	now func() time.Time
+
+	mu  sync.Mutex
+	out map[string]Ticket
+}
+
+// NewMemoryTickets returns a store that is empty.
+func NewMemoryTickets() *MemoryTickets {
+	return &MemoryTickets{now: time.Now, out: make(map[string]Ticket)}
+}
+
+var errNoRoom = errors.New("middleware: too many tickets are out")
+
+// Keep implements TicketStore.
+func (m *MemoryTickets) Keep(_ context.Context, name string, ticket Ticket) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.out) >= maxTickets {
+		for other, kept := range m.out {
+			if m.now().After(kept.Expires) {
+				delete(m.out, other)
+			}
+		}
+	}
+	if len(m.out) >= maxTickets {
+		return errNoRoom
+	}
+	m.out[name] = ticket
+	return nil
+}
+
+// Take implements TicketStore.
+func (m *MemoryTickets) Take(_ context.Context, name string) (Ticket, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ticket, ok := m.out[name]
+	delete(m.out, name)
+	return ticket, ok && !m.now().After(ticket.Expires), nil
 }

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"strconv"
 	"testing"
 	"time"
 )
@@ -13,12 +14,12 @@ func TestATicketExpires(t *testing.T) {
 	}{{"below", ticketTime - 1, true}, {"at", ticketTime, true}, {"over", ticketTime + 1, false}} {
 		t.Run(test.name, func(t *testing.T) {
 			now := time.Unix(1_800_000_000, 0)
-			tickets := NewTickets(nil)
+			tickets := NewMemoryTickets()
 			tickets.now = func() time.Time { return now }
-			tickets.keep("one", ticket{expires: now.Add(ticketTime)})
+			keep(t, tickets, "one", now)
 			now = now.Add(test.after)
-			if _, ok := tickets.take("one"); ok != test.want {
-				t.Errorf("it is good: %t", ok)
+			if _, ok, err := tickets.Take(t.Context(), "one"); err != nil || ok != test.want {
+				t.Errorf("it is good: %t %v", ok, err)
 			}
 		})
 	}
@@ -26,18 +27,21 @@ func TestATicketExpires(t *testing.T) {
 
 func TestTicketsAreBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	tickets := NewTickets(nil)
+	tickets := NewMemoryTickets()
 	tickets.now = func() time.Time { return now }
 	for i := range maxTickets {
-		if !tickets.keep(string(rune(i)), ticket{expires: now.Add(ticketTime)}) {
-			t.Fatalf("%d are too many", i)
-		}
+		keep(t, tickets, strconv.Itoa(i), now)
 	}
-	if tickets.keep("more", ticket{expires: now.Add(ticketTime)}) {
+	if tickets.Keep(t.Context(), "more", Ticket{}) == nil {
 		t.Error("there is no bound")
 	}
 	now = now.Add(ticketTime + 1)
-	if !tickets.keep("more", ticket{expires: now.Add(ticketTime)}) {
-		t.Error("those that have expired keep their place")
+	keep(t, tickets, "more", now) // those that have expired make room
+}
+
+func keep(t *testing.T, tickets *MemoryTickets, name string, now time.Time) {
+	t.Helper()
+	if err := tickets.Keep(t.Context(), name, Ticket{Expires: now.Add(ticketTime)}); err != nil {
+		t.Fatal(err)
 	}
 }

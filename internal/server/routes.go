@@ -67,7 +67,7 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	tickets := middleware.NewTickets(methods)
+	tickets := middleware.NewTickets(methods, middleware.NewMemoryTickets())
 	compressor, err := middleware.NewCompressor()
 	if err != nil {
 		return nil, err
