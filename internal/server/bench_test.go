@@ -1,0 +1,223 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/server"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
+)
+
+// BenchmarkStreams opens 2,000 event streams of one transaction on the whole tree
+// of routes, and prints what they cost: memory, of which the clients' part and the
+// sandbox's are in this process too, and the p99 of a unary call beside them, as a
+// ratio to the p99 without them. Each stream must bring each message.
+//
+//	go test ./internal/server -run '^$' -bench Streams -benchtime 3x
+func BenchmarkStreams(b *testing.B) {
+	const (
+		streams  = 2000
+		messages = 5 // the states that a transaction passes through
+		pace     = time.Second
+	)
+	var perStream, open, flowing []float64
+	for b.Loop() {
+		bench := newBench(b)
+		bench.calls(1000) // warm
+		before, alone := inUse(), p99(bench.calls(2000))
+
+		var done sync.WaitGroup
+		started := make(chan struct{}, streams)
+		missed := make(chan int, streams)
+		for range streams {
+			done.Go(func() {
+				if got := bench.watch(started); got != messages {
+					missed <- got
+				}
+			})
+		}
+		for range streams {
+			<-started
+		}
+		perStream = append(perStream, float64(inUse()-before)/streams/1024)
+		open = append(open, p99(bench.calls(2000))/alone)
+
+		ticks := make(chan struct{})
+		go func() {
+			defer close(ticks)
+			for range messages - 1 {
+				bench.tick()
+				time.Sleep(pace)
+			}
+		}()
+		var latencies []time.Duration
+		for running := true; running; {
+			latencies = append(latencies, bench.calls(50)...)
+			select {
+			case <-ticks:
+				running = false
+			default:
+			}
+		}
+		flowing = append(flowing, p99(latencies)/alone)
+		done.Wait()
+		close(missed)
+		for got := range missed {
+			b.Errorf("a stream brought %d messages, want %d", got, messages)
+		}
+		bench.close()
+	}
+	b.ReportMetric(median(perStream), "KiB/stream")
+	b.ReportMetric(median(open), "p99-open/alone")
+	b.ReportMetric(median(flowing), "p99-flowing/alone")
+}
+
+type bench struct {
+	b       *testing.B
+	mesh    *sandbox.Sandbox
+	server  *httptest.Server
+	headers string
+	path    string
+}
+
+func newBench(b *testing.B) *bench {
+	b.Helper()
+	mesh, err := sandbox.New(sandbox.WithClock(sandbox.ClockManual))
+	if err != nil {
+		b.Fatal(err)
+	}
+	plenty := middleware.Rate{} // no limit
+	routes, err := server.Routes(server.Options{
+		Conn: mesh.Conn(), Sandbox: mesh, ReadRate: plenty, WriteRate: plenty,
+		Streams:      middleware.StreamLimits{PerKey: 5000, All: 5000},
+		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	caller := sandbox.Seeded()[0]
+	opened, err := accountv1.NewAccountServiceClient(mesh.Conn()).OpenAccount(
+		metadata.AppendToOutgoingContext(b.Context(), "x-api-key", caller.APIKey, "x-group", caller.Group),
+		&accountv1.OpenAccountRequest{Name: "accounts/00000000000000000000000005"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &bench{
+		b: b, mesh: mesh, server: httptest.NewServer(routes),
+		headers: "Host: here\r\nX-Api-Key: " + caller.APIKey + "\r\nX-Group: " + caller.Group + "\r\n",
+		path:    "/v1/" + opened.GetLedgerTransaction() + "/state:monitor",
+	}
+}
+
+func (x *bench) close() {
+	x.server.Close()
+	if err := x.mesh.Close(); err != nil {
+		x.b.Error(err)
+	}
+}
+
+func (x *bench) tick() {
+	if err := x.mesh.Advance(250 * time.Millisecond); err != nil {
+		x.b.Error(err)
+	}
+}
+
+// dial sends one request on a connection of its own; a whole http.Client each
+// would be most of the memory measured.
+func (x *bench) dial(path, headers string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", x.server.Listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\n"+x.headers+headers+"\r\n")
+	return conn, err
+}
+
+// watch reads a stream to its end and counts the messages.
+func (x *bench) watch(started chan<- struct{}) (messages int) {
+	conn, err := x.dial(x.path, "Accept: text/event-stream\r\nConnection: close\r\n")
+	if err != nil {
+		x.b.Error(err)
+		started <- struct{}{}
+		return 0
+	}
+	defer conn.Close()
+	buffer, kept := make([]byte, 1024), 0
+	for {
+		n, err := conn.Read(buffer[kept:])
+		kept += n
+		for {
+			line, rest, whole := bytes.Cut(buffer[:kept], []byte("\n"))
+			if !whole {
+				break
+			}
+			if bytes.Equal(line, []byte("event: message")) {
+				if messages++; messages == 1 {
+					started <- struct{}{}
+				}
+			}
+			kept = copy(buffer, rest)
+		}
+		if err != nil {
+			return messages
+		}
+	}
+}
+
+// calls makes n unary calls one after the other and tells how long each took.
+func (x *bench) calls(n int) []time.Duration {
+	conn, err := net.Dial("tcp", x.server.Listener.Addr().String())
+	if err != nil {
+		x.b.Fatal(err)
+	}
+	defer conn.Close()
+	reader := bufio.NewReader(conn)
+	took := make([]time.Duration, n)
+	for i := range took {
+		start := time.Now()
+		if _, err := io.WriteString(conn, "GET /v1/limit_orders/00000000000000000000000002 HTTP/1.1\r\n"+x.headers+"\r\n"); err != nil {
+			x.b.Fatal(err)
+		}
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil || response.StatusCode != http.StatusOK {
+			x.b.Fatal(fmt.Sprint(response, err))
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			x.b.Fatal(err)
+		}
+		took[i] = time.Since(start)
+	}
+	return took
+}
+
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
+
+func p99(took []time.Duration) float64 {
+	slices.Sort(took)
+	return float64(took[len(took)*99/100])
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
