@@ -343,7 +343,7 @@ func TestAReaderTooSlowIsDropped(t *testing.T) {
 		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
 	} {
 		t.Run(strings.Fields(headers)[1], func(t *testing.T) {
-			ended := make(chan error, 1)
+			ended := make(chan struct{})
 			handler, err := gateway.New(flood{ended}, gateway.WithWriteTimeout(50*time.Millisecond))
 			if err != nil {
 				t.Fatal(err)
@@ -368,14 +368,14 @@ func TestAReaderTooSlowIsDropped(t *testing.T) {
 }
 
 // flood is an upstream that sends as fast as it is read, without end.
-type flood struct{ ended chan error }
+type flood struct{ ended chan struct{} }
 
 func (f flood) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
 	return errors.New("only streams here")
 }
 
 func (f flood) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	context.AfterFunc(ctx, func() { f.ended <- context.Cause(ctx) })
+	context.AfterFunc(ctx, func() { close(f.ended) })
 	return floodStream{ctx: ctx}, nil
 }
 
