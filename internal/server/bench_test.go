@@ -3,17 +3,25 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"google.golang.org/grpc/metadata"
 
@@ -24,9 +32,10 @@ import (
 )
 
 // BenchmarkStreams opens 2,000 event streams of one transaction on the whole tree
-// of routes, and prints what they cost: memory, of which the clients' part and the
-// sandbox's are in this process too, and the p99 of a unary call beside them, as a
-// ratio to the p99 without them. Each stream must bring each message.
+// of routes, over a sandbox in a process of its own, and prints what they cost:
+// memory, in which the small clients of this process are counted too, and the p99
+// of a unary call beside them, as a ratio to the p99 without them. Each stream must
+// bring each message.
 //
 //	go test ./internal/server -run '^$' -bench Streams -benchtime 3x
 func BenchmarkStreams(b *testing.B) {
@@ -89,7 +98,9 @@ func BenchmarkStreams(b *testing.B) {
 
 type bench struct {
 	b       *testing.B
-	mesh    *sandbox.Sandbox
+	sandbox *exec.Cmd
+	conn    *grpc.ClientConn
+	control string // where the sandbox is reached over HTTP
 	server  *httptest.Server
 	headers string
 	path    string
@@ -97,13 +108,27 @@ type bench struct {
 
 func newBench(b *testing.B) *bench {
 	b.Helper()
-	mesh, err := sandbox.New(sandbox.WithClock(sandbox.ClockManual))
+	program := filepath.Join(b.TempDir(), "mesh-gateway")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/mesh-gateway").CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	command := exec.Command(program, "serve", "--sandbox", "--sandbox-clock", "manual",
+		"--listen", "127.0.0.1:0", "--admin-listen", "", "--sandbox-grpc-listen", "127.0.0.1:0")
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		b.Fatal(err)
+	}
+	control, target := addresses(b, stdout)
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
 	}
 	plenty := middleware.Rate{} // no limit
 	routes, err := server.Routes(server.Options{
-		Conn: mesh.Conn(), Sandbox: mesh, ReadRate: plenty, WriteRate: plenty,
+		Conn: conn, ReadRate: plenty, WriteRate: plenty,
 		Streams:      middleware.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -111,14 +136,14 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	caller := sandbox.Seeded()[0]
-	opened, err := accountv1.NewAccountServiceClient(mesh.Conn()).OpenAccount(
+	opened, err := accountv1.NewAccountServiceClient(conn).OpenAccount(
 		metadata.AppendToOutgoingContext(b.Context(), "x-api-key", caller.APIKey, "x-group", caller.Group),
 		&accountv1.OpenAccountRequest{Name: "accounts/00000000000000000000000005"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	return &bench{
-		b: b, mesh: mesh, server: httptest.NewServer(routes),
+		b: b, sandbox: command, conn: conn, control: control, server: httptest.NewServer(routes),
 		headers: "Host: here\r\nX-Api-Key: " + caller.APIKey + "\r\nX-Group: " + caller.Group + "\r\n",
 		path:    "/v1/" + opened.GetLedgerTransaction() + "/state:monitor",
 	}
@@ -126,14 +151,24 @@ func newBench(b *testing.B) *bench {
 
 func (x *bench) close() {
 	x.server.Close()
-	if err := x.mesh.Close(); err != nil {
+	if err := x.conn.Close(); err != nil {
+		x.b.Error(err)
+	}
+	if err := errors.Join(x.sandbox.Process.Signal(os.Interrupt), x.sandbox.Wait()); err != nil {
 		x.b.Error(err)
 	}
 }
 
+// tick moves the sandbox's time by one step.
 func (x *bench) tick() {
-	if err := x.mesh.Advance(250 * time.Millisecond); err != nil {
+	response, err := http.Post(x.control+"/sandbox:advance?by=250ms", "", nil)
+	if err != nil {
 		x.b.Error(err)
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusNoContent {
+		x.b.Error(response.Status)
 	}
 }
 
@@ -220,4 +255,21 @@ func p99(took []time.Duration) float64 {
 func median(values []float64) float64 {
 	slices.Sort(values)
 	return values[len(values)/2]
+}
+
+// addresses reads where a sandbox listens from what it prints at its start.
+func addresses(b *testing.B, stdout io.Reader) (control, target string) {
+	b.Helper()
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		switch {
+		case strings.HasPrefix(lines.Text(), "Mesh API"):
+			control = strings.TrimSuffix(words[2], "/v1")
+		case strings.HasPrefix(lines.Text(), "gRPC"):
+			return control, strings.TrimSuffix(words[1], ",")
+		}
+	}
+	b.Fatalf("the sandbox ended without an address: %v", lines.Err())
+	return "", ""
 }
