@@ -8,6 +8,7 @@ package clientv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -293,12 +294,12 @@ var File_meshtrade_compliance_client_v1_client_proto protoreflect.FileDescriptor
 
 const file_meshtrade_compliance_client_v1_client_proto_rawDesc = "" +
 	"\n" +
-	"+meshtrade/compliance/client/v1/client.proto\x12\x1emeshtrade.compliance.client.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a2meshtrade/compliance/client/v1/client_status.proto\x1a,meshtrade/compliance/client/v1/company.proto\x1a)meshtrade/compliance/client/v1/fund.proto\x1a3meshtrade/compliance/client/v1/natural_person.proto\x1a*meshtrade/compliance/client/v1/trust.proto\x1a8meshtrade/compliance/client/v1/verification_status.proto\"\x98\x0e\n" +
-	"\x06Client\x12\xb6\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\xa1\x01\xbaH\x9d\x01\xba\x01\x99\x01\n" +
+	"+meshtrade/compliance/client/v1/client.proto\x12\x1emeshtrade.compliance.client.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a2meshtrade/compliance/client/v1/client_status.proto\x1a,meshtrade/compliance/client/v1/company.proto\x1a)meshtrade/compliance/client/v1/fund.proto\x1a3meshtrade/compliance/client/v1/natural_person.proto\x1a*meshtrade/compliance/client/v1/trust.proto\x1a8meshtrade/compliance/client/v1/verification_status.proto\"\xa8\x0e\n" +
+	"\x06Client\x12\xb9\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\xa4\x01\xe0A\x03\xbaH\x9d\x01\xba\x01\x99\x01\n" +
 	"\vclient.name\x12*must be empty or compliance/clients/{ULID}\x1a^size(this) == 0 || this.matches('^compliance/clients/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x120\n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x120\n" +
 	"\fdisplay_name\x18\x04 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01\x18\xff\x01R\vdisplayName\x12\xa0\x01\n" +
 	"\n" +
@@ -312,10 +313,10 @@ const file_meshtrade_compliance_client_v1_client_proto_rawDesc = "" +
 	" \x01(\x0e22.meshtrade.compliance.client.v1.VerificationStatusB\v\xbaH\b\xc8\x01\x01\x82\x01\x02\x10\x01R\x12verificationStatus\x12\xeb\x01\n" +
 	"\x16verification_authority\x18\v \x01(\tB\xb3\x01\xbaH\xaf\x01\xba\x01\xab\x01\n" +
 	"\x1dclient.verification_authority\x12*must be empty or compliance/clients/{ULID}\x1a^size(this) == 0 || this.matches('^compliance/clients/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x15verificationAuthority\x12W\n" +
-	"#verification_authority_display_name\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R verificationAuthorityDisplayName\x12G\n" +
-	"\x11verification_date\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x10verificationDate\x12P\n" +
-	"\x16next_verification_date\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x14nextVerificationDate\x12?\n" +
-	"\rcreation_date\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\fcreationDate\x12N\n" +
+	"#verification_authority_display_name\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R verificationAuthorityDisplayName\x12L\n" +
+	"\x11verification_date\x18\r \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x10verificationDate\x12P\n" +
+	"\x16next_verification_date\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x14nextVerificationDate\x12D\n" +
+	"\rcreation_date\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\fcreationDate\x12N\n" +
 	"\x06status\x18\x10 \x01(\x0e2,.meshtrade.compliance.client.v1.ClientStatusB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12F\n" +
 	"\x1averification_status_reason\x18\x11 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x18verificationStatusReason\x12*\n" +
 	"\vdescription\x18\x12 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12=\n" +

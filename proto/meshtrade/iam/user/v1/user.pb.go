@@ -8,6 +8,7 @@ package userv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -238,12 +239,12 @@ var File_meshtrade_iam_user_v1_user_proto protoreflect.FileDescriptor
 
 const file_meshtrade_iam_user_v1_user_proto_rawDesc = "" +
 	"\n" +
-	" meshtrade/iam/user/v1/user.proto\x12\x15meshtrade.iam.user.v1\x1a\x1bbuf/validate/validate.proto\"\xee\x04\n" +
-	"\x04User\x12\x99\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
+	" meshtrade/iam/user/v1/user.proto\x12\x15meshtrade.iam.user.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xf4\x04\n" +
+	"\x04User\x12\x9c\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\x87\x01\xe0A\x03\xbaH\x80\x01\xba\x01}\n" +
 	"\tuser.name\x12\x1dmust be empty or users/{ULID}\x1aQsize(this) == 0 || this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12 \n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12 \n" +
 	"\x05email\x18\x04 \x01(\tB\n" +
 	"\xbaH\a\xc8\x01\x01r\x02`\x01R\x05email\x12H\n" +
 	"\rmobile_number\x18\x05 \x01(\v2#.meshtrade.iam.user.v1.MobileNumberR\fmobileNumber\x12k\n" +

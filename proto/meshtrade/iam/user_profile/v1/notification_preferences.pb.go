@@ -8,6 +8,7 @@ package userprofilev1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -173,7 +174,7 @@ var File_meshtrade_iam_user_profile_v1_notification_preferences_proto protorefle
 
 const file_meshtrade_iam_user_profile_v1_notification_preferences_proto_rawDesc = "" +
 	"\n" +
-	"<meshtrade/iam/user_profile/v1/notification_preferences.proto\x12\x1dmeshtrade.iam.user_profile.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x06\n" +
+	"<meshtrade/iam/user_profile/v1/notification_preferences.proto\x12\x1dmeshtrade.iam.user_profile.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x06\n" +
 	"\x17NotificationPreferences\x12\xe5\x01\n" +
 	"\x0fsecurity_alerts\x18\x01 \x01(\v2..meshtrade.iam.user_profile.v1.ChannelSettingsB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
 	"(notification_preferences.security_alerts\x12/must have at least one of email and SMS enabled\x1a&this.email_enabled || this.sms_enabledR\x0esecurityAlerts\x12\xf4\x01\n" +
@@ -181,9 +182,9 @@ const file_meshtrade_iam_user_profile_v1_notification_preferences_proto_rawDesc 
 	"-notification_preferences.transactional_alerts\x12/must have at least one of email and SMS enabled\x1a&this.email_enabled || this.sms_enabledR\x13transactionalAlerts\x12W\n" +
 	"\x0faccount_updates\x18\x03 \x01(\v2..meshtrade.iam.user_profile.v1.ChannelSettingsR\x0eaccountUpdates\x12Y\n" +
 	"\x10platform_updates\x18\x04 \x01(\v2..meshtrade.iam.user_profile.v1.ChannelSettingsR\x0fplatformUpdates\x12L\n" +
-	"\tmarketing\x18\x05 \x01(\v2..meshtrade.iam.user_profile.v1.ChannelSettingsR\tmarketing\x129\n" +
+	"\tmarketing\x18\x05 \x01(\v2..meshtrade.iam.user_profile.v1.ChannelSettingsR\tmarketing\x12>\n" +
 	"\n" +
-	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"W\n" +
+	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\"W\n" +
 	"\x0fChannelSettings\x12#\n" +
 	"\remail_enabled\x18\x01 \x01(\bR\femailEnabled\x12\x1f\n" +
 	"\vsms_enabled\x18\x02 \x01(\bR\n" +

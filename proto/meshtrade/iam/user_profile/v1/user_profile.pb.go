@@ -9,6 +9,7 @@ package userprofilev1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -164,13 +165,13 @@ var File_meshtrade_iam_user_profile_v1_user_profile_proto protoreflect.FileDescr
 
 const file_meshtrade_iam_user_profile_v1_user_profile_proto_rawDesc = "" +
 	"\n" +
-	"0meshtrade/iam/user_profile/v1/user_profile.proto\x12\x1dmeshtrade.iam.user_profile.v1\x1a\x1bbuf/validate/validate.proto\x1a<meshtrade/iam/user_profile/v1/notification_preferences.proto\x1a\x1dmeshtrade/type/v1/token.proto\"\xa3\n" +
+	"0meshtrade/iam/user_profile/v1/user_profile.proto\x12\x1dmeshtrade.iam.user_profile.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a<meshtrade/iam/user_profile/v1/notification_preferences.proto\x1a\x1dmeshtrade/type/v1/token.proto\"\xa9\n" +
 	"\n" +
-	"\vUserProfile\x12\xba\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\xa5\x01\xbaH\xa1\x01\xba\x01\x9d\x01\n" +
+	"\vUserProfile\x12\xbd\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\xa8\x01\xe0A\x03\xbaH\xa1\x01\xba\x01\x9d\x01\n" +
 	"\x11user_profile.name\x12)must be empty or iam/user_profiles/{ULID}\x1a]size(this) == 0 || this.matches('^iam/user_profiles/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\xfa\x01\n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\xfa\x01\n" +
 	"\x04user\x18\x04 \x01(\tB\xe5\x01\xbaH\xe1\x01\xba\x018\n" +
 	"\x13user_profile.user.1\x12\x11must not be empty\x1a\x0esize(this) > 0\xba\x01k\n" +
 	"\x13user_profile.user.2\x12\x14must be users/{ULID}\x1a>this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')\xc8\x01\x01r32.^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01 R\x04user\x12\xc3\x01\n" +

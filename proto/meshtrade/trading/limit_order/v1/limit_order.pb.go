@@ -9,6 +9,7 @@ package limitorderv1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -309,27 +310,27 @@ var File_meshtrade_trading_limit_order_v1_limit_order_proto protoreflect.FileDes
 
 const file_meshtrade_trading_limit_order_v1_limit_order_proto_rawDesc = "" +
 	"\n" +
-	"2meshtrade/trading/limit_order/v1/limit_order.proto\x12 meshtrade.trading.limit_order.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emeshtrade/type/v1/amount.proto\"\x84\b\n" +
+	"2meshtrade/trading/limit_order/v1/limit_order.proto\x12 meshtrade.trading.limit_order.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emeshtrade/type/v1/amount.proto\"\xa3\b\n" +
 	"\n" +
-	"LimitOrder\x12\xaf\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n" +
+	"LimitOrder\x12\xb2\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\x9d\x01\xe0A\x03\xbaH\x96\x01\xba\x01\x92\x01\n" +
 	"\x10limit_order.name\x12$must be empty or limit_orders/{ULID}\x1aXsize(this) == 0 || this.matches('^limit_orders/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12X\n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12X\n" +
 	"\aaccount\x18\x05 \x01(\tB>\xbaH;\xc8\x01\x01r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\aaccount\x127\n" +
 	"\x12external_reference\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x11externalReference\x12P\n" +
 	"\x04side\x18\a \x01(\x0e20.meshtrade.trading.limit_order.v1.LimitOrderSideB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04side\x12B\n" +
 	"\vlimit_price\x18\b \x01(\v2\x19.meshtrade.type.v1.AmountB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"limitPrice\x12=\n" +
-	"\bquantity\x18\t \x01(\v2\x19.meshtrade.type.v1.AmountB\x06\xbaH\x03\xc8\x01\x01R\bquantity\x128\n" +
+	"\bquantity\x18\t \x01(\v2\x19.meshtrade.type.v1.AmountB\x06\xbaH\x03\xc8\x01\x01R\bquantity\x12=\n" +
 	"\n" +
 	"fill_price\x18\n" +
-	" \x01(\v2\x19.meshtrade.type.v1.AmountR\tfillPrice\x12B\n" +
-	"\x0ffilled_quantity\x18\v \x01(\v2\x19.meshtrade.type.v1.AmountR\x0efilledQuantity\x12G\n" +
-	"\x05state\x18\f \x01(\x0e21.meshtrade.trading.limit_order.v1.LimitOrderStateR\x05state\x12\x16\n" +
-	"\x06number\x18\r \x01(\tR\x06number\x12=\n" +
-	"\fsubmitted_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\vsubmittedAtJ\x04\b\x04\x10\x05R\fdisplay_name*g\n" +
+	" \x01(\v2\x19.meshtrade.type.v1.AmountB\x03\xe0A\x03R\tfillPrice\x12G\n" +
+	"\x0ffilled_quantity\x18\v \x01(\v2\x19.meshtrade.type.v1.AmountB\x03\xe0A\x03R\x0efilledQuantity\x12L\n" +
+	"\x05state\x18\f \x01(\x0e21.meshtrade.trading.limit_order.v1.LimitOrderStateB\x03\xe0A\x03R\x05state\x12\x1b\n" +
+	"\x06number\x18\r \x01(\tB\x03\xe0A\x03R\x06number\x12B\n" +
+	"\fsubmitted_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\vsubmittedAtJ\x04\b\x04\x10\x05R\fdisplay_name*g\n" +
 	"\x0eLimitOrderSide\x12 \n" +
 	"\x1cLIMIT_ORDER_SIDE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LIMIT_ORDER_SIDE_BUY\x10\x01\x12\x19\n" +

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v11 "github.com/meshtrade/mesh-gateway/proto/meshtrade/studio/instrument/v1"
 	v1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -429,25 +430,25 @@ var File_meshtrade_wallet_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_meshtrade_wallet_account_v1_account_proto_rawDesc = "" +
 	"\n" +
-	")meshtrade/wallet/account/v1/account.proto\x12\x1bmeshtrade.wallet.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a4meshtrade/studio/instrument/v1/instrument_type.proto\x1a)meshtrade/studio/instrument/v1/unit.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1emeshtrade/type/v1/ledger.proto\"\xcf\a\n" +
-	"\aAccount\x12\xa3\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\x8e\x01\xbaH\x8a\x01\xba\x01\x86\x01\n" +
+	")meshtrade/wallet/account/v1/account.proto\x12\x1bmeshtrade.wallet.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a4meshtrade/studio/instrument/v1/instrument_type.proto\x1a)meshtrade/studio/instrument/v1/unit.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1emeshtrade/type/v1/ledger.proto\"\xf1\a\n" +
+	"\aAccount\x12\xa6\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\x91\x01\xe0A\x03\xbaH\x8a\x01\xba\x01\x86\x01\n" +
 	"\faccount.name\x12 must be empty or accounts/{ULID}\x1aTsize(this) == 0 || this.matches('^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\x89\x01\n" +
-	"\x06number\x18\x05 \x01(\tBq\xbaHn\xba\x01k\n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\x8c\x01\n" +
+	"\x06number\x18\x05 \x01(\tBt\xe0A\x03\xbaHn\xba\x01k\n" +
 	"\x0eaccount.number\x12)must be empty or 1 followed by six digits\x1a.size(this) == 0 || this.matches('^1[0-9]{6}$')R\x06number\x12%\n" +
 	"\tledger_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bledgerId\x12@\n" +
 	"\x06ledger\x18\a \x01(\x0e2\x19.meshtrade.type.v1.LedgerB\r\xbaH\n" +
 	"\xc8\x01\x01\x82\x01\x04\x10\x01 \x00R\x06ledger\x120\n" +
 	"\fdisplay_name\x18\b \x01(\tB\r\xbaH\n" +
-	"\xc8\x01\x01r\x05\x10\x01\x18\xff\x01R\vdisplayName\x12O\n" +
-	"\x16live_data_retrieved_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x13liveDataRetrievedAt\x12?\n" +
+	"\xc8\x01\x01r\x05\x10\x01\x18\xff\x01R\vdisplayName\x12T\n" +
+	"\x16live_data_retrieved_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x13liveDataRetrievedAt\x12D\n" +
 	"\x05state\x18\n" +
-	" \x01(\x0e2).meshtrade.wallet.account.v1.AccountStateR\x05state\x12@\n" +
-	"\bbalances\x18\v \x03(\v2$.meshtrade.wallet.account.v1.BalanceR\bbalances\x12H\n" +
-	"\vsignatories\x18\f \x03(\v2&.meshtrade.wallet.account.v1.SignatoryR\vsignatories\x12-\n" +
-	"\x12internally_created\x18\r \x01(\bR\x11internallyCreated\"\xee\x01\n" +
+	" \x01(\x0e2).meshtrade.wallet.account.v1.AccountStateB\x03\xe0A\x03R\x05state\x12E\n" +
+	"\bbalances\x18\v \x03(\v2$.meshtrade.wallet.account.v1.BalanceB\x03\xe0A\x03R\bbalances\x12M\n" +
+	"\vsignatories\x18\f \x03(\v2&.meshtrade.wallet.account.v1.SignatoryB\x03\xe0A\x03R\vsignatories\x122\n" +
+	"\x12internally_created\x18\r \x01(\bB\x03\xe0A\x03R\x11internallyCreated\"\xee\x01\n" +
 	"\x12InstrumentMetaData\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12B\n" +
 	"\x04type\x18\x02 \x01(\x0e2..meshtrade.studio.instrument.v1.InstrumentTypeR\x04type\x128\n" +

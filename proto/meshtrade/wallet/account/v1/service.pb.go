@@ -1083,17 +1083,17 @@ const file_meshtrade_wallet_account_v1_service_proto_rawDesc = "" +
 	"\x12OpenAccountRequest\x12O\n" +
 	"\x04name\x18\x01 \x01(\tB;\xbaH8r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\x04name\"D\n" +
 	"\x13OpenAccountResponse\x12-\n" +
-	"\x12ledger_transaction\x18\x01 \x01(\tR\x11ledgerTransaction\"\x99\x03\n" +
+	"\x12ledger_transaction\x18\x01 \x01(\tR\x11ledgerTransaction\"\x87\x03\n" +
 	"\x1eAddSignatoriesToAccountRequest\x12O\n" +
-	"\x04name\x18\x01 \x01(\tB;\xbaH8r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\x04name\x12\xa5\x02\n" +
-	"\x05users\x18\x02 \x03(\tB\x8e\x02\xbaH\x8a\x02\x92\x01\x86\x02\b\x01\x10d\"\xff\x01\xba\x01\xfb\x01\n" +
-	".add_signatories_to_account_request.users.items\x12>must be users/{ULID}$') || this.matches('^iam/api_users/{ULID}\x1a\x88\x01this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$') || this.matches('^iam/api_users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x05users\"P\n" +
+	"\x04name\x18\x01 \x01(\tB;\xbaH8r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\x04name\x12\x93\x02\n" +
+	"\x05users\x18\x02 \x03(\tB\xfc\x01\xbaH\xf8\x01\x92\x01\xf4\x01\b\x01\x10d\"\xed\x01\xba\x01\xe9\x01\n" +
+	".add_signatories_to_account_request.users.items\x12,must be users/{ULID} or iam/api_users/{ULID}\x1a\x88\x01this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$') || this.matches('^iam/api_users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x05users\"P\n" +
 	"\x1fAddSignatoriesToAccountResponse\x12-\n" +
-	"\x12ledger_transaction\x18\x01 \x01(\tR\x11ledgerTransaction\"\xa3\x03\n" +
+	"\x12ledger_transaction\x18\x01 \x01(\tR\x11ledgerTransaction\"\x91\x03\n" +
 	"#RemoveSignatoriesFromAccountRequest\x12O\n" +
-	"\x04name\x18\x01 \x01(\tB;\xbaH8r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\x04name\x12\xaa\x02\n" +
-	"\x05users\x18\x02 \x03(\tB\x93\x02\xbaH\x8f\x02\x92\x01\x8b\x02\b\x01\x10d\"\x84\x02\xba\x01\x80\x02\n" +
-	"3remove_signatories_from_account_request.users.items\x12>must be users/{ULID}$') || this.matches('^iam/api_users/{ULID}\x1a\x88\x01this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$') || this.matches('^iam/api_users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x05users\"U\n" +
+	"\x04name\x18\x01 \x01(\tB;\xbaH8r621^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01#R\x04name\x12\x98\x02\n" +
+	"\x05users\x18\x02 \x03(\tB\x81\x02\xbaH\xfd\x01\x92\x01\xf9\x01\b\x01\x10d\"\xf2\x01\xba\x01\xee\x01\n" +
+	"3remove_signatories_from_account_request.users.items\x12,must be users/{ULID} or iam/api_users/{ULID}\x1a\x88\x01this.matches('^users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$') || this.matches('^iam/api_users/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x05users\"U\n" +
 	"$RemoveSignatoriesFromAccountResponse\x12-\n" +
 	"\x12ledger_transaction\x18\x01 \x01(\tR\x11ledgerTransaction\"\x96\x01\n" +
 	"\x11GetAccountRequest\x12O\n" +

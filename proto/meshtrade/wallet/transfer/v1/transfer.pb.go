@@ -9,6 +9,7 @@ package transferv1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -285,20 +286,20 @@ var File_meshtrade_wallet_transfer_v1_transfer_proto protoreflect.FileDescriptor
 
 const file_meshtrade_wallet_transfer_v1_transfer_proto_rawDesc = "" +
 	"\n" +
-	"+meshtrade/wallet/transfer/v1/transfer.proto\x12\x1cmeshtrade.wallet.transfer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1fmeshtrade/type/v1/decimal.proto\"\xf8\x05\n" +
-	"\bTransfer\x12\xb4\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\x9f\x01\xbaH\x9b\x01\xba\x01\x97\x01\n" +
+	"+meshtrade/wallet/transfer/v1/transfer.proto\x12\x1cmeshtrade.wallet.transfer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1fmeshtrade/type/v1/decimal.proto\"\x92\x06\n" +
+	"\bTransfer\x12\xb7\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\xa2\x01\xe0A\x03\xbaH\x9b\x01\xba\x01\x97\x01\n" +
 	"\rtransfer.name\x12(must be empty or wallet/transfers/{ULID}\x1a\\size(this) == 0 || this.matches('^wallet/transfers/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
-	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12V\n" +
-	"\x06owners\x18\x03 \x03(\tB>\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\tR\x06number\x12\x1f\n" +
+	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
+	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\x1b\n" +
+	"\x06number\x18\x04 \x01(\tB\x03\xe0A\x03R\x06number\x12\x1f\n" +
 	"\x04from\x18\x05 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\xff\x01R\x04from\x12\x1b\n" +
 	"\x02to\x18\x06 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\xff\x01R\x02to\x129\n" +
-	"\x06amount\x18\a \x01(\v2\x19.meshtrade.type.v1.AmountB\x06\xbaH\x03\xc8\x01\x01R\x06amount\x12 \n" +
-	"\vtransaction\x18\b \x01(\tR\vtransaction\x12;\n" +
-	"\x03fee\x18\t \x01(\v2).meshtrade.wallet.transfer.v1.TransferFeeR\x03fee\x12A\n" +
+	"\x06amount\x18\a \x01(\v2\x19.meshtrade.type.v1.AmountB\x06\xbaH\x03\xc8\x01\x01R\x06amount\x12%\n" +
+	"\vtransaction\x18\b \x01(\tB\x03\xe0A\x03R\vtransaction\x12@\n" +
+	"\x03fee\x18\t \x01(\v2).meshtrade.wallet.transfer.v1.TransferFeeB\x03\xe0A\x03R\x03fee\x12F\n" +
 	"\x05state\x18\n" +
-	" \x01(\x0e2+.meshtrade.wallet.transfer.v1.TransferStateR\x05state\x12*\n" +
+	" \x01(\x0e2+.meshtrade.wallet.transfer.v1.TransferStateB\x03\xe0A\x03R\x05state\x12*\n" +
 	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\vdescription\x12*\n" +
 	"\x11include_in_ledger\x18\f \x01(\bR\x0fincludeInLedger\"\x87\x01\n" +
 	"\vTransferFee\x129\n" +
