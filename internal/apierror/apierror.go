@@ -34,28 +34,80 @@ const RequestIDHeader = "X-Request-Id"
 // part of the API: programs compare them.
 type Reason string
 
-// The reasons for which the gateway refuses a request.
+// The reasons for which the gateway refuses a request; [Reason.Meaning] says
+// with which status, and why.
 const (
-	InvalidRequest       Reason = "INVALID_REQUEST"        // 400: see the field violations
-	CredentialsMissing   Reason = "CREDENTIALS_MISSING"    // 401
-	CredentialsMalformed Reason = "CREDENTIALS_MALFORMED"  // 401
-	CrossSite            Reason = "CROSS_SITE"             // 403: a browser's request from another site in local mode
-	UnknownPath          Reason = "UNKNOWN_PATH"           // 404
-	MethodNotAllowed     Reason = "METHOD_NOT_ALLOWED"     // 405
-	NotAcceptable        Reason = "NOT_ACCEPTABLE"         // 406
-	RequestTimeout       Reason = "REQUEST_TIMEOUT"        // 408: the body did not arrive in time
-	BodyTooLarge         Reason = "BODY_TOO_LARGE"         // 413
-	UnsupportedMediaType Reason = "UNSUPPORTED_MEDIA_TYPE" // 415
-	MisdirectedRequest   Reason = "MISDIRECTED_REQUEST"    // 421: a foreign Host in local mode
-	RateLimited          Reason = "RATE_LIMITED"           // 429
-	ClientClosedRequest  Reason = "CLIENT_CLOSED_REQUEST"  // 499
-	Internal             Reason = "INTERNAL"               // 500: a defect of the gateway
-	Draining             Reason = "DRAINING"               // 503: the gateway is about to stop; connect again
-	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"   // 503: the call was never sent; it is safe to repeat
-	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"        // 503, 504: the call was sent and no answer came back
-	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"       // 504: a read was not answered in time
-	UpstreamReply        Reason = "UPSTREAM_REPLY"         // 500: the upstream's answer cannot be used
+	InvalidRequest       Reason = "INVALID_REQUEST"
+	CredentialsMissing   Reason = "CREDENTIALS_MISSING"
+	CredentialsMalformed Reason = "CREDENTIALS_MALFORMED"
+	CrossSite            Reason = "CROSS_SITE"
+	UnknownPath          Reason = "UNKNOWN_PATH"
+	MethodNotAllowed     Reason = "METHOD_NOT_ALLOWED"
+	NotAcceptable        Reason = "NOT_ACCEPTABLE"
+	RequestTimeout       Reason = "REQUEST_TIMEOUT"
+	BodyTooLarge         Reason = "BODY_TOO_LARGE"
+	UnsupportedMediaType Reason = "UNSUPPORTED_MEDIA_TYPE"
+	MisdirectedRequest   Reason = "MISDIRECTED_REQUEST"
+	RateLimited          Reason = "RATE_LIMITED"
+	ClientClosedRequest  Reason = "CLIENT_CLOSED_REQUEST"
+	Internal             Reason = "INTERNAL"
+	Draining             Reason = "DRAINING"
+	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"
+	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"
+	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"
+	UpstreamReply        Reason = "UPSTREAM_REPLY"
 )
+
+// meanings are the reasons in the order of their statuses.
+func meanings() []struct {
+	reason  Reason
+	meaning string
+} {
+	return []struct {
+		reason  Reason
+		meaning string
+	}{
+		{InvalidRequest, "400: see the field violations."},
+		{CredentialsMissing, "401: the key or the group is not there."},
+		{CredentialsMalformed, "401: the key, the group or the ticket cannot be one."},
+		{CrossSite, "403: a page of another site called a gateway that adds its owner's key, or the sandbox's controls."},
+		{UnknownPath, "404: there is no such route."},
+		{MethodNotAllowed, "405: `Allow` names the methods."},
+		{NotAcceptable, "406: `Accept` leaves out all that can be answered."},
+		{RequestTimeout, "408: the body did not arrive in time."},
+		{BodyTooLarge, "413: the body is larger than the gateway takes."},
+		{UnsupportedMediaType, "415: the body is not JSON."},
+		{MisdirectedRequest, "421: a foreign Host called a gateway that adds its owner's key."},
+		{RateLimited, "429: nothing was done; repeat it after `Retry-After`."},
+		{ClientClosedRequest, "499: the client left; it is seen in logs alone."},
+		{Internal, "500: a defect of the gateway."},
+		{Draining, "503: the gateway is about to stop; connect again."},
+		{UpstreamUnreachable, "503: the call was never sent; it is safe to repeat."},
+		{OutcomeUnknown, "503 or 504: the call was sent and no answer came back; look before you repeat it."},
+		{UpstreamTimeout, "504: a read was not answered in time."},
+		{UpstreamReply, "500: the upstream's answer cannot be used."},
+	}
+}
+
+// Reasons returns all reasons, in the order of their statuses.
+func Reasons() []Reason {
+	var reasons []Reason
+	for _, m := range meanings() {
+		reasons = append(reasons, m.reason)
+	}
+	return reasons
+}
+
+// Meaning says with which HTTP status the reason comes, and why. It is "" for
+// one that is not the gateway's.
+func (r Reason) Meaning() string {
+	for _, m := range meanings() {
+		if m.reason == r {
+			return m.meaning
+		}
+	}
+	return ""
+}
 
 // statusClientClosedRequest is nginx's status for a client that left; it has
 // no RFC and is seen in logs and metrics only.

@@ -116,7 +116,7 @@ func (p plugin) exchange(ctx context.Context, request *pluginpb.CodeGeneratorReq
 	if err != nil {
 		return nil, err
 	}
-	cmd := goTool(ctx, p.name)
+	cmd := goCommand(ctx, "tool", p.name)
 	cmd.Stdin = bytes.NewReader(input)
 	output, err := cmd.Output()
 	if err != nil {

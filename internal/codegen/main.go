@@ -43,23 +43,20 @@ func run(ctx context.Context, protoDir, openAPI string) error {
 		return err
 	}
 
-	var golang [3]map[string]string
-	var document []byte
-	group, ctx := errgroup.WithContext(ctx)
-	for i, p := range []plugin{
+	plugins := []plugin{
 		{name: "protoc-gen-go", parameter: "paths=source_relative"},
 		{name: "protoc-gen-go-grpc", parameter: "paths=source_relative"},
 		{name: "protoc-gen-grpc-gateway", parameter: "paths=source_relative"},
-	} {
+		openAPIPlugin(),
+	}
+	outputs := make([]map[string]string, len(plugins))
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i, p := range plugins {
 		group.Go(func() (err error) {
-			golang[i], err = p.run(ctx, request)
+			outputs[i], err = p.run(groupCtx, request)
 			return err
 		})
 	}
-	group.Go(func() (err error) {
-		document, err = openAPIDocument(ctx, request)
-		return err
-	})
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -67,12 +64,17 @@ func run(ctx context.Context, protoDir, openAPI string) error {
 	if err := removeGenerated(protoDir); err != nil {
 		return err
 	}
-	for _, files := range golang {
+	last := len(outputs) - 1
+	for _, files := range outputs[:last] {
 		for name, content := range files {
 			if err := os.WriteFile(filepath.Join(protoDir, filepath.FromSlash(name)), []byte(content), 0o644); err != nil {
 				return err
 			}
 		}
+	}
+	document, err := openAPIDocument(ctx, request, outputs[last])
+	if err != nil {
+		return err
 	}
 	return os.WriteFile(openAPI, document, 0o644)
 }
@@ -93,9 +95,9 @@ func removeGenerated(protoDir string) error {
 	})
 }
 
-// goTool runs a tool pinned in go.mod.
-func goTool(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"tool", name}, args...)...)
+// goCommand runs go, from which the tools pinned in go.mod come too.
+func goCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,42 +10,44 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/apidoc"
+	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
-// openAPIDocument describes the contract as one OpenAPI document. The plugin
-// knows the messages; what it leaves open, or says for another gateway than
-// ours, is read from the descriptors and finished here.
-func openAPIDocument(ctx context.Context, request *pluginpb.CodeGeneratorRequest) ([]byte, error) {
-	operations, err := readOperations(request)
-	if err != nil {
-		return nil, err
-	}
-	// The plugin's own error response goes with an envelope around streams that
-	// this gateway does not send.
-	files, err := plugin{name: "protoc-gen-openapiv3", parameter: "disable_default_errors=true"}.run(ctx, request)
-	if err != nil {
-		return nil, err
-	}
+// openAPIPlugin describes the messages. Its own error response goes with an
+// envelope around streams that this gateway does not send.
+func openAPIPlugin() plugin {
+	return plugin{name: "protoc-gen-openapiv3", parameter: "disable_default_errors=true"}
+}
+
+// openAPIDocument makes one document of those that the plugin wrote. It runs
+// what is generated, so that must be written by now.
+func openAPIDocument(ctx context.Context, request *pluginpb.CodeGeneratorRequest, files map[string]string) ([]byte, error) {
 	merged, err := mergeOpenAPI(ctx, files)
 	if err != nil {
 		return nil, fmt.Errorf("openapiv3-merge: %w", err)
 	}
-
-	var document openAPI
-	if err := json.Unmarshal(merged, &document); err != nil {
-		return nil, err
+	recorded, err := recordExamples(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("examples: %w", err)
 	}
-	if err := document.finish(operations); err != nil {
+	document, err := apidoc.Write(request, merged, recorded)
+	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(document); err != nil {
+	return document, nil
+}
+
+// recordExamples is a program of its own: one that imported the code it
+// generates could not run while that code is missing or broken.
+func recordExamples(ctx context.Context) ([]tour.Recording, error) {
+	output, err := goCommand(ctx, "run", "github.com/meshtrade/mesh-gateway/internal/codegen/record").Output()
+	if err != nil {
 		return nil, err
 	}
-	return out.Bytes(), nil
+	var recorded []tour.Recording
+	return recorded, json.Unmarshal(output, &recorded)
 }
 
 // mergeOpenAPI joins the plugin's documents, one per service file, in the
@@ -66,5 +67,5 @@ func mergeOpenAPI(ctx context.Context, files map[string]string) ([]byte, error) 
 		}
 		paths = append(paths, path)
 	}
-	return goTool(ctx, "openapiv3-merge", paths...).Output()
+	return goCommand(ctx, append([]string{"tool", "openapiv3-merge"}, paths...)...).Output()
 }

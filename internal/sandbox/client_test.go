@@ -229,7 +229,7 @@ func TestClientOfAGroup(t *testing.T) {
 
 func TestClientsSeenFromAGroup(t *testing.T) {
 	m := newMesh(t)
-	for caller, want := range map[string]int{"Root Admin": 4, "Broker Admin": 4, "Corporate Admin": 1, "Individual Admin": 2} {
+	for caller, want := range map[string]int{"Root Admin": 5, "Broker Admin": 5, "Corporate Admin": 1, "Individual Admin": 3} {
 		t.Run(caller, func(t *testing.T) {
 			list, err := clientv1.NewClientServiceClient(m).ListClients(m.as(t, caller), &clientv1.ListClientsRequest{})
 			wantCode(t, err, codes.OK)

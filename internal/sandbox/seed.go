@@ -81,7 +81,7 @@ func rolesEnding(suffix string) []rolev1.Role {
 // seed fills an empty store. It makes no use of the random source for names, so
 // that what is seeded is called the same in every sandbox.
 func seed(s *store) error {
-	for _, part := range []func(*store) error{seedIAM, seedClients, seedMarkets, seedAccounts, seedOrders} {
+	for _, part := range []func(*store) error{seedIAM, seedClients, seedMarkets, seedAccounts, seedTransfer, seedOrders} {
 		if err := part(s); err != nil {
 			return err
 		}

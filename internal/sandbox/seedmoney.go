@@ -12,9 +12,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	transactionv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/ledger/transaction/v1"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
+	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
 )
 
 // year is how long a verification lasts.
@@ -50,6 +52,10 @@ func seedClients(s *store) error {
 			VerificationStatusReason: "The proof of registration cannot be read.",
 			Status:                   clientv1.ClientStatus_CLIENT_STATUS_INACTIVE,
 			LegalPerson:              &clientv1.Client_Fund{Fund: &clientv1.Fund{RegisteredName: "Dormant Fund", CountryOfDomicile: "ZA"}}},
+		{Owner: individualGroup, DisplayName: "Family Trust", VerificationAuthority: broker,
+			VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING,
+			Status:             clientv1.ClientStatus_CLIENT_STATUS_COMPLETE_PROFILE,
+			LegalPerson:        &clientv1.Client_Trust{Trust: &clientv1.Trust{RegisteredName: "Family Trust"}}},
 	} {
 		client.Name = fmt.Sprintf("compliance/clients/%026d", i+1)
 		client.Owners = s.path(client.GetOwner())
@@ -141,6 +147,34 @@ func seedAccounts(s *store) error {
 // every sandbox, so that examples can name it.
 func fixed(number int) io.Reader {
 	return mathrand.NewChaCha8([32]byte{byte(number), byte(number >> 8)})
+}
+
+// seedTransfer makes a transfer that is done.
+func seedTransfer(s *store) error {
+	from, to := s.accounts.byName[fmt.Sprintf("accounts/%026d", 2)], s.accounts.byName[fmt.Sprintf("accounts/%026d", 1)]
+	amount := decimal.NewFromInt(5_000)
+	fee, vat := feeOf(usdc(), amount)
+	transfer := &transferv1.Transfer{
+		Name: fmt.Sprintf("wallet/transfers/%026d", 1), Owner: from.GetOwner(), Owners: from.GetOwners(), Number: "1",
+		From: from.GetLedgerId(), To: to.GetLedgerId(), Amount: usdc().amount(amount), Description: "Working capital",
+		Transaction: fmt.Sprintf("transactions/%026d", 1),
+		Fee:         &transferv1.TransferFee{Amount: usdc().amount(fee), VatRate: &typev1.Decimal{Value: vatRate().String()}},
+		State:       transferv1.TransferState_TRANSFER_STATE_SUCCESSFUL,
+	}
+	if err := s.transactions.put(&transaction{
+		Name: transfer.GetTransaction(), Owner: from.GetOwner(), Owners: from.GetOwners(),
+		State:  transactionv1.TransactionState_TRANSACTION_STATE_SUCCESSFUL,
+		Effect: effect{Kind: effectTransfer, Account: from.GetName(), Transfer: transfer.GetName()},
+	}); err != nil {
+		return err
+	}
+	if err := s.reserve(from.GetName(), usdc(), amount.Add(fee).Add(vat)); err != nil {
+		return err
+	}
+	if err := s.carryOut(transfer); err != nil {
+		return err
+	}
+	return s.transfers.put(transfer)
 }
 
 // seedMarketMakers makes one account of the system on each ledger that trades.

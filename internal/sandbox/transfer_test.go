@@ -57,7 +57,7 @@ func TestTransferSucceeds(t *testing.T) {
 	m := newStanding(t)
 	created, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "500"))
 	wantCode(t, err, codes.OK)
-	if created.GetState() != transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS || created.GetNumber() != "1" || created.GetFee().GetAmount().GetValue().GetValue() != "0.5" {
+	if created.GetState() != transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS || created.GetNumber() != "2" || created.GetFee().GetAmount().GetValue().GetValue() != "0.5" {
 		t.Errorf("%v", created)
 	}
 	// 102000 are held and 1000 of them reserved by an order of the seed.
@@ -175,8 +175,8 @@ func TestTransfersFound(t *testing.T) {
 		name, caller, address string
 		want                  []string
 	}{
-		{"paid or received", "Broker Admin", treasury, []string{"1", "2"}},
-		{"received", "Broker Admin", corporate, []string{"3"}},
+		{"paid or received", "Broker Admin", treasury, []string{"1", "2", "3"}},
+		{"received", "Broker Admin", corporate, []string{"4"}},
 		{"those of a group above are not seen", "Corporate Admin", corporate, nil},
 		{"of nobody", "Broker Admin", "nowhere", nil},
 	} {
@@ -191,7 +191,7 @@ func TestTransfersFound(t *testing.T) {
 	t.Run("last number first", func(t *testing.T) {
 		list, err := service.ListTransfers(m.as(t, "Broker Admin"), &transferv1.ListTransfersRequest{Sorting: &transferv1.ListTransfersRequest_Sorting{Field: "number", Order: typev1.SortingOrder_SORTING_ORDER_DESC}})
 		wantCode(t, err, codes.OK)
-		if diff := cmp.Diff([]string{"3", "2", "1"}, numbers(list.GetTransfers())); diff != "" {
+		if diff := cmp.Diff([]string{"4", "3", "2", "1"}, numbers(list.GetTransfers())); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -91,7 +91,7 @@ type Account struct {
 	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
 	// The number: 1 and six digits. Set by the server; ignored on input.
 	Number string `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
-	// The address on the ledger.
+	// The address on the ledger. Set by the server; ignored on input.
 	LedgerId string `protobuf:"bytes,6,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
 	// The ledger that it lives on.
 	Ledger v1.Ledger `protobuf:"varint,7,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`
@@ -430,15 +430,15 @@ var File_meshtrade_wallet_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_meshtrade_wallet_account_v1_account_proto_rawDesc = "" +
 	"\n" +
-	")meshtrade/wallet/account/v1/account.proto\x12\x1bmeshtrade.wallet.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a4meshtrade/studio/instrument/v1/instrument_type.proto\x1a)meshtrade/studio/instrument/v1/unit.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1emeshtrade/type/v1/ledger.proto\"\xf1\a\n" +
+	")meshtrade/wallet/account/v1/account.proto\x12\x1bmeshtrade.wallet.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a4meshtrade/studio/instrument/v1/instrument_type.proto\x1a)meshtrade/studio/instrument/v1/unit.proto\x1a\x1emeshtrade/type/v1/amount.proto\x1a\x1emeshtrade/type/v1/ledger.proto\"\xf4\a\n" +
 	"\aAccount\x12\xa6\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\x91\x01\xe0A\x03\xbaH\x8a\x01\xba\x01\x86\x01\n" +
 	"\faccount.name\x12 must be empty or accounts/{ULID}\x1aTsize(this) == 0 || this.matches('^accounts/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$')R\x04name\x12R\n" +
 	"\x05owner\x18\x02 \x01(\tB<\xbaH9\xc8\x01\x01r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x05owner\x12Y\n" +
 	"\x06owners\x18\x03 \x03(\tBA\xe0A\x03\xbaH;\x92\x018\"6r42/^groups/[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}$\x98\x01!R\x06owners\x12\x8c\x01\n" +
 	"\x06number\x18\x05 \x01(\tBt\xe0A\x03\xbaHn\xba\x01k\n" +
-	"\x0eaccount.number\x12)must be empty or 1 followed by six digits\x1a.size(this) == 0 || this.matches('^1[0-9]{6}$')R\x06number\x12%\n" +
-	"\tledger_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\bledgerId\x12@\n" +
+	"\x0eaccount.number\x12)must be empty or 1 followed by six digits\x1a.size(this) == 0 || this.matches('^1[0-9]{6}$')R\x06number\x12(\n" +
+	"\tledger_id\x18\x06 \x01(\tB\v\xe0A\x03\xbaH\x05r\x03\x18\xff\x01R\bledgerId\x12@\n" +
 	"\x06ledger\x18\a \x01(\x0e2\x19.meshtrade.type.v1.LedgerB\r\xbaH\n" +
 	"\xc8\x01\x01\x82\x01\x04\x10\x01 \x00R\x06ledger\x120\n" +
 	"\fdisplay_name\x18\b \x01(\tB\r\xbaH\n" +

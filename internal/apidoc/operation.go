@@ -1,4 +1,4 @@
-package main
+package apidoc
 
 import (
 	"errors"
@@ -24,19 +24,22 @@ const methodOptions = "meshtrade.option.method_options.v1.method_options"
 type operation struct {
 	id       string // the document's operationId
 	tag      string
+	domain   string // the part of Mesh that the service belongs to: "iam"
 	verb     string // in lower case
 	route    route
+	body     string // the request field that the body fills, "*" for all, "" for none
 	streams  bool
 	kind     string // READ or WRITE
 	public   bool
+	verified bool // the client behind the executing group must be
 	roles    []string
+	request  protoreflect.MessageDescriptor
 	response string // the name of the message that answers
 	workbook bool   // the answer can be had as a file
 }
 
-// readOperations returns the operations by the operationId that the plugin
-// gives them, "Service_Method" with "_1" and so on behind further routes.
-func readOperations(request *pluginpb.CodeGeneratorRequest) (map[string]operation, error) {
+// readFiles returns the descriptors of the request.
+func readFiles(request *pluginpb.CodeGeneratorRequest) (*protoregistry.Files, error) {
 	// Through the wire form, which leaves every extension in the type that is
 	// linked for it, whatever the compiler used.
 	wire, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: request.GetProtoFile()})
@@ -47,11 +50,12 @@ func readOperations(request *pluginpb.CodeGeneratorRequest) (map[string]operatio
 	if err := proto.Unmarshal(wire, set); err != nil {
 		return nil, err
 	}
-	files, err := protodesc.NewFiles(set)
-	if err != nil {
-		return nil, err
-	}
+	return protodesc.NewFiles(set)
+}
 
+// readOperations returns the operations by the operationId that the plugin
+// gives them, "Service_Method" with "_1" and so on behind further routes.
+func readOperations(request *pluginpb.CodeGeneratorRequest, files *protoregistry.Files) (map[string]operation, error) {
 	operations := make(map[string]operation)
 	ids := make(map[string]bool)
 	for _, name := range request.GetFileToGenerate() {
@@ -93,6 +97,8 @@ func readMethod(files *protoregistry.Files, method protoreflect.MethodDescriptor
 	op := operation{
 		tag:      tagName(string(method.Parent().Name())),
 		streams:  method.IsStreamingServer(),
+		domain:   strings.Split(string(method.ParentFile().Package()), ".")[1],
+		request:  method.Input(),
 		response: string(method.Output().Name()),
 		workbook: method.Output().Fields().ByName("excel_base64") != nil,
 	}
@@ -109,6 +115,7 @@ func readMethod(files *protoregistry.Files, method protoreflect.MethodDescriptor
 	default:
 		return nil, fmt.Errorf("access_level is %s", level)
 	}
+	op.verified = enumField(rules, "verification_status") == "VERIFICATION_STATUS_VERIFIED"
 	roles := rules.Descriptor().Fields().ByName("roles")
 	list := rules.Get(roles).List()
 	for i := range list.Len() {
@@ -127,6 +134,7 @@ func readMethod(files *protoregistry.Files, method protoreflect.MethodDescriptor
 		}
 		var template string
 		op.verb, template = verbAndTemplate(rule)
+		op.body = rule.GetBody()
 		if op.route, err = readRoute(template); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,224 @@
+// Package apidoc writes the OpenAPI document. The plugin protoc-gen-openapiv3
+// knows the messages and their comments; access, validation, streams, errors,
+// headers and examples it leaves out, or says for another gateway than ours.
+// They are read from the descriptors, and from the sandbox's own answers.
+package apidoc
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/tour"
+)
+
+// object is a JSON object whose members encode in the order of their names.
+type object = map[string]any
+
+// document is an OpenAPI document. Only its topmost members have types: of the
+// rest, little is touched.
+type document struct {
+	OpenAPI    string            `json:"openapi"`
+	Info       object            `json:"info"`
+	Servers    []object          `json:"servers"`
+	Tags       []object          `json:"tags"`
+	TagGroups  []object          `json:"x-tagGroups"`
+	Paths      map[string]object `json:"paths"`
+	Components object            `json:"components"`
+}
+
+// contractVersion is the release of the Mesh API that the contract is.
+const contractVersion = "1.69.0"
+
+const description = `The Mesh API, a gRPC API, as JSON over HTTP. Each operation is one RPC under the same name; its request and its answer are the RPC's messages as ProtoJSON: lowerCamelCase names, 64-bit integers as strings, enums by name, and fields at their default left out of answers. [The guide](/docs/guide) has the rest, and each operation in curl, JavaScript, Python and Go.
+
+Authenticate with an API key in ` + "`X-Api-Key`" + ` or the same key in ` + "`Authorization: Bearer`" + `, and name the group to act for in ` + "`X-Group`" + `, as ` + "`groups/{ULID}`" + `. The API user of the key needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group or one above it. Operations without security need neither.
+
+Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details that programs can read. Streams answer with newline-delimited JSON, one message per line; should one fail under way, its last line is ` + "`{\"error\": Status}`" + `. With ` + "`Accept: text/event-stream`" + ` they answer with server-sent events: ` + "`message`" + `, and at last ` + "`error`" + ` or ` + "`end`" + `. A client that connects again with ` + "`Last-Event-ID`" + ` gets the current state if that is news to it; states in between are not replayed.
+
+A request may name itself with ` + "`X-Request-Id`" + `; its answer, its errors and the logs then bear that name.`
+
+// Write finishes the document that the plugin's files were merged into. Each
+// operation of the contract must be in it, and have its example in recorded.
+func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tour.Recording) ([]byte, error) {
+	files, err := readFiles(request)
+	if err != nil {
+		return nil, err
+	}
+	operations, err := readOperations(request, files)
+	if err != nil {
+		return nil, err
+	}
+	var d document
+	if err := json.Unmarshal(merged, &d); err != nil {
+		return nil, err
+	}
+	for _, tag := range d.Tags {
+		tag["description"] = unwrap(fmt.Sprint(tag["description"]))
+	}
+	for _, item := range d.Paths {
+		unwrapDescriptions(item)
+	}
+	unwrapDescriptions(d.Components)
+
+	if err := d.finishPaths(operations); err != nil {
+		return nil, err
+	}
+	if err := d.finishSchemas(files); err != nil {
+		return nil, err
+	}
+	d.addComponents()
+	d.addGatewayPaths()
+	d.finishTags(operations)
+	d.OpenAPI = "3.1.0"
+	d.Info = object{
+		"title": "Mesh API over REST", "version": contractVersion, "description": description,
+		"contact": object{"name": "Mesh", "url": "https://mesh.trade"},
+	}
+	d.Servers = []object{{"url": "/"}}
+	if d, err = d.plain(); err != nil {
+		return nil, err
+	}
+	if err := d.addExamples(recorded); err != nil {
+		return nil, err
+	}
+	return d.encode()
+}
+
+// unwrapDescriptions joins the lines of comments.
+func unwrapDescriptions(value any) {
+	eachObject(value, func(o object) {
+		for _, name := range []string{"description", "summary"} {
+			if text, ok := o[name].(string); ok {
+				o[name] = unwrap(text)
+			}
+		}
+	})
+}
+
+// finishPaths names the plugin's paths for the resources that they are about,
+// and finishes the operations on them.
+func (d *document) finishPaths(operations map[string]operation) error {
+	paths := make(map[string]object)
+	requests := make(object)
+	seen := 0
+	for path, item := range d.Paths {
+		for verb, value := range item {
+			content, _ := value.(object)
+			key, _ := content["operationId"].(string)
+			op, known := operations[key]
+			if !known || op.verb != verb {
+				return fmt.Errorf("%s %s: no route of the contract is %q", verb, path, key)
+			}
+			if err := op.finish(content, requests); err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			if paths[op.route.path] == nil {
+				paths[op.route.path] = object{}
+			}
+			if _, taken := paths[op.route.path][verb]; taken {
+				return fmt.Errorf("%s %s is bound twice", verb, op.route.path)
+			}
+			paths[op.route.path][verb] = content
+			seen++
+		}
+	}
+	if seen != len(operations) {
+		return fmt.Errorf("%d operations described, %d in the contract", seen, len(operations))
+	}
+	d.Paths = paths
+	schemas, ok := d.Components["schemas"].(object)
+	if !ok {
+		return fmt.Errorf("no schemas")
+	}
+	for name, schema := range requests {
+		schemas[name] = schema
+	}
+	return nil
+}
+
+// finishTags puts the tags in the order of the domains, and says which is of
+// which.
+func (d *document) finishTags(operations map[string]operation) {
+	domains := make(map[string]string)
+	for _, op := range operations {
+		domains[op.tag] = op.domain
+	}
+	for _, tag := range d.Tags {
+		name, _ := tag["name"].(string)
+		tag["name"] = tagName(name)
+	}
+	groups := []struct{ domain, name string }{
+		{"iam", "Identity and access"}, {"compliance", "Compliance"}, {"wallet", "Wallet"}, {"ledger", "Ledger"},
+		{"market_data", "Market data"}, {"trading", "Trading"}, {"reporting", "Reporting"}, {"testing", "Testing"},
+	}
+	position := func(tag object) int {
+		return slices.IndexFunc(groups, func(g struct{ domain, name string }) bool { return g.domain == domains[fmt.Sprint(tag["name"])] })
+	}
+	slices.SortStableFunc(d.Tags, func(a, b object) int { return position(a) - position(b) })
+	for _, group := range groups {
+		var names []string
+		for _, tag := range d.Tags {
+			if name := fmt.Sprint(tag["name"]); domains[name] == group.domain {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			d.TagGroups = append(d.TagGroups, object{"name": group.name, "tags": names})
+		}
+	}
+	d.Tags = append(d.Tags,
+		object{"name": gatewayTag, "description": "What the gateway adds to the API of Mesh."},
+		object{"name": sandboxTag, "description": "Controls of the sandbox: the way back to its start, and its time. They need no key, and are there in a sandbox alone."})
+	d.TagGroups = append(d.TagGroups, object{"name": "Beside the API", "tags": []string{gatewayTag, sandboxTag}})
+}
+
+// plain returns the document with nothing in it but what JSON decodes to, and
+// with its references to the short names of schemas.
+func (d document) plain() (document, error) {
+	content, err := json.Marshal(d)
+	if err != nil {
+		return d, err
+	}
+	var plain document
+	if err := json.Unmarshal(content, &plain); err != nil {
+		return d, err
+	}
+	shorten := func(o object) {
+		if target, ok := o["$ref"].(string); ok {
+			if name, schema := strings.CutPrefix(target, schemaRef); schema {
+				o["$ref"] = schemaRef + afterPackage(name)
+			}
+		}
+	}
+	for _, item := range plain.Paths {
+		eachObject(item, shorten)
+	}
+	eachObject(plain.Components, shorten)
+	return plain, nil
+}
+
+// afterPackage is the short name of a schema by the full name of its message:
+// what follows the last part that starts in lower case.
+func afterPackage(name string) string {
+	parts := strings.Split(name, ".")
+	for len(parts) > 1 && parts[0] != "" && parts[0][0] >= 'a' && parts[0][0] <= 'z' {
+		parts = parts[1:]
+	}
+	return strings.Join(parts, "")
+}
+
+func (d document) encode() ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(d); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}

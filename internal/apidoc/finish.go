@@ -1,0 +1,280 @@
+package apidoc
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// finish adds to the plugin's description of the operation what the contract
+// says of it. A body that the plugin describes in place becomes a schema in
+// requests, under the name of the request.
+func (op operation) finish(content, requests object) error {
+	op.describe(content)
+	content["operationId"] = op.id
+	content["tags"] = []string{op.tag}
+	content["x-mesh-type"] = op.kind
+	content["x-mesh-roles"] = append([]string{}, op.roles...) // [] rather than null
+	if op.verified {
+		content["x-mesh-verification"] = "VERIFIED"
+	}
+	content["security"] = op.security()
+	if err := op.finishParameters(content); err != nil {
+		return err
+	}
+	if err := op.finishBody(content, requests); err != nil {
+		return err
+	}
+	return op.finishResponses(content)
+}
+
+// describe takes the first sentence for the summary, and says below it who may
+// call.
+func (op operation) describe(content object) {
+	text, _ := content["summary"].(string)
+	if more, ok := content["description"].(string); ok {
+		text += "\n\n" + more
+	}
+	end := strings.Index(text+" ", ". ")
+	if paragraph := strings.Index(text, ".\n\n"); paragraph >= 0 && paragraph < end {
+		end = paragraph
+	}
+	summary, rest := text, ""
+	if end >= 0 {
+		summary, rest = text[:end], strings.TrimSpace(text[min(end+1, len(text)):])
+	}
+	content["summary"] = strings.TrimSuffix(summary, ".")
+
+	access := "Public: it needs neither a key nor a group."
+	if !op.public {
+		var roles []string
+		for _, role := range op.roles {
+			roles = append(roles, "`"+role+"`")
+		}
+		access = "Needs one of the roles " + strings.Join(roles, ", ") + " in the executing group or one above it."
+	}
+	if op.verified {
+		access += " The client behind the executing group must be VERIFIED."
+	}
+	if op.kind == "WRITE" {
+		access += " The gateway never sends it twice."
+	}
+	content["description"] = strings.TrimSpace(rest + "\n\n" + access)
+}
+
+// security is the alternatives by which a caller may authenticate.
+func (op operation) security() []object {
+	if op.public {
+		return []object{}
+	}
+	alternatives := []object{
+		{"apiKey": []string{}, "group": []string{}},
+		{"bearer": []string{}, "group": []string{}},
+	}
+	if op.streams {
+		alternatives = append(alternatives, object{"ticket": []string{}})
+	}
+	return alternatives
+}
+
+func (op operation) finishParameters(content object) error {
+	given, _ := content["parameters"].([]any)
+	for _, value := range given {
+		parameter, _ := value.(object)
+		if parameter["in"] == "path" {
+			if err := op.finishPathParameter(parameter); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := op.finishQueryParameter(parameter); err != nil {
+			return fmt.Errorf("parameter %v: %w", parameter["name"], err)
+		}
+	}
+	if op.kind == "READ" && op.verb == "get" && !op.workbook {
+		given = append(given, parameterRef(fieldsParameter))
+	}
+	if op.workbook {
+		given = append(given, parameterRef(altParameter))
+	}
+	if op.streams {
+		given = append(given, parameterRef(lastEventParameter))
+	} else {
+		given = append(given, parameterRef(timeoutParameter))
+	}
+	content["parameters"] = append(given, parameterRef(faultParameter))
+	return nil
+}
+
+// finishPathParameter renames the path parameter: the plugin calls it by the
+// request field, which it fills only together with the collection before it.
+func (op operation) finishPathParameter(parameter object) error {
+	name, _ := parameter["name"].(string)
+	field, err := fieldByPath(op.request, name)
+	if err != nil {
+		return err
+	}
+	schema := object{"type": "string"}
+	if _, err := constrain(field, schema); err != nil {
+		return err
+	}
+	if op.route.parameter == "" {
+		schema["minLength"] = 1
+		parameter["schema"] = schema
+		return nil
+	}
+	if name != op.route.field {
+		return fmt.Errorf("path parameter %s, want %s", name, op.route.field)
+	}
+	whole, _ := schema["pattern"].(string)
+	_, id, found := strings.Cut(whole, op.route.collection)
+	if !found {
+		return fmt.Errorf("path parameter %s: pattern %q is of another collection than %s", name, whole, op.route.collection)
+	}
+	parameter["name"] = op.route.parameter
+	parameter["description"] = fmt.Sprintf("The ULID of the %s: the part of its resource name after `%s`.",
+		strings.Replace(strings.ReplaceAll(op.route.parameter, "_", " "), "api ", "API ", 1), op.route.collection)
+	parameter["schema"] = object{"type": "string", "pattern": "^" + strings.TrimSuffix(strings.TrimSuffix(id, "$"), ")?") + "$"}
+	return nil
+}
+
+func (op operation) finishQueryParameter(parameter object) error {
+	name, _ := parameter["name"].(string)
+	field, err := fieldByPath(op.request, name)
+	if err != nil {
+		return err
+	}
+	schema, _ := parameter["schema"].(object)
+	required, err := constrain(field, schema)
+	if err != nil {
+		return err
+	}
+	// A nested field is demanded only if what it is part of is there.
+	if required && !strings.Contains(name, ".") {
+		parameter["required"] = true
+	}
+	if first, _, nested := strings.Cut(name, "."); nested {
+		outer, err := fieldByPath(op.request, first)
+		if err != nil {
+			return err
+		}
+		if must, err := constrain(outer, object{}); err != nil {
+			return err
+		} else if must {
+			parameter["description"] = fmt.Sprintf("%v At least one part of `%s` must be given.", parameter["description"], first)
+		}
+	}
+	if rules, _ := schema["x-mesh-rules"].([]rule); len(rules) > 0 {
+		parameter["description"] = fmt.Sprintf("%v It %s.", parameter["description"], rules[0].Message)
+	}
+	delete(schema, "description")
+	return nil
+}
+
+// fieldByPath finds a field by its path in JSON or proto spelling.
+func fieldByPath(message protoreflect.MessageDescriptor, path string) (field protoreflect.FieldDescriptor, err error) {
+	for name := range strings.SplitSeq(path, ".") {
+		if message == nil {
+			return nil, fmt.Errorf("%s goes too deep", path)
+		}
+		if field = message.Fields().ByJSONName(name); field == nil {
+			field = message.Fields().ByTextName(name)
+		}
+		if field == nil {
+			return nil, fmt.Errorf("%s: no field %s in %s", path, name, message.FullName())
+		}
+		message = field.Message()
+	}
+	return field, nil
+}
+
+// finishBody drops a body that has nothing to say, since the gateway takes none
+// for an empty one, and names the schema of one that is described in place.
+func (op operation) finishBody(content, requests object) error {
+	body, _ := content["requestBody"].(object)
+	if body == nil {
+		return nil
+	}
+	media, _ := body["content"].(object)
+	entry, _ := media["application/json"].(object)
+	schema, _ := entry["schema"].(object)
+	if schema["$ref"] != nil {
+		return nil
+	}
+	properties, _ := schema["properties"].(object)
+	if len(properties) == 0 {
+		delete(content, "requestBody")
+		return nil
+	}
+	name := string(op.request.FullName())
+	if _, taken := requests[name]; taken {
+		return fmt.Errorf("%s has two bodies", name)
+	}
+	schema["description"] = fmt.Sprintf("The body of `%s`.", op.id)
+	requests[name] = schema
+	entry["schema"] = ref(name)
+	return nil
+}
+
+func (op operation) finishResponses(content object) error {
+	responses, _ := content["responses"].(object)
+	response, _ := responses["200"].(object)
+	if response == nil {
+		return fmt.Errorf("no response 200")
+	}
+	response["headers"] = headerRefs(answerHeaders...)
+	switch {
+	case op.streams:
+		if err := op.unwrapStream(response); err != nil {
+			return err
+		}
+		responses["101"] = object{"description": "A WebSocket, for who asks to upgrade: a text message for each " + op.response + ", and a close: 1000 at the end, 4000 and the gRPC code for an error, with its message as the reason."}
+	case op.workbook:
+		media, _ := response["content"].(object)
+		media[workbookMedia] = object{"schema": object{"type": "string", "format": "binary"}}
+		response["headers"] = headerRefs(append(slices.Clone(answerHeaders), "ContentDisposition")...)
+	}
+	for status, name := range op.errors(content) {
+		responses[status] = object{"$ref": "#/components/responses/" + name}
+	}
+	return nil
+}
+
+// errors are the errors that can befall any such operation. What else an
+// operation answers with is seen in the tour.
+func (op operation) errors(content object) map[string]string {
+	can := maps.Clone(anyOperation)
+	if !op.public {
+		can["403"] = "PermissionDenied"
+	}
+	if strings.Contains(op.route.path, "{") {
+		can["404"] = "NotFound"
+	}
+	if op.verb != "get" {
+		// One without fields may have a body still: {}.
+		can["413"], can["415"] = "BodyTooLarge", "UnsupportedMediaType"
+	}
+	return can
+}
+
+// unwrapStream describes the stream as the gateway sends it: the messages
+// bare, where the plugin has each in an envelope.
+func (op operation) unwrapStream(response object) error {
+	content, _ := response["content"].(object)
+	media, _ := content["application/json"].(object)
+	schema, _ := media["schema"].(object)
+	properties, _ := schema["properties"].(object)
+	message, ok := properties["result"]
+	if !ok {
+		return fmt.Errorf("no stream to unwrap")
+	}
+	response["content"] = object{
+		"application/x-ndjson": object{"schema": message},
+		"text/event-stream":    object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
+	}
+	response["description"] = fmt.Sprintf("A stream of %s, one per line. Should it fail under way, the last line is `{\"error\": Status}`.", op.response)
+	return nil
+}

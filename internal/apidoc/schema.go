@@ -1,0 +1,169 @@
+package apidoc
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+const schemaRef = "#/components/schemas/"
+
+// ref points at a schema of the document.
+func ref(name string) object { return object{"$ref": schemaRef + name} }
+
+// finishSchemas gives the plugin's schemas, which it calls by the full names of
+// the messages, short names and all that the contract demands of their fields.
+func (d *document) finishSchemas(files *protoregistry.Files) error {
+	schemas, _ := d.Components["schemas"].(object)
+	if len(schemas) == 0 {
+		return fmt.Errorf("no schemas")
+	}
+	finished, full := make(object), make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(schemas)) {
+		descriptor, err := files.FindDescriptorByName(protoreflect.FullName(name))
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", name, err)
+		}
+		schema, _ := schemas[name].(object)
+		switch descriptor := descriptor.(type) {
+		case protoreflect.MessageDescriptor:
+			err = finishMessage(descriptor, schema)
+		case protoreflect.EnumDescriptor:
+			describeValues(descriptor, schema)
+		default:
+			err = fmt.Errorf("is neither a message nor an enum")
+		}
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", name, err)
+		}
+		short := shortName(descriptor)
+		if other, taken := full[short]; taken {
+			return fmt.Errorf("%s and %s would both be called %s", other, name, short)
+		}
+		full[short], finished[short] = name, schema
+	}
+	d.Components["schemas"] = finished
+	return nil
+}
+
+// shortName is the name within the package: "AccountReportPeriod" for
+// AccountReport.Period.
+func shortName(descriptor protoreflect.Descriptor) string {
+	name := strings.TrimPrefix(string(descriptor.FullName()), string(descriptor.ParentFile().Package())+".")
+	return strings.ReplaceAll(name, ".", "")
+}
+
+// finishMessage adds to the schema of a message what is demanded of its fields.
+// Those that the schema leaves out, since the path fills them, are passed over.
+func finishMessage(message protoreflect.MessageDescriptor, schema object) error {
+	properties, _ := schema["properties"].(object)
+	var required []string
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		property, ok := properties[field.JSONName()].(object)
+		if !ok {
+			continue
+		}
+		bare(property)
+		must, err := constrain(field, property)
+		if err != nil {
+			return fmt.Errorf("%s: %w", field.Name(), err)
+		}
+		if must {
+			required = append(required, field.JSONName())
+		}
+	}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	rules, err := messageRules(message)
+	if err != nil {
+		return err
+	}
+	tellRules(schema, rules)
+
+	// The plugin writes a oneof as alternatives, each a schema of its own, in
+	// which types and pages lose the fields. What it means is less: not both.
+	delete(schema, "oneOf")
+	var both []object
+	for i := range message.Oneofs().Len() {
+		both = append(both, pairs(message.Oneofs().Get(i))...)
+	}
+	if len(both) > 0 {
+		schema["not"] = object{"anyOf": both}
+	}
+	return nil
+}
+
+// bare puts a reference beside what the property adds to it, as OpenAPI 3.1
+// may, where the plugin wraps it for older tools.
+func bare(property object) {
+	all, _ := property["allOf"].([]any)
+	if len(all) != 1 {
+		return
+	}
+	if only, _ := all[0].(object); only["$ref"] != nil {
+		property["$ref"] = only["$ref"]
+		delete(property, "allOf")
+	}
+}
+
+// pairs are the fields of a oneof that exclude each other, two and two.
+func pairs(oneof protoreflect.OneofDescriptor) []object {
+	var pairs []object
+	fields := oneof.Fields()
+	for i := range fields.Len() {
+		for j := i + 1; j < fields.Len(); j++ {
+			a, b := fields.Get(i).JSONName(), fields.Get(j).JSONName()
+			pairs = append(pairs, object{"required": []string{a, b}, "properties": object{a: object{}, b: object{}}})
+		}
+	}
+	return pairs
+}
+
+// describeValues tells what each value of an enum means: for people in the
+// description, for generators of clients in x-enum-descriptions.
+func describeValues(enum protoreflect.EnumDescriptor, schema object) {
+	values := enum.Values()
+	var list strings.Builder
+	var each []string
+	for i := range values.Len() {
+		comment := unwrap(enum.ParentFile().SourceLocations().ByDescriptor(values.Get(i)).LeadingComments)
+		each = append(each, comment)
+		fmt.Fprintf(&list, "\n- `%s`: %s", values.Get(i).Name(), comment)
+	}
+	text, _ := schema["description"].(string)
+	schema["description"] = unwrap(text) + "\n" + list.String()
+	schema["x-enum-descriptions"] = each
+}
+
+var paragraphs = regexp.MustCompile(`\n\s*\n`)
+
+// unwrap joins the lines of a comment, and keeps its paragraphs.
+func unwrap(comment string) string {
+	var text []string
+	for _, paragraph := range paragraphs.Split(strings.TrimSpace(comment), -1) {
+		text = append(text, strings.Join(strings.Fields(paragraph), " "))
+	}
+	return strings.Join(text, "\n\n")
+}
+
+// eachObject visits every object of the document, the outer before the inner.
+func eachObject(value any, visit func(object)) {
+	switch value := value.(type) {
+	case object:
+		visit(value)
+		for _, member := range value {
+			eachObject(member, visit)
+		}
+	case []any:
+		for _, item := range value {
+			eachObject(item, visit)
+		}
+	}
+}

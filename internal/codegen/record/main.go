@@ -1,0 +1,85 @@
+// Command record makes the calls of the tour on a sandbox, each on one as it
+// starts, and prints the answers as JSON. The code generator runs it for the
+// examples of the OpenAPI document, once the code that it is built from is
+// generated.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/tour"
+)
+
+func main() {
+	recordings, err := record(context.Background())
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(recordings)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "record:", err)
+		os.Exit(1)
+	}
+}
+
+func record(ctx context.Context) ([]tour.Recording, error) {
+	var recordings []tour.Recording
+	var failed []error
+	for _, stop := range tour.Stops() {
+		recording, err := visit(ctx, stop)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s %s: %w", stop.Method, stop.Path, err))
+			continue
+		}
+		recordings = append(recordings, recording)
+	}
+	return recordings, errors.Join(failed...)
+}
+
+// visit makes the call on a sandbox of its own, where each run is the same.
+func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err error) {
+	mesh, err := sandbox.New(sandbox.WithSeed(1), sandbox.WithClock(sandbox.ClockManual))
+	if err != nil {
+		return recording, err
+	}
+	defer func() { err = errors.Join(err, mesh.Close()) }()
+	handler, err := server.Routes(server.Options{
+		Conn: mesh.Conn(), Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: middleware.StreamLimits{PerKey: 100, All: 100},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return recording, err
+	}
+	gateway := httptest.NewServer(handler)
+	defer gateway.Close()
+
+	stop.Header = withRequestID(stop.Header)
+	recording, status, err := stop.Record(ctx, gateway.Client(), gateway.URL)
+	if err != nil {
+		return recording, err
+	}
+	if status != stop.Status {
+		return recording, fmt.Errorf("answers %d %s, want %d %s", status, recording.Answer, stop.Status, http.StatusText(stop.Status))
+	}
+	delete(recording.Header, "X-Request-Id")
+	return recording, nil
+}
+
+// withRequestID names the request, so that errors are the same in each run.
+func withRequestID(header map[string]string) map[string]string {
+	named := map[string]string{"X-Request-Id": "01JDFB3X9T0000000000000000"}
+	for name, value := range header {
+		named[name] = value
+	}
+	return named
+}

@@ -1,0 +1,205 @@
+package tour
+
+import "strings"
+
+// Resources that every sandbox starts with.
+const (
+	retired   = "iam/api_users/00000000000000000000000009" // INACTIVE
+	viewer    = "iam/api_users/00000000000000000000000002"
+	corporate = "groups/00000000000000000C0RP0RATE"
+	unknown   = "0000000000000000000000000X"
+
+	tradingAddress  = "GZH6ONWKM2PB6GHHL337D4BB6EK5KIYUUNOWPN5YTMUS6VPD5LDEWNMF"
+	treasuryAddress = "GKGY7P5J3OYLTEOSH3FIOFZIUSB7FFFK5MYSUWQEKPONWIJNX6V7ABFV"
+
+	xlm  = `{"code": "XLM", "ledger": "LEDGER_STELLAR"}`
+	usdc = `{"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
+	mzar = `{"code": "mZAR", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
+
+	aYear = "periodStart=2025-06-01T00:00:00Z&periodEnd=2026-06-01T00:00:00Z"
+)
+
+func amount(value, token string) string {
+	return `{"token": ` + token + `, "value": {"value": "` + value + `"}}`
+}
+
+func anonymous() map[string]string { return map[string]string{"X-Api-Key": "", "X-Group": ""} }
+
+func order(reference, account string) string {
+	return `{"owner": "` + Group + `", "account": "` + account + `", "externalReference": "` + reference + `", "side": "LIMIT_ORDER_SIDE_BUY", ` +
+		`"quantity": ` + amount("1200", xlm) + `, "limitPrice": ` + amount("0.49", usdc) + `}`
+}
+
+func transfer(from string) string {
+	return `{"owner": "` + Group + `", "from": "` + from + `", "to": "` + treasuryAddress + `", "amount": ` + amount("250", usdc) + `, "description": "Invoice 1042"}`
+}
+
+func mint(address string) string {
+	return `{"amount": ` + amount("1000", usdc) + `, "address": "` + address + `", "options": {"stellarMintOptions": {"options": [{"stellarMintTokenWithMemo": {"memo": "test funds"}}]}}}`
+}
+
+func get(path string) Stop               { return Stop{Method: "GET", Path: path, Status: 200} }
+func post(path, body string) Stop        { return Stop{Method: "POST", Path: path, Body: body, Status: 200} }
+func put(path, body string) Stop         { return Stop{Method: "PUT", Path: path, Body: body, Status: 200} }
+func patch(path, body string) Stop       { return Stop{Method: "PATCH", Path: path, Body: body, Status: 200} }
+func (s Stop) public() Stop              { s.Header = anonymous(); return s }
+func (s Stop) after(others ...Stop) Stop { s.Before = others; return s }
+func (s Stop) with(name, value string) Stop {
+	s.Header = map[string]string{name: value}
+	return s
+}
+func (s Stop) refused(status int, title string) Stop {
+	s.Status, s.Title = status, title
+	return s
+}
+
+// Stops returns the round. The first call of each operation is one that works.
+func Stops() []Stop {
+	return append(works(), refusals()...)
+}
+
+func works() []Stop {
+	taps := post("/v1/testing/token_taps:initialise", "").public()
+	return []Stop{
+		get("/v1/iam/api_users"),
+		get("/v1/iam/api_users:search?displayName=Admin"),
+		get("/v1/iam/api_users:byKeyHash?keyHash=" + adminKeyHash),
+		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayName": "Settlement bot", "roles": ["`+Group+`/roles/1000001"]}`),
+		get("/v1/" + viewer),
+		post("/v1/"+viewer+":assignRoles", `{"roles": ["`+Group+`/roles/5000002"]}`),
+		post("/v1/"+viewer+":revokeRoles", `{"roles": ["`+Group+`/roles/1000001"]}`),
+		post("/v1/"+retired+":activate", ""),
+		post("/v1/"+viewer+":deactivate", ""),
+
+		get("/v1/groups"),
+		get("/v1/groups:search?displayName=Light&sorting.field=display_name"),
+		post("/v1/groups", `{"owner": "`+Group+`", "displayName": "Breakwater Capital", "description": "A client since March."}`),
+		get("/v1/" + corporate),
+		put("/v1/"+corporate, `{"owner": "`+Group+`", "displayName": "Lighthouse Trading", "description": "A company, verified, in Durban."}`),
+
+		get("/v1/users?sorting.field=email&sorting.order=SORTING_ORDER_DESC"),
+		get("/v1/users:search?email=harbour"),
+		get("/v1/users:byEmail?email=operations@harbour.example"),
+		post("/v1/users", `{"owner": "`+Group+`", "email": "trader@harbour.example", "roles": ["`+Group+`/roles/5000000"]}`),
+		get("/v1/users/00000000000000000000000001"),
+		put("/v1/users/00000000000000000000000002", `{"owner": "`+Group+`", "email": "compliance@harbour.example", "mobileNumber": {"value": "+27215550123"}}`),
+		post("/v1/users/00000000000000000000000001:assignRoles", `{"roles": ["`+Group+`/roles/1000000", "`+Group+`/roles/5000000"]}`),
+		post("/v1/users/00000000000000000000000001:revokeRoles", `{"roles": ["`+Group+`/roles/1000000"]}`),
+
+		get("/v1/iam/user_profiles"),
+		get("/v1/iam/user_profiles:search?firstName=operations"),
+		get("/v1/iam/user_profiles/00000000000000000000000001"),
+		get("/v1/users/00000000000000000000000001/profile"),
+		patch("/v1/iam/user_profiles/00000000000000000000000001", `{"owner": "`+Group+`", "user": "users/00000000000000000000000001", "firstName": "Operations", "lastName": "Desk", "locale": "en-ZA"}`),
+		get("/v1/iam/user_profiles/00000000000000000000000001:pictureUploadUrl"),
+
+		get("/v1/compliance/clients"),
+		post("/v1/compliance/clients", `{"owner": "`+Group+`", "displayName": "Breakwater Capital", "verificationStatus": "VERIFICATION_STATUS_NOT_STARTED", `+
+			`"company": {"registeredName": "Breakwater Capital Ltd", "registrationNumber": "2021/000003/06", "countryOfIncorporation": "ZA"}}`),
+		get("/v1/compliance/clients/00000000000000000000000002"),
+		get("/v1/" + corporate + "/client"),
+		patch("/v1/compliance/clients/00000000000000000000000002", `{"owner": "`+corporate+`", "displayName": "Lighthouse Trading", "verificationStatus": "VERIFICATION_STATUS_VERIFIED", "description": "Reviewed this year."}`),
+		post("/v1/compliance/clients/00000000000000000000000003:startVerification", ""),
+		post("/v1/compliance/clients/00000000000000000000000005:failVerification", `{"comments": ["The trust deed is not signed."]}`),
+		post("/v1/compliance/clients/00000000000000000000000005:markVerified", `{"nextVerificationDate": "2030-01-31T00:00:00Z"}`),
+
+		get("/v1/accounts"),
+		get("/v1/accounts:search?displayName=Trading&populateLedgerData=true"),
+		get("/v1/accounts:byNumber?accountNumber=1000001&populateLedgerData=true"),
+		post("/v1/accounts", `{"owner": "`+Group+`", "ledger": "LEDGER_STELLAR", "displayName": "Client money"}`),
+		get("/v1/accounts/00000000000000000000000001?populateLedgerData=true"),
+		put("/v1/accounts/00000000000000000000000002", `{"owner": "`+Group+`", "ledger": "LEDGER_STELLAR", "displayName": "Treasury, Stellar (main)"}`),
+		post("/v1/accounts/00000000000000000000000005:open", ""),
+		post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`),
+		post("/v1/accounts/00000000000000000000000001:removeSignatories", `{"users": ["users/00000000000000000000000001"]}`).
+			after(post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`), post("/sandbox:advance?by=30s", "")),
+		post("/v1/accounts/00000000000000000000000002:registerTokens", `{"tokens": [`+mzar+`]}`),
+		post("/v1/accounts/00000000000000000000000006:deregisterTokens", `{"tokens": [`+mzar+`]}`).with("X-Group", corporate),
+
+		get("/v1/wallet/transfers"),
+		get("/v1/wallet/transfers:searchByAddress?address=" + treasuryAddress),
+		post("/v1/wallet/transfers:calculateFee", `{"amount": `+amount("250", usdc)+`}`),
+		post("/v1/wallet/transfers", transfer(tradingAddress)),
+		get("/v1/wallet/transfers/00000000000000000000000001"),
+		get("/v1/wallet/transfers/00000000000000000000000001:monitor"),
+		get("/v1/wallet/transfers/00000000000000000000000001:monitor").with("Accept", "text/event-stream"),
+
+		get("/v1/transactions/00000000000000000000000001/state"),
+		get("/v1/transactions/00000000000000000000000001/state:monitor"),
+		get("/v1/transactions/00000000000000000000000001/state:monitor").with("Accept", "text/event-stream"),
+
+		get("/v1/market_data/prices:current?baseToken.code=XLM&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=USDC" +
+			"&quoteToken.issuer=GSANDB0XISSUER00000000000000000000000000000000000000000A&quoteToken.ledger=LEDGER_STELLAR"),
+
+		get("/v1/limit_orders"),
+		get("/v1/limit_orders:search?token=XLM&states=LIMIT_ORDER_STATE_OPEN&states=LIMIT_ORDER_STATE_COMPLETE"),
+		get("/v1/limit_orders:byExternalReference?externalReference=seed-2"),
+		post("/v1/limit_orders", order("order-1042", "accounts/00000000000000000000000001")),
+		get("/v1/limit_orders/00000000000000000000000001?liveLedgerData=true"),
+		post("/v1/limit_orders/00000000000000000000000002:cancel", ""),
+		get("/v1/limit_orders/00000000000000000000000001:monitor?liveLedgerData=true"),
+		get("/v1/limit_orders/00000000000000000000000001:monitor?liveLedgerData=true").with("Accept", "text/event-stream"),
+		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true"),
+		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true").with("Accept", "text/event-stream"),
+		get("/v1/market_orders/1"),
+
+		get("/v1/reporting/account_reports/1000004?" + aYear + "&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"),
+		get("/v1/reporting/account_reports/1000004:excel?" + aYear + "&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"),
+
+		taps,
+		get("/v1/testing/token_taps").public().after(taps),
+		post("/v1/testing/token_taps:mint", mint(treasuryAddress)).public().after(taps),
+	}
+}
+
+// adminKeyHash is standard base64 of Key's SHA-256, as a query writes it.
+const adminKeyHash = "D1FblsaavlP86sxoZKLIFBfD2tbAxCU%2BH6%2ByeY6sKO0%3D"
+
+// large is more than the gateway takes for a body.
+func large() string { return `{"displayName": "` + strings.Repeat("x", 2<<20) + `"}` }
+
+// refusals are errors: those that any operation can answer with, each shown
+// once, and those that some have of their own.
+func refusals() []Stop {
+	fault := func(s Stop, fault string) Stop { return s.with("X-Sandbox-Fault", fault) }
+	price := "/v1/market_data/prices:current?baseToken.code=DOGE&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=XLM&quoteToken.ledger=LEDGER_STELLAR"
+	anywhere := []Stop{
+		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Fields that break rules"),
+		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayNam": "Settlement bot"}`).refused(400, "A field that is unknown"),
+		get("/v1/iam/api_users:search?name=Admin").refused(400, "A parameter that is unknown"),
+		get("/v1/iam/api_users").with("X-Api-Key", "").refused(401, "No key"),
+		get("/v1/iam/api_users").with("X-Api-Key", "sandbox-retired-key-00000000000000000000000").refused(401, "A key that is not active"),
+		get("/v1/iam/api_users").with("X-Api-Key", "sandbox-roleless-key-0000000000000000000000").refused(403, "No role"),
+		get("/v1/iam/api_users/"+unknown).refused(404, "No such resource"),
+		get("/v1/iam/api_users").with("Accept", "text/html").refused(406, "HTML is wanted"),
+		post("/v1/iam/api_users", large()).refused(413, "A body that is too large"),
+		post("/v1/iam/api_users", "owner=me").with("Content-Type", "application/x-www-form-urlencoded").refused(415, "A form"),
+		fault(get("/v1/iam/api_users"), "exhausted").refused(429, "Mesh is asked too much"),
+		fault(get("/v1/iam/api_users"), "unavailable").refused(503, "Mesh cannot be reached"),
+	}
+	for i := range anywhere {
+		anywhere[i].Anywhere = true
+	}
+	return append(anywhere,
+		get("/v1/iam/api_users:byKeyHash?keyHash="+strings.Repeat("A", 43)+"%3D").refused(404, "No API user has such a key"),
+		post("/v1/"+viewer+":activate", "").refused(400, "It is ACTIVE already"),
+		post("/v1/"+retired+":deactivate", "").refused(400, "It is INACTIVE already"),
+		get("/v1/users:byEmail?email=nobody@harbour.example").refused(404, "No user has this address"),
+		post("/v1/users", `{"owner": "`+Group+`", "email": "operations@harbour.example"}`).refused(409, "The address is taken"),
+		post("/v1/compliance/clients/00000000000000000000000002:startVerification", "").refused(400, "It is VERIFIED already"),
+		post("/v1/compliance/clients/00000000000000000000000003:markVerified", "").refused(400, "It is not PENDING"),
+		post("/v1/compliance/clients/00000000000000000000000003:failVerification", `{"comments": ["Not yet."]}`).refused(400, "It is not PENDING"),
+		get("/v1/accounts:byNumber?accountNumber=1999999").refused(404, "No account has this number"),
+		post("/v1/accounts/00000000000000000000000001:open", "").refused(400, "It is open already"),
+		post("/v1/wallet/transfers", transfer("GNOBODY")).refused(404, "No account to pay from"),
+		post("/v1/wallet/transfers", strings.Replace(transfer(tradingAddress), `"250"`, `"9000000"`, 1)).refused(400, "Too little is available"),
+		get(price).refused(404, "The pair is not traded"),
+		get("/v1/limit_orders:byExternalReference?externalReference=none").refused(404, "No order has this reference"),
+		get("/v1/limit_orders:monitor?externalReference=none").refused(404, "No order has this reference"),
+		post("/v1/limit_orders", order("seed-1", "accounts/00000000000000000000000001")).refused(409, "The reference is taken"),
+		post("/v1/limit_orders", order("order-1", "accounts/"+unknown)).refused(404, "No such account"),
+		post("/v1/limit_orders/00000000000000000000000001:cancel", "").refused(400, "It is finished"),
+		post("/v1/testing/token_taps:mint", mint(treasuryAddress)).public().refused(400, "The taps are not initialised"),
+		post("/v1/testing/token_taps:mint", mint("GNOBODY")).public().after(post("/v1/testing/token_taps:initialise", "").public()).refused(404, "No account has this address"),
+	)
+}
