@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
 	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/openapi"
 	"github.com/meshtrade/mesh-gateway/proto"
@@ -40,7 +43,7 @@ type document struct {
 func read(t *testing.T) document {
 	t.Helper()
 	var d document
-	if err := json.Unmarshal(openapi.JSON(), &d); err != nil {
+	if err := json.Unmarshal(sandbox(t), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -63,7 +66,7 @@ func TestHead(t *testing.T) {
 	if len(d.Servers) != 1 || d.Servers[0].URL != "/" {
 		t.Errorf("servers = %+v", d.Servers)
 	}
-	if strings.Contains(string(openapi.JSON()), "{name=") {
+	if strings.Contains(string(sandbox(t)), "{name=") {
 		t.Error("a google.api.http template is left over")
 	}
 }
@@ -177,7 +180,7 @@ func check(t *testing.T, method *access.Method, path string, op operation) {
 
 func TestReferencesResolve(t *testing.T) {
 	var root any
-	if err := json.Unmarshal(openapi.JSON(), &root); err != nil {
+	if err := json.Unmarshal(sandbox(t), &root); err != nil {
 		t.Fatal(err)
 	}
 	count := 0
@@ -221,9 +224,82 @@ func resolves(value any, ref string) bool {
 	return true
 }
 
-func TestJSONIsTheCallersOwn(t *testing.T) {
-	openapi.JSON()[0] = 'x'
-	if openapi.JSON()[0] != '{' {
-		t.Error("a caller changed the document for all")
+// sandbox is the document whole, as the generator wrote it.
+func sandbox(t *testing.T) []byte {
+	t.Helper()
+	return write(t, openapi.JSON, openapi.Where{Sandbox: true})
+}
+
+func write(t *testing.T, format openapi.Format, where openapi.Where) []byte {
+	t.Helper()
+	content, err := openapi.Write(format, where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// TestYAMLSaysTheSame compares what the two formats decode to.
+func TestYAMLSaysTheSame(t *testing.T) {
+	var fromJSON, fromYAML any
+	if err := json.Unmarshal(sandbox(t), &fromJSON); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(write(t, openapi.YAML, openapi.Where{Sandbox: true}), &fromYAML); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(fromYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var viaYAML any
+	if err := json.Unmarshal(again, &viaYAML); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fromJSON, viaYAML); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhere(t *testing.T) {
+	live := openapi.Where{PublicURL: "https://api.example.com/mesh/"}
+	for _, test := range []struct {
+		name    string
+		format  openapi.Format
+		where   openapi.Where
+		want    []string
+		without []string
+	}{
+		{"the sandbox", openapi.JSON, openapi.Where{Sandbox: true},
+			[]string{`"url": "/"`, "A sandbox: play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
+		{"the live API", openapi.JSON, live,
+			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "parameters/SandboxFault\"", "A sandbox: play money", `\u003c`}},
+		{"the live API in YAML", openapi.YAML, live,
+			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "parameters/SandboxFault'"}},
+		{"the live API in Swagger 2.0", openapi.Swagger2, live,
+			[]string{`"swagger": "2.0"`, `"host": "api.example.com"`, `"basePath": "/mesh"`, `"https"`}, []string{"/sandbox:", "parameters/SandboxFault\""}},
+		{"nowhere in Swagger 2.0", openapi.Swagger2, openapi.Where{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			content := string(write(t, test.format, test.where))
+			for _, want := range test.want {
+				if !strings.Contains(content, want) {
+					t.Errorf("it lacks %s", want)
+				}
+			}
+			for _, without := range test.without {
+				if strings.Contains(content, without) {
+					t.Errorf("it has %s", without)
+				}
+			}
+		})
+	}
+}
+
+func TestPublicURLsThatAreNone(t *testing.T) {
+	for _, url := range []string{"api.example.com", "ftp://api.example.com", "https://", "https://a.example/?q", "https://a.example/#f", "https://user@a.example", "%"} {
+		if _, err := openapi.Write(openapi.JSON, openapi.Where{PublicURL: url}); err == nil {
+			t.Errorf("%q is taken", url)
+		}
 	}
 }

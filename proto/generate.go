@@ -6,4 +6,4 @@
 // and the OpenAPI document. The .proto files are the only source.
 package proto
 
-//go:generate go run ../internal/codegen -proto . -openapi ../openapi/openapi.json
+//go:generate go run ../internal/codegen -proto . -openapi ../openapi

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -72,11 +71,21 @@ func TestRoutesListsTheContract(t *testing.T) {
 }
 
 func TestOpenAPIIsWhatIsServed(t *testing.T) {
-	p := start(t, "--sandbox")
-	code, stdout, _ := command(t, "openapi")
-	served := p.call(t, "GET", "/openapi.json", nil, "")
-	if code != 0 || !json.Valid([]byte(stdout)) || stdout != string(served.body) {
-		t.Error("the command prints another document than the server serves")
+	for name, flags := range map[string][]string{
+		"the sandbox":   {"--sandbox"},
+		"a public URL":  {"--sandbox", "--public-url", "https://mesh.example.com/api"},
+		"the live API":  {},
+		"both together": {"--public-url", "https://mesh.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, flags...)
+			for format, path := range map[string]string{"json": "/openapi.json", "yaml": "/openapi.yaml", "swagger2": "/swagger.json"} {
+				code, stdout, _ := command(t, append([]string{"openapi", "--format", format}, flags...)...)
+				if served := p.call(t, "GET", path, nil, ""); code != 0 || stdout != string(served.body) {
+					t.Errorf("%s: exit %d, %d bytes printed, %d served", format, code, len(stdout), len(served.body))
+				}
+			}
+		})
 	}
 }
 

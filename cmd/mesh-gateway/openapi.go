@@ -2,10 +2,19 @@ package main
 
 import "github.com/meshtrade/mesh-gateway/openapi"
 
-type openAPICommand struct{}
+type openAPICommand struct {
+	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 (${default})."`
+	PublicURL string         `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, as for serve."`
+	Sandbox   bool           `help:"With what only a sandbox has."`
+}
 
-// Run prints the document that a running gateway serves at /openapi.json.
-func (openAPICommand) Run(std streams) error {
-	_, err := std.out.Write(openapi.JSON())
+// Run prints the document that a gateway of the same flags serves at
+// /openapi.json, /openapi.yaml or /swagger.json.
+func (c openAPICommand) Run(std streams) error {
+	content, err := openapi.Write(c.Format, openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox})
+	if err != nil {
+		return err
+	}
+	_, err = std.out.Write(content)
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
+	"github.com/meshtrade/mesh-gateway/openapi"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
 
@@ -35,6 +36,7 @@ type serveCommand struct {
 	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Where to serve the sandbox to gRPC clients too, such as 127.0.0.1:50051."`
 	sandboxFlags
 
+	PublicURL      string          `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, such as https://api.example.com: the documentation names it."`
 	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
 	RateLimitRead  middleware.Rate `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
 	RateLimitWrite middleware.Rate `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
@@ -44,6 +46,10 @@ type serveCommand struct {
 	RequestTimeout time.Duration   `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
 	TrustedProxy   []trustedProxy  `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
 	Credentials    string          `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
+}
+
+func (c *serveCommand) where() openapi.Where {
+	return openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
 }
 
 // origin is a CORS origin, checked.
@@ -80,6 +86,8 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
 	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.set()):
 		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
+	case c.where().Validate() != nil:
+		return fmt.Errorf("--public-url: %w", c.where().Validate())
 	case c.MaxStreams < 1:
 		return fmt.Errorf("--max-streams: must be at least 1, not %d", c.MaxStreams)
 	case c.MaxKeyStreams < 1:
@@ -129,6 +137,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		ReadRate:       c.RateLimitRead,
 		WriteRate:      c.RateLimitWrite,
 		Streams:        middleware.StreamLimits{PerKey: c.MaxKeyStreams, All: c.MaxStreams},
+		PublicURL:      c.PublicURL,
 		MaxBodyBytes:   c.MaxBodyBytes,
 		RequestTimeout: c.RequestTimeout,
 		Drain:          ctx,

@@ -72,28 +72,11 @@ func (d *document) find(r tour.Recording) (object, map[string]string, error) {
 		if !ok {
 			continue
 		}
-		if parameters, ok := match(template, path); ok {
+		if parameters, ok := tour.Match(template, path); ok {
 			return content, parameters, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("no operation is %s %s", r.Method, path)
-}
-
-var variable = regexp.MustCompile(`\\\{([a-z_]+)\\\}`)
-
-func match(template, path string) (map[string]string, bool) {
-	expression := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(template), "(?P<$1>[^/:]+)") + "$")
-	found := expression.FindStringSubmatch(path)
-	if found == nil {
-		return nil, false
-	}
-	parameters := make(map[string]string)
-	for i, name := range expression.SubexpNames() {
-		if name != "" {
-			parameters[name] = found[i]
-		}
-	}
-	return parameters, true
 }
 
 // addRequest gives the parameters and the body as they were sent.

@@ -15,11 +15,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/apidoc"
 )
 
 func main() {
 	protoDir := flag.String("proto", ".", "folder that holds meshtrade/**.proto; Go is written beside each file")
-	openAPI := flag.String("openapi", "", "file the OpenAPI document is written to")
+	openAPI := flag.String("openapi", "", "folder that the OpenAPI document, openapi.json, and what Swagger 2.0 can say of it, swagger.json, are written to")
 	image := flag.String("image", "", "write the compiled contract to this file, as the descriptor set that buf reads, and generate nothing")
 	flag.Parse()
 	var err error
@@ -36,7 +38,7 @@ func main() {
 
 func run(ctx context.Context, protoDir, openAPI string) error {
 	if openAPI == "" {
-		return errors.New("-openapi: no file given")
+		return errors.New("-openapi: no folder given")
 	}
 	request, err := compile(ctx, protoDir)
 	if err != nil {
@@ -72,11 +74,42 @@ func run(ctx context.Context, protoDir, openAPI string) error {
 			}
 		}
 	}
+	if err := embeddable(openAPI); err != nil {
+		return err
+	}
 	document, err := openAPIDocument(ctx, request, outputs[last])
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(openAPI, document, 0o644)
+	swagger, err := apidoc.Swagger2(document)
+	if err != nil {
+		return fmt.Errorf("swagger: %w", err)
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(openAPI, "openapi.json"), document, 0o644),
+		os.WriteFile(filepath.Join(openAPI, "swagger.json"), swagger, 0o644),
+	)
+}
+
+// embeddable makes sure that there are documents for the gateway to embed: one
+// that runs gives the next ones their examples.
+func embeddable(openAPI string) error {
+	for _, name := range []string{"openapi.json", "swagger.json"} {
+		file, err := os.OpenFile(filepath.Join(openAPI, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := file.WriteString("{}"); err != nil {
+			return errors.Join(err, file.Close())
+		}
+		if err := file.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeGenerated deletes what earlier runs wrote, so that a file whose .proto

@@ -1,13 +1,17 @@
 // Package docsui serves the documentation of the REST API: the OpenAPI
-// document, and Swagger UI to read it and try it out. All of it is embedded;
-// the page loads nothing from another host.
+// document, Swagger UI to read it and try it out, and a guide. All of it is
+// embedded; the pages load nothing from another host.
 package docsui
 
 import (
+	"bytes"
 	"embed"
+	"fmt"
+	"html/template"
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/swaggest/swgui/v5/static"
 	"google.golang.org/grpc/codes"
@@ -19,50 +23,126 @@ import (
 //go:embed page
 var page embed.FS
 
-// contentSecurityPolicy keeps the page to its own host, and script to files.
-// Swagger UI may set style attributes, hence 'unsafe-inline' for styles, and draws
-// its icons from data: URLs.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
-	"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+// The policies keep the pages to their own host, and script to files. Swagger UI
+// sets style attributes and draws its icons from data: URLs; the guide does
+// neither.
+const (
+	policy          = "default-src 'none'; script-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'self'"
+	swaggerUIPolicy = policy + " 'unsafe-inline'"
+)
 
-// Handler serves Swagger UI at /docs, for the document at /openapi.json, and
-// its assets below /docs/. Mount it for GET and HEAD at both.
-func Handler() http.Handler {
-	files := map[string]*file{
-		"":        load(page, "page/index.html"),
-		"init.js": load(page, "page/init.js"),
+// Options say what is documented.
+type Options struct {
+	// Where the gateway runs.
+	Where openapi.Where
+	// TestKeys are filled in by one click. They are of a sandbox, and public.
+	TestKeys []TestKey
+}
+
+// TestKey is an API user of the sandbox.
+type TestKey struct{ Name, Description, Key, Group string }
+
+// Docs is the documentation of a gateway.
+type Docs struct {
+	files map[string]*file        // below /docs/
+	specs map[string]http.Handler // by path
+}
+
+// New makes the pages and the documents.
+func New(o Options) (*Docs, error) {
+	d := &Docs{files: make(map[string]*file), specs: make(map[string]http.Handler)}
+	if err := o.Where.Validate(); err != nil {
+		return nil, err
 	}
-	for _, name := range []string{"swagger-ui.css", "swagger-ui-bundle.js"} {
-		files[name] = load(static.FS, name+".gz")
+	for _, spec := range []struct {
+		path   string
+		format openapi.Format
+	}{{"/openapi.json", openapi.JSON}, {"/openapi.yaml", openapi.YAML}, {"/swagger.json", openapi.Swagger2}} {
+		d.specs[spec.path] = written(spec.path, func() ([]byte, error) { return openapi.Write(spec.format, o.Where) })
 	}
-	for _, name := range []string{"favicon-16x16.png", "favicon-32x32.png"} {
-		files[name] = load(static.FS, name)
+
+	for _, name := range []string{"docs.css", "docs.js", "guide.js"} {
+		content, err := page.ReadFile("page/" + name)
+		if err != nil {
+			return nil, err
+		}
+		d.files[name] = newFile(name, content)
 	}
+	for _, name := range []string{"swagger-ui.css.gz", "swagger-ui-bundle.js.gz", "favicon-16x16.png", "favicon-32x32.png"} {
+		content, err := fs.ReadFile(static.FS, name)
+		if err != nil {
+			return nil, err
+		}
+		d.files[strings.TrimSuffix(name, ".gz")] = newFile(name, content)
+	}
+
+	guide, err := newGuide(o)
+	if err != nil {
+		return nil, fmt.Errorf("guide: %w", err)
+	}
+	pages, err := template.New("").Funcs(template.FuncMap{"prose": prose}).ParseFS(page, "page/*.html")
+	if err != nil {
+		return nil, err
+	}
+	for name, it := range map[string]struct {
+		template string
+		data     any
+	}{"": {"index.html", o}, "guide": {"guide.html", guide}} {
+		var html bytes.Buffer
+		if err := pages.ExecuteTemplate(&html, it.template, it.data); err != nil {
+			return nil, err
+		}
+		content, err := compress(html.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		d.files[name] = newFile(it.template+".gz", content)
+	}
+	return d, nil
+}
+
+// ServeHTTP serves Swagger UI at /docs, the guide at /docs/guide and what they
+// load below /docs/. Mount it for GET and HEAD at /docs and /docs/*.
+func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/docs"), "/")
+	file, ok := d.files[name]
+	if !ok {
+		apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no such page; the documentation is at /docs, the guide at /docs/guide."))
+		return
+	}
+	w.Header().Set("Content-Security-Policy", policy)
+	if name == "" {
+		w.Header().Set("Content-Security-Policy", swaggerUIPolicy)
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	file.ServeHTTP(w, r)
+}
+
+// Specs returns the handlers of the documents by their paths: /openapi.json,
+// /openapi.yaml and /swagger.json.
+func (d *Docs) Specs() map[string]http.Handler { return d.specs }
+
+// written serves a file that is written when it is first asked for: most of the
+// formats of most gateways never are.
+func written(name string, write func() ([]byte, error)) http.Handler {
+	once := sync.OnceValues(func() (*file, error) {
+		content, err := write()
+		if err != nil {
+			return nil, err
+		}
+		compressed, err := compress(content)
+		if err != nil {
+			return nil, err
+		}
+		return newFile(name+".gz", compressed), nil
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/docs"), "/")
-		file, ok := files[name]
-		if !ok {
-			apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no such page; the documentation is at /docs."))
+		file, err := once()
+		if err != nil {
+			apierror.Write(w, err)
 			return
 		}
-		w.Header().Set("Content-Security-Policy", contentSecurityPolicy)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
 		file.ServeHTTP(w, r)
 	})
-}
-
-// Spec serves the OpenAPI document.
-func Spec() http.Handler {
-	return newFile("openapi.json", openapi.JSON())
-}
-
-// load reads an embedded file. A name that is not embedded is a mistake in
-// this package, which its tests would show.
-func load(files fs.FS, name string) *file {
-	content, err := fs.ReadFile(files, name)
-	if err != nil {
-		panic(err)
-	}
-	return newFile(name, content)
 }

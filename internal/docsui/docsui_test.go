@@ -1,10 +1,7 @@
 package docsui_test
 
 import (
-	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -36,65 +33,118 @@ func body(t *testing.T, response *http.Response) string {
 	return string(content)
 }
 
-// TestPage follows every link of the page: each must be served from here.
-func TestPage(t *testing.T) {
-	handler := docsui.Handler()
-	for _, path := range []string{"/docs", "/docs/"} {
-		response := get(t, handler, path)
+func docs(t *testing.T, where openapi.Where, keys ...docsui.TestKey) *docsui.Docs {
+	t.Helper()
+	d, err := docsui.New(docsui.Options{Where: where, TestKeys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// sandbox is the documentation of a sandbox.
+func sandbox(t *testing.T) *docsui.Docs {
+	t.Helper()
+	return docs(t, openapi.Where{Sandbox: true}, docsui.TestKey{Name: "Admin", Key: "test-key", Group: "groups/test"})
+}
+
+// TestPages follows every link of the pages: each must be served from here.
+func TestPages(t *testing.T) {
+	d := sandbox(t)
+	for _, path := range []string{"/docs", "/docs/", "/docs/guide"} {
+		response := get(t, d, path)
 		html := body(t, response)
 		if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/html; charset=utf-8" {
 			t.Fatalf("%s: %s, %s", path, response.Status, response.Header.Get("Content-Type"))
 		}
-		if strings.Contains(html, "//") {
-			t.Errorf("%s names another host:\n%s", path, html)
-		}
 		if regexp.MustCompile(`<script(>| [^s])|<style| on\w+=| style=`).MatchString(html) {
 			t.Errorf("%s has inline script or style, which its policy refuses", path)
+		}
+		ids := make(map[string]bool)
+		for _, id := range regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(html, -1) {
+			if ids[id[1]] {
+				t.Errorf("%s: the id %s stands twice", path, id[1])
+			}
+			ids[id[1]] = true
 		}
 		links := regexp.MustCompile(`(?:href|src)="([^"]*)"`).FindAllStringSubmatch(html, -1)
 		if len(links) < 5 {
 			t.Errorf("%s: found only the links %q", path, links)
 		}
 		for _, link := range links {
-			if link[1] == "/openapi.json" {
-				continue
-			}
-			if got := get(t, handler, link[1]); got.StatusCode != http.StatusOK {
-				t.Errorf("%s: %s", link[1], got.Status)
+			target, fragment, _ := strings.Cut(link[1], "#")
+			switch spec, ok := d.Specs()[target]; {
+			case target == "" && !ids[fragment]:
+				t.Errorf("%s: #%s is not there", path, fragment)
+			case target == "":
+			case ok:
+				if got := get(t, spec, target); got.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s", target, got.Status)
+				}
+			default:
+				if got := get(t, d, target); got.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s", link[1], got.Status)
+				}
 			}
 		}
 	}
 }
 
-func TestPolicy(t *testing.T) {
-	policy := get(t, docsui.Handler(), "/docs").Header.Get("Content-Security-Policy")
-	for _, want := range []string{"default-src 'none'", "script-src 'self';", "connect-src 'self';", "frame-ancestors 'none'"} {
-		if !strings.Contains(policy, want) {
-			t.Errorf("policy %q lacks %q", policy, want)
+func TestTheRibbonIsOfTheSandboxAlone(t *testing.T) {
+	for path, ribbon := range map[string]string{"/docs": "Use this test key", "/docs/guide": "test-key"} {
+		if html := body(t, get(t, sandbox(t), path)); !strings.Contains(html, ribbon) {
+			t.Errorf("%s of a sandbox lacks %q", path, ribbon)
 		}
-	}
-	if strings.Contains(policy, "http") || strings.Contains(policy, "unsafe-eval") {
-		t.Errorf("policy %q is too wide", policy)
+		if html := body(t, get(t, docs(t, openapi.Where{}), path)); strings.Contains(html, ribbon) || strings.Contains(html, "test-key") {
+			t.Errorf("%s of the live API has %q", path, ribbon)
+		}
 	}
 }
 
-func TestInit(t *testing.T) {
-	response := get(t, docsui.Handler(), "/docs/init.js")
-	script := body(t, response)
-	for _, want := range []string{
-		"url: '/openapi.json'", "persistAuthorization: true", "tryItOutEnabled: true", "deepLinking: true", "validatorUrl: null",
-	} {
-		if !strings.Contains(script, want) {
-			t.Errorf("init.js lacks %q", want)
+// TestTheGuideHasEveryOperation holds the guide against the document.
+func TestTheGuideHasEveryOperation(t *testing.T) {
+	content, err := openapi.Write(openapi.JSON, openapi.Where{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	html := body(t, get(t, docs(t, openapi.Where{}), "/docs/guide"))
+	ids := regexp.MustCompile(`"operationId": "(\w+)"`).FindAllStringSubmatch(string(content), -1)
+	for _, id := range ids {
+		if id[1] != "CreateStreamTicket" && !strings.Contains(html, `<article id="`+id[1]+`">`) {
+			t.Errorf("%s is missing", id[1])
 		}
 	}
-	if strings.Contains(script, "http") {
-		t.Error("init.js names a host")
+	if count := strings.Count(html, `<div class="snippet`); count != 4*(len(ids)-1) {
+		t.Errorf("%d snippets for %d operations in four languages", count, len(ids)-1)
+	}
+}
+
+func TestTheGuideNamesThePublicAddress(t *testing.T) {
+	html := body(t, get(t, docs(t, openapi.Where{PublicURL: "https://api.example.com/mesh/"}), "/docs/guide"))
+	if !strings.Contains(html, ">https://api.example.com/mesh<") {
+		t.Error("it does not")
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	for _, path := range []string{"/docs", "/docs/guide", "/docs/docs.js"} {
+		policy := get(t, sandbox(t), path).Header.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "script-src 'self';", "connect-src 'self';", "frame-ancestors 'none'"} {
+			if !strings.Contains(policy, want) {
+				t.Errorf("%s: policy %q lacks %q", path, policy, want)
+			}
+		}
+		if strings.Contains(policy, "http") || strings.Contains(policy, "unsafe-eval") {
+			t.Errorf("%s: policy %q is too wide", path, policy)
+		}
+		if path != "/docs" && strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: policy %q is wider than it needs to be", path, policy)
+		}
 	}
 }
 
 func TestAssetEncodings(t *testing.T) {
-	handler := docsui.Handler()
+	handler := sandbox(t)
 	const path = "/docs/swagger-ui-bundle.js"
 	compressed := get(t, handler, path, "Accept-Encoding", "br, gzip")
 	reader, err := gzip.NewReader(compressed.Body)
@@ -124,33 +174,47 @@ func TestAssetEncodings(t *testing.T) {
 }
 
 func TestUnknownAsset(t *testing.T) {
-	response := get(t, docsui.Handler(), "/docs/none.js")
+	response := get(t, sandbox(t), "/docs/none.js")
 	if response.StatusCode != http.StatusNotFound || response.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("%s, %s", response.Status, response.Header.Get("Content-Type"))
 	}
 }
 
-func TestSpec(t *testing.T) {
-	handler := docsui.Spec()
-	response := get(t, handler, "/openapi.json")
-	content := []byte(body(t, response))
-	if response.StatusCode != http.StatusOK || !bytes.Equal(content, openapi.JSON()) {
-		t.Fatalf("%s, %d bytes", response.Status, len(content))
-	}
-	digest := sha256.Sum256(content)
-	tag := `"` + hex.EncodeToString(digest[:]) + `"`
-	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-cache", "ETag": tag} {
-		if got := response.Header.Get(name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-	for _, match := range []string{tag, `"other", ` + tag, "*"} {
-		got := get(t, handler, "/openapi.json", "If-None-Match", match)
-		if got.StatusCode != http.StatusNotModified || body(t, got) != "" {
-			t.Errorf("If-None-Match %s: %s", match, got.Status)
-		}
-	}
-	if got := get(t, handler, "/openapi.json", "If-None-Match", `"other"`); got.StatusCode != http.StatusOK {
-		t.Errorf("If-None-Match of another: %s", got.Status)
+func TestSpecs(t *testing.T) {
+	where := openapi.Where{PublicURL: "https://api.example.com", Sandbox: true}
+	for path, want := range map[string]struct {
+		format    openapi.Format
+		mediaType string
+	}{
+		"/openapi.json": {openapi.JSON, "application/json"},
+		"/openapi.yaml": {openapi.YAML, "application/yaml"},
+		"/swagger.json": {openapi.Swagger2, "application/json"},
+	} {
+		t.Run(path, func(t *testing.T) {
+			content, err := openapi.Write(want.format, where)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := docs(t, where).Specs()[path]
+			response := get(t, handler, path)
+			if got := body(t, response); response.StatusCode != http.StatusOK || got != string(content) {
+				t.Fatalf("%s, %d bytes", response.Status, len(got))
+			}
+			for name, want := range map[string]string{"Content-Type": want.mediaType, "Cache-Control": "no-cache"} {
+				if got := response.Header.Get(name); got != want {
+					t.Errorf("%s: %s, want %s", name, got, want)
+				}
+			}
+			tag := response.Header.Get("ETag")
+			for _, match := range []string{tag, `"other", ` + tag, "*"} {
+				got := get(t, handler, path, "If-None-Match", match)
+				if got.StatusCode != http.StatusNotModified || body(t, got) != "" {
+					t.Errorf("If-None-Match %s: %s", match, got.Status)
+				}
+			}
+			if got := get(t, handler, path, "If-None-Match", `"other"`); got.StatusCode != http.StatusOK {
+				t.Errorf("If-None-Match of another: %s", got.Status)
+			}
+		})
 	}
 }

@@ -48,6 +48,8 @@ func mediaType(extension string) string {
 		return "text/css; charset=utf-8"
 	case ".json":
 		return "application/json"
+	case ".yaml":
+		return "application/yaml" // RFC 9512
 	case ".png":
 		return "image/png"
 	}
@@ -76,6 +78,16 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A strong tag is of the bytes, which differ by encoding.
 	header.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+func compress(content []byte) ([]byte, error) {
+	var out bytes.Buffer
+	writer := gzip.NewWriter(&out)
+	if _, err := writer.Write(content); err != nil {
+		return nil, err
+	}
+	err := writer.Close()
+	return out.Bytes(), err
 }
 
 func decompress(content []byte) ([]byte, error) {

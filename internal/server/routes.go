@@ -19,6 +19,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/openapi"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
 
@@ -31,6 +32,9 @@ type Options struct {
 	Sandbox *sandbox.Sandbox
 	// Version is that of this build.
 	Version string
+	// PublicURL is what clients reach the gateway by, for the documentation; ""
+	// where that is not known.
+	PublicURL string
 	// CORSOrigins are the origins whose pages may call; none is the default.
 	CORSOrigins []string
 	// ReadRate and WriteRate are the budgets of one API key.
@@ -68,6 +72,10 @@ func Routes(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	tickets := middleware.NewTickets(methods, middleware.NewMemoryTickets())
+	docs, err := docsui.New(documented(o))
+	if err != nil {
+		return nil, err
+	}
 	compressor, err := middleware.NewCompressor()
 	if err != nil {
 		return nil, err
@@ -111,13 +119,27 @@ func Routes(o Options) (http.Handler, error) {
 	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
-	get(r, "/docs", docsui.Handler())
-	get(r, "/docs/*", docsui.Handler())
-	get(r, "/openapi.json", docsui.Spec())
+	get(r, "/docs", docs)
+	get(r, "/docs/*", docs)
+	for path, spec := range docs.Specs() {
+		get(r, path, spec)
+	}
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn))
 	get(r, "/version", version(o.Version))
 	return r, nil
+}
+
+// documented is what the documentation is of.
+func documented(o Options) docsui.Options {
+	docs := docsui.Options{Where: openapi.Where{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil}}
+	if o.Sandbox == nil {
+		return docs
+	}
+	for _, c := range sandbox.Seeded() {
+		docs.TestKeys = append(docs.TestKeys, docsui.TestKey{Name: c.DisplayName, Description: c.Description, Key: c.APIKey, Group: c.Group})
+	}
+	return docs
 }
 
 // AdminRoutes returns what operators see, on a listener of its own: it knows

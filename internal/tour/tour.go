@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -101,4 +102,23 @@ func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r R
 		answer = compact
 	}
 	return Recording{s, contentType, answer.String()}, response.StatusCode, nil
+}
+
+var variable = regexp.MustCompile(`\\\{([a-z_]+)\\\}`)
+
+// Match reports whether a path is of a template of OpenAPI, and what it has for
+// the parameters.
+func Match(template, path string) (map[string]string, bool) {
+	expression := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(template), "(?P<$1>[^/:]+)") + "$")
+	found := expression.FindStringSubmatch(path)
+	if found == nil {
+		return nil, false
+	}
+	parameters := make(map[string]string)
+	for i, name := range expression.SubexpNames() {
+		if name != "" {
+			parameters[name] = found[i]
+		}
+	}
+	return parameters, true
 }

@@ -1,0 +1,147 @@
+package apidoc
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi2conv"
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// Swagger2 says what it can of an OpenAPI document that Write made in the words
+// of Swagger 2.0, for tools that take nothing newer. What has no words there is
+// left out: choices between schemas, and more than one example of an answer.
+func Swagger2(openAPI []byte) ([]byte, error) {
+	var tree object
+	if err := json.Unmarshal(openAPI, &tree); err != nil {
+		return nil, err
+	}
+	tree["openapi"] = "3.0.3"
+	components, _ := tree["components"].(object)
+	schemes, _ := components["securitySchemes"].(object)
+	schemes["bearer"] = object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Bearer ` and the API key, for clients that can send Authorization but not X-Api-Key."}
+	schemas, _ := components["schemas"].(object)
+	eachObject(tree, older)
+	eachObject(tree, func(o object) { inlineEnum(o, schemas) })
+
+	plain, err := json.Marshal(tree)
+	if err != nil {
+		return nil, err
+	}
+	document, err := openapi3.NewLoader().LoadFromData(plain)
+	if err != nil {
+		return nil, err
+	}
+	converted, err := openapi2conv.FromV3(document)
+	if err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(converted)
+	if err != nil {
+		return nil, err
+	}
+	var swagger object
+	if err := json.Unmarshal(content, &swagger); err != nil {
+		return nil, err
+	}
+	addAnswers(swagger, tree)
+	swagger["basePath"] = "/"
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err = encoder.Encode(swagger)
+	return out.Bytes(), err
+}
+
+// older says in the words of OpenAPI 3.0 what an object of 3.1 says.
+func older(o object) {
+	if value, ok := o["const"]; ok {
+		o["enum"] = []any{value}
+		delete(o, "const")
+	}
+	if least, ok := o["exclusiveMinimum"].(float64); ok {
+		o["minimum"], o["exclusiveMinimum"] = least, true
+	}
+	// A reference stands alone there.
+	if target, ok := o["$ref"]; ok && len(o) > 1 {
+		o["allOf"] = []any{object{"$ref": target}}
+		delete(o, "$ref")
+	}
+	for _, choice := range []string{"anyOf", "not"} {
+		delete(o, choice)
+	}
+	// The example of a parameter is an extension there.
+	if example, ok := o["example"]; ok && o["in"] != nil {
+		o["x-example"] = example
+		delete(o, "example")
+	}
+	if examples, ok := o["examples"].(object); ok {
+		for _, name := range slices.Sorted(maps.Keys(examples))[:1] {
+			one, _ := examples[name].(object)
+			o["example"] = one["value"]
+		}
+		delete(o, "examples")
+	}
+}
+
+// inlineEnum puts the values of an enum into a parameter, which cannot refer to
+// a schema there.
+func inlineEnum(o object, schemas object) {
+	if o["in"] == nil {
+		return
+	}
+	schema, _ := o["schema"].(object)
+	for _, place := range []object{schema, child(schema, "items")} {
+		target, _ := place["$ref"].(string)
+		if enum := child(schemas, strings.TrimPrefix(target, schemaRef)); target != "" {
+			delete(place, "$ref")
+			place["type"], place["enum"] = enum["type"], enum["enum"]
+		}
+	}
+}
+
+// addAnswers adds what the conversion leaves out: the media types of answers,
+// and the schemas and examples of those that are not JSON.
+func addAnswers(swagger, openAPI object) {
+	for path, item := range child(swagger, "paths") {
+		item, _ := item.(object)
+		for verb, value := range item {
+			operation, _ := value.(object)
+			media := child(child(openAPI, "paths", path, verb, "responses", "200"), "content")
+			produces := slices.Sorted(maps.Keys(media))
+			if len(produces) == 0 {
+				continue
+			}
+			operation["produces"] = produces
+			answer := child(operation, "responses", "200")
+			examples := make(object)
+			for _, name := range produces {
+				entry := child(media, name)
+				if entry["example"] != nil {
+					examples[name] = entry["example"]
+				}
+				if target, ok := child(entry, "schema")["$ref"].(string); ok && answer["schema"] == nil {
+					answer["schema"] = object{"$ref": strings.Replace(target, schemaRef, "#/definitions/", 1)}
+				}
+			}
+			if len(examples) > 0 {
+				answer["examples"] = examples
+			}
+		}
+	}
+}
+
+// child is the object at the end of the names, or an empty one.
+func child(o object, names ...string) object {
+	for _, name := range names {
+		o, _ = o[name].(object)
+	}
+	if o == nil {
+		return object{}
+	}
+	return o
+}

@@ -1,0 +1,26 @@
+// In a file of its own, so that the page needs no inline script.
+const ui = SwaggerUIBundle({
+  url: '/openapi.json',
+  dom_id: '#swagger-ui',
+  deepLinking: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  displayOperationId: false,
+  docExpansion: 'none',
+  defaultModelsExpandDepth: -1,
+  filter: true,
+  // For x-mesh-roles, x-mesh-type and x-mesh-verification.
+  showExtensions: true,
+  // Unless null, the document is sent to a validator on the internet.
+  validatorUrl: null,
+});
+
+// The ribbon of the sandbox.
+document.getElementById('test-key')?.addEventListener('submit', (event) => {
+  event.preventDefault();
+  const chosen = document.getElementById('key').selectedOptions[0];
+  ui.preauthorizeApiKey('apiKey', chosen.dataset.key);
+  ui.preauthorizeApiKey('group', chosen.dataset.group);
+  document.getElementById('authorised').value = `Calls are made as ${chosen.textContent.split(':')[0]}.`;
+});
