@@ -56,6 +56,8 @@ func (o options) stream(method *Method, next http.Handler) http.Handler {
 			return
 		}
 		if preferred(r.Header.Values("Accept"), streamMedia()) != mediaEventStream {
+			// The runtime tells with the first message; a stream may have none.
+			w.Header().Set("Content-Type", mediaNDJSON)
 			next.ServeHTTP(&timedWriter{w, timed{http.NewResponseController(w), o.writeTimeout}}, r)
 			return
 		}

@@ -170,7 +170,7 @@ func TestLocalMode(t *testing.T) {
 				request.Header = http.Header{}
 			}
 			request.Host = test.host
-			response, err := http.DefaultClient.Do(request)
+			response, err := client.Do(request)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -272,7 +272,7 @@ func TestUpstreamFaults(t *testing.T) {
 		}
 		request.Header = caller.Clone()
 		go func() { <-entered; leave() }()
-		if response, err := http.DefaultClient.Do(request); err == nil {
+		if response, err := client.Do(request); err == nil {
 			response.Body.Close()
 			t.Fatalf("answered %s", response.Status)
 		}
@@ -297,8 +297,8 @@ func TestStreamErrors(t *testing.T) {
 	})
 	t.Run("no message and no error", func(t *testing.T) {
 		upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, nil })
-		if a := p.call(t, "GET", path, caller, ""); a.status != http.StatusOK || len(a.body) != 0 {
-			t.Errorf("%d %s", a.status, a.body)
+		if a := p.call(t, "GET", path, caller, ""); a.status != http.StatusOK || len(a.body) != 0 || a.header.Get("Content-Type") != "application/x-ndjson" {
+			t.Errorf("%d %v %s", a.status, a.header, a.body)
 		}
 	})
 	t.Run("late", func(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,10 +15,47 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/meshtrade/mesh-gateway/internal/openapitest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain holds every call of every test against the OpenAPI document, and
+// fails where they differ. Where OPENAPI_REPORT names a file, what was seen is
+// told there.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		for _, mismatch := range watch.Mismatches() {
+			fmt.Fprintln(os.Stderr, "not as documented:", mismatch)
+			code = 1
+		}
+		if file := os.Getenv("OPENAPI_REPORT"); file != "" {
+			if err := os.WriteFile(file, []byte(watch.Report()+"\n"), 0o600); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+		os.Exit(code)
+	}))
+}
+
+// watch and client are of all tests of the package: the report is of all calls.
+var (
+	watch  = newWatch()
+	client = &http.Client{Transport: watch.Transport(http.DefaultTransport)}
+)
+
+func newWatch() *openapitest.Watch {
+	document, err := openapi.Write(openapi.JSON, openapi.Where{Sandbox: true})
+	if err != nil {
+		panic(err)
+	}
+	w, err := openapitest.New(document)
+	if err != nil {
+		panic(err)
+	}
+	return w
+}
 
 // program is a running mesh-gateway, started as from the command line.
 type program struct {
@@ -43,7 +82,7 @@ func launch(t *testing.T, args ...string) *program {
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
+		client.CloseIdleConnections()
 		cancel()
 		if code := <-ended; code != 0 {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
@@ -157,7 +196,7 @@ func (p *program) call(t *testing.T, method, path string, header http.Header, bo
 	if body != "" && request.Header.Get("Content-Type") == "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// watch opens a stream on an order that rests and reads its first line; it is
+// openStream opens a stream on an order that rests and reads its first line; it is
 // open until the function returned is called.
-func watch(t *testing.T, p *program, caller string) (status int, leave func()) {
+func openStream(t *testing.T, p *program, caller string) (status int, leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/v1/limit_orders/00000000000000000000000006:monitor", nil)
@@ -21,7 +21,7 @@ func watch(t *testing.T, p *program, caller string) (status int, leave func()) {
 		t.Fatal(err)
 	}
 	request.Header = as(credential(t, caller))
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestTooManyStreams(t *testing.T) {
 		{"one of another key", "Corporate Admin", 200},
 		{"a fourth in all", "Corporate Admin", 429},
 	} {
-		status, leave := watch(t, p, step.caller)
+		status, leave := openStream(t, p, step.caller)
 		if status != step.want {
 			t.Errorf("%s: status %d, want %d", step.name, status, step.want)
 		}
@@ -56,7 +56,7 @@ func TestTooManyStreams(t *testing.T) {
 	// A stream that was left counts no more, once its end was noticed.
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		status, leave := watch(t, p, "Broker Admin")
+		status, leave := openStream(t, p, "Broker Admin")
 		leave()
 		if status == http.StatusOK {
 			return
@@ -77,7 +77,7 @@ func TestDrainTellsStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header = as(credential(t, "Broker Admin"))
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestWebSocketThroughTheProgram(t *testing.T) {
 	p := start(t, "--sandbox", "--sandbox-clock", "manual", "--max-streams", "1")
 	open := func() (*websocket.Conn, error) {
 		conn, response, err := websocket.Dial(t.Context(), p.base+"/v1/limit_orders/00000000000000000000000006:monitor",
-			&websocket.DialOptions{HTTPHeader: as(credential(t, "Broker Admin"))})
+			&websocket.DialOptions{HTTPClient: client, HTTPHeader: as(credential(t, "Broker Admin"))})
 		if err != nil && (response == nil || response.StatusCode != http.StatusTooManyRequests) {
 			t.Fatalf("%v: %v", response, err)
 		}

@@ -144,7 +144,7 @@ func errorSchemas() object {
 				"details": object{
 					"type":        "array",
 					"description": "What programs can read.",
-					"items":       object{"anyOf": []object{ref("ErrorInfo"), ref("BadRequest"), ref("RequestInfo"), ref("ErrorDetail")}},
+					"items":       object{"anyOf": []object{ref("ErrorInfo"), ref("BadRequest"), ref("RequestInfo"), ref("RetryInfo"), ref("ErrorDetail")}},
 				},
 			},
 		},
@@ -165,6 +165,9 @@ func errorSchemas() object {
 		}),
 		"RequestInfo": detail("RequestInfo", "The request, as logs name it.", object{
 			"requestId": text("The same as `X-Request-Id`."),
+		}),
+		"RetryInfo": detail("RetryInfo", "When to repeat the call.", object{
+			"retryDelay": object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)?s$`, "description": "How long to wait, in seconds, as in 1.5s."},
 		}),
 		"ErrorDetail": object{
 			"type": "object", "description": "A detail of another type.", "required": []string{"@type"}, "additionalProperties": true,
