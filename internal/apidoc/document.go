@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -64,6 +65,7 @@ func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tou
 		unwrapDescriptions(item)
 	}
 	unwrapDescriptions(d.Components)
+	eachObject(d.Components, bound)
 
 	if err := d.finishPaths(operations); err != nil {
 		return nil, err
@@ -87,6 +89,13 @@ func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tou
 		return nil, err
 	}
 	return d.encode()
+}
+
+// bound says what a format is to some tools only.
+func bound(schema object) {
+	if schema["format"] == "int32" {
+		schema["minimum"], schema["maximum"] = math.MinInt32, math.MaxInt32
+	}
 }
 
 // unwrapDescriptions joins the lines of comments.

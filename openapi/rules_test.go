@@ -1,0 +1,240 @@
+package openapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"buf.build/go/protovalidate"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+	"pgregory.net/rapid"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
+)
+
+// TestTheRulesAreThoseOfTheContract draws bodies, good ones and ones that are
+// spoilt a little, and wants of the document's schema the verdict that
+// protovalidate gives with the contract's rules.
+func TestTheRulesAreThoseOfTheContract(t *testing.T) {
+	schemas := compileBodies(t)
+	validator, err := protovalidate.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, method := range methods(t) {
+		binding := method.Bindings[0]
+		name := string(method.Descriptor.Name())
+		if binding.Body == "" {
+			continue
+		}
+		schema, described := schemas[name]
+		if !described {
+			if binding.Body != "*" {
+				t.Errorf("%s has a body that is not described", name)
+			}
+			continue // nothing but the path
+		}
+		tried++
+		t.Run(name, func(t *testing.T) {
+			verdicts := make(map[bool]int)
+			rapid.Check(t, func(t *rapid.T) {
+				body := drawBody(t, method, binding)
+				for range rapid.IntRange(0, 2).Draw(t, "times spoilt") {
+					spoil(t, body, drawBody(t, method, binding))
+				}
+				content, err := json.Marshal(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				contract := judge(validator, method, binding, content)
+				document := schema.Validate(body)
+				verdicts[contract == nil]++
+				if (contract == nil) != (document == nil) {
+					t.Fatalf("%s\nthe contract: %v\nthe document: %v", content, contract, document)
+				}
+			})
+			if verdicts[true] == 0 || verdicts[false] == 0 && schema.Required != nil {
+				t.Errorf("verdicts %v: only one was tried", verdicts)
+			}
+		})
+	}
+	if tried == 0 {
+		t.Error("no body was tried")
+	}
+}
+
+// compileBodies returns the schemas of bodies by operation.
+func compileBodies(t *testing.T) map[string]*jsonschema.Schema {
+	t.Helper()
+	var root map[string]any
+	if err := json.Unmarshal(sandbox(t), &root); err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	if err := compiler.AddResource("openapi.json", root); err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Paths map[string]map[string]struct {
+			OperationID string
+			RequestBody struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(sandbox(t), &d); err != nil {
+		t.Fatal(err)
+	}
+	schemas := make(map[string]*jsonschema.Schema)
+	for _, item := range d.Paths {
+		for _, op := range item {
+			if ref := op.RequestBody.Content["application/json"].Schema.Ref; ref != "" {
+				schema, err := compiler.Compile("openapi.json" + ref)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if schema.Ref != nil {
+					schema = schema.Ref
+				}
+				schemas[op.OperationID] = schema
+			}
+		}
+	}
+	return schemas
+}
+
+// drawBody draws a body that keeps the rules.
+func drawBody(t *rapid.T, method *access.Method, binding access.Binding) map[string]any {
+	request := meshtest.Valid(t, method.Descriptor.Input())
+	message := request.ProtoReflect()
+	if binding.Body != "*" {
+		message = message.Get(message.Descriptor().Fields().ByName(protoreflect.Name(binding.Body))).Message()
+	}
+	for _, path := range binding.PathFields {
+		_, field, nested := strings.Cut(path, ".")
+		if !nested {
+			field = path
+		}
+		message.Clear(message.Descriptor().Fields().ByName(protoreflect.Name(field)))
+	}
+	content, err := protojson.Marshal(message.Interface())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body map[string]any
+	if err := json.Unmarshal(content, &body); err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// judge gives the contract's verdict on a body, with a path that is good.
+func judge(validator protovalidate.Validator, method *access.Method, binding access.Binding, content []byte) error {
+	request := dynamicpb.NewMessage(method.Descriptor.Input())
+	var message protoreflect.Message = request
+	if binding.Body != "*" {
+		message = request.Mutable(request.Descriptor().Fields().ByName(protoreflect.Name(binding.Body))).Message()
+	}
+	if err := protojson.Unmarshal(content, message.Interface()); err != nil {
+		return err
+	}
+	for _, path := range binding.PathFields {
+		var at protoreflect.Message = request
+		name := path
+		if outer, inner, nested := strings.Cut(path, "."); nested {
+			at, name = request.Mutable(request.Descriptor().Fields().ByName(protoreflect.Name(outer))).Message(), inner
+		}
+		at.Set(at.Descriptor().Fields().ByName(protoreflect.Name(name)), protoreflect.ValueOfString(binding.PathValue(strings.Repeat("0", 26))))
+	}
+	return validator.Validate(proto.Message(request))
+}
+
+// spoil changes one thing within a body: it leaves out a member, adds one of
+// another body, or puts a value at or past the edge of what is admitted.
+func spoil(t *rapid.T, body, other map[string]any) {
+	object := body
+	for {
+		names := slices.Sorted(maps.Keys(object))
+		if len(names) == 0 {
+			return
+		}
+		name := rapid.SampledFrom(names).Draw(t, "member")
+		if name == "nextVerificationDate" {
+			return // that it must be in the future has no words in JSON Schema
+		}
+		if inner, ok := object[name].(map[string]any); ok && rapid.Bool().Draw(t, "deeper") {
+			object = inner
+			continue
+		}
+		switch rapid.SampledFrom([]string{"leave out", "add", "replace", "replace"}).Draw(t, "how") {
+		case "leave out":
+			delete(object, name)
+		case "add":
+			maps.Copy(body, other)
+		case "replace":
+			object[name] = edge(t, object[name])
+		}
+		return
+	}
+}
+
+// edge is a value like another, at an edge.
+func edge(t *rapid.T, value any) any {
+	switch value := value.(type) {
+	case string:
+		if strings.HasSuffix(value, "Z") && strings.Contains(value, "T") {
+			return "tomorrow" // RFC 3339 admits spellings that ProtoJSON does not
+		}
+		edges := []string{"", "x", "é", strings.ToLower(value), value + "0", "_" + value, value + "\n",
+			"a@b", "a b@c.example", "a@c.example", "\"a b\"@c.example", "https://c.example/p?q#f", "urn:x:y", "//c.example", "a b", "ab", "ABC", "ABCDE", "12", "1234", "en-ZA"}
+		if prefix, rest, ok := strings.Cut(value, "_"); ok && strings.ToUpper(rest) == rest {
+			edges = append(edges, prefix+"_UNSPECIFIED", enumZero(value))
+		}
+		for _, length := range []int{20, 100, 200, 255, 500, 1000, 2000} {
+			edges = append(edges, strings.Repeat("é", length), strings.Repeat("é", length+1))
+		}
+		return rapid.SampledFrom(edges).Draw(t, "text")
+	case []any:
+		length := rapid.SampledFrom([]int{0, 1, 10, 11, 100, 101}).Draw(t, "length")
+		var list []any
+		for i := range length {
+			if len(value) > 0 {
+				list = append(list, value[i%len(value)])
+			}
+		}
+		if list == nil {
+			list = []any{}
+		}
+		if len(list) > 0 && rapid.Bool().Draw(t, "an item") {
+			list[0] = edge(t, list[0])
+		}
+		return list
+	case map[string]any:
+		return map[string]any{}
+	case bool:
+		return !value
+	case float64:
+		return rapid.SampledFrom([]float64{0, -1, 1 << 31, 1<<31 - 1}).Draw(t, "number")
+	}
+	return fmt.Sprint(value)
+}
+
+// enumZero is the zero value of the enum that a value is of, if its names are
+// of two words before the last: LIMIT_ORDER_SIDE_BUY.
+func enumZero(value string) string {
+	return value[:strings.LastIndex(value, "_")] + "_UNSPECIFIED"
+}
