@@ -78,6 +78,7 @@ func Write(format Format, where Where) ([]byte, error) {
 // that the generator wrote, in its order.
 type versioned interface {
 	setServer(where Where) error
+	deleteParameter(name string) error // of those that operations refer to
 	paths() *map[string]json.RawMessage
 	tags() *[]tag
 	groups() *[]tagGroup
@@ -124,6 +125,20 @@ func (d *openAPI) setServer(where Where) error {
 	return nil
 }
 
+func (d *openAPI) deleteParameter(name string) error {
+	var components map[string]json.RawMessage
+	if err := json.Unmarshal(d.Components, &components); err != nil {
+		return err
+	}
+	parameters, err := without(components["parameters"], name)
+	if err != nil {
+		return err
+	}
+	components["parameters"] = parameters
+	d.Components, err = encode(components)
+	return err
+}
+
 type swagger2 struct {
 	Swagger  json.RawMessage `json:"swagger"`
 	Info     json.RawMessage `json:"info"`
@@ -149,11 +164,26 @@ func (d *swagger2) setServer(where Where) error {
 	return nil
 }
 
+func (d *swagger2) deleteParameter(name string) (err error) {
+	d.Parameters, err = without(d.Parameters, name)
+	return err
+}
+
+// without is an object without one of its members.
+func without(object json.RawMessage, name string) (json.RawMessage, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, err
+	}
+	delete(members, name)
+	return encode(members)
+}
+
 // sandboxOnly is how the paths and the header begin that only a sandbox has.
 const (
 	sandboxOnly  = "/sandbox:"
 	sandboxTag   = "Sandbox"
-	sandboxFault = "/SandboxFault" // the parameter
+	sandboxFault = "SandboxFault" // the parameter
 )
 
 // rewrite fills in where the gateway runs, and leaves all else as it is, to the
@@ -199,7 +229,7 @@ func leaveOutSandbox(d versioned) error {
 				return err
 			}
 			kept := slices.DeleteFunc(parameters, func(parameter json.RawMessage) bool {
-				return bytes.Contains(parameter, []byte(sandboxFault+`"`))
+				return bytes.Contains(parameter, []byte("/"+sandboxFault+`"`))
 			})
 			if len(kept) == len(parameters) && len(kept) > 0 || operation["parameters"] == nil {
 				continue
@@ -216,7 +246,7 @@ func leaveOutSandbox(d versioned) error {
 		}
 		(*d.paths())[path] = content
 	}
-	return nil
+	return d.deleteParameter(sandboxFault)
 }
 
 // encode is json.Marshal, which would write < as \u003c.
@@ -237,8 +267,13 @@ func toYAML(content []byte) ([]byte, error) {
 	var restyle func(*yaml.Node)
 	restyle = func(node *yaml.Node) {
 		node.Style = 0
-		if node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "\n") {
+		switch text := node.Kind == yaml.ScalarNode && node.Tag == "!!str"; {
+		case text && strings.Contains(node.Value, "\n"):
 			node.Style = yaml.LiteralStyle
+		case text && strings.ContainsAny(firstByte(node.Value), "+-.0123456789"):
+			// What is too long for a number here is one to other parsers: 0x… of 40
+			// digits.
+			node.Style = yaml.DoubleQuotedStyle
 		}
 		for _, child := range node.Content {
 			restyle(child)
@@ -254,3 +289,5 @@ func toYAML(content []byte) ([]byte, error) {
 	err := encoder.Close()
 	return out.Bytes(), err
 }
+
+func firstByte(text string) string { return text[:min(1, len(text))] }

@@ -273,11 +273,11 @@ func TestWhere(t *testing.T) {
 		{"the sandbox", openapi.JSON, openapi.Where{Sandbox: true},
 			[]string{`"url": "/"`, "A sandbox: play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
 		{"the live API", openapi.JSON, live,
-			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "parameters/SandboxFault\"", "A sandbox: play money", `\u003c`}},
+			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox: play money", `\u003c`}},
 		{"the live API in YAML", openapi.YAML, live,
-			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "parameters/SandboxFault'"}},
+			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "SandboxFault"}},
 		{"the live API in Swagger 2.0", openapi.Swagger2, live,
-			[]string{`"swagger": "2.0"`, `"host": "api.example.com"`, `"basePath": "/mesh"`, `"https"`}, []string{"/sandbox:", "parameters/SandboxFault\""}},
+			[]string{`"swagger": "2.0"`, `"host": "api.example.com"`, `"basePath": "/mesh"`, `"https"`}, []string{"/sandbox:", "SandboxFault"}},
 		{"nowhere in Swagger 2.0", openapi.Swagger2, openapi.Where{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

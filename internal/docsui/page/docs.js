@@ -22,5 +22,6 @@ document.getElementById('test-key')?.addEventListener('submit', (event) => {
   const chosen = document.getElementById('key').selectedOptions[0];
   ui.preauthorizeApiKey('apiKey', chosen.dataset.key);
   ui.preauthorizeApiKey('group', chosen.dataset.group);
+  ui.getSystem().authActions.persistAuthorizationIfNeeded();
   document.getElementById('authorised').value = `Calls are made as ${chosen.textContent.split(':')[0]}.`;
 });
