@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -59,7 +60,7 @@ func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tou
 		return nil, err
 	}
 	for _, tag := range d.Tags {
-		tag["description"] = unwrap(fmt.Sprint(tag["description"]))
+		tag["description"] = inJSON(unwrap(fmt.Sprint(tag["description"])))
 	}
 	for _, item := range d.Paths {
 		unwrapDescriptions(item)
@@ -98,12 +99,25 @@ func bound(schema object) {
 	}
 }
 
+var fieldName = regexp.MustCompile("`[a-z]+(_[a-z0-9]+)+`")
+
+// inJSON spells the fields that a comment names as JSON does.
+func inJSON(comment string) string {
+	return fieldName.ReplaceAllStringFunc(comment, func(name string) string {
+		words := strings.Split(name, "_")
+		for i, word := range words[1:] {
+			words[i+1] = strings.ToUpper(word[:1]) + word[1:]
+		}
+		return strings.Join(words, "")
+	})
+}
+
 // unwrapDescriptions joins the lines of comments.
 func unwrapDescriptions(value any) {
 	eachObject(value, func(o object) {
 		for _, name := range []string{"description", "summary"} {
 			if text, ok := o[name].(string); ok {
-				o[name] = unwrap(text)
+				o[name] = inJSON(unwrap(text))
 			}
 		}
 	})

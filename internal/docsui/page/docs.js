@@ -20,8 +20,11 @@ const ui = SwaggerUIBundle({
 document.getElementById('test-key')?.addEventListener('submit', (event) => {
   event.preventDefault();
   const chosen = document.getElementById('key').selectedOptions[0];
-  ui.preauthorizeApiKey('apiKey', chosen.dataset.key);
-  ui.preauthorizeApiKey('group', chosen.dataset.group);
-  ui.getSystem().authActions.persistAuthorizationIfNeeded();
+  // Not ui.preauthorizeApiKey, which a reload forgets.
+  const { authActions, specSelectors } = ui.getSystem();
+  const schemes = specSelectors.specJson().getIn(['components', 'securitySchemes']);
+  for (const [name, value] of Object.entries({ apiKey: chosen.dataset.key, group: chosen.dataset.group })) {
+    authActions.authorizeWithPersistOption({ [name]: { name, schema: schemes.get(name), value } });
+  }
   document.getElementById('authorised').value = `Calls are made as ${chosen.textContent.split(':')[0]}.`;
 });
