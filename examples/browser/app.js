@@ -1,0 +1,98 @@
+// A page of another origin than the gateway's, which must be started with
+// --cors-origin for it. No framework, no build.
+
+const usdc = { code: 'USDC', issuer: 'GSANDB0XISSUER00000000000000000000000000000000000000000A', ledger: 'LEDGER_STELLAR' };
+const xlm = { code: 'XLM', ledger: 'LEDGER_STELLAR' };
+
+const field = (form, name) => document.forms[form].elements[name].value;
+
+// call returns the answer, or throws an Error that a person can read.
+async function call(method, path, body) {
+  const response = await fetch(field('connection', 'url') + path, {
+    method,
+    headers: {
+      'X-Api-Key': field('connection', 'key'),
+      'X-Group': field('connection', 'group'),
+      ...(body && { 'Content-Type': 'application/json' }),
+    },
+    body: body && JSON.stringify(body),
+  });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(readable(answer));
+  return answer;
+}
+
+// readable is a google.rpc.Status as text: each fault of the request, or else
+// what is the matter.
+function readable({ message, details = [] }) {
+  const faults = details.flatMap(({ fieldViolations = [] }) => fieldViolations);
+  return faults.map(({ field, description }) => `${field}: ${description}`).join('\n') || message;
+}
+
+// watch calls back with each message of a stream, and settles at its end. An
+// EventSource cannot set headers, so a ticket stands for the key, once.
+async function watch(path, query, onMessage) {
+  const { ticket } = await call('POST', '/stream_tickets', { path });
+  const url = `${field('connection', 'url')}${path}?${new URLSearchParams({ ...query, ticket })}`;
+  await new Promise((resolve, reject) => {
+    const events = new EventSource(url);
+    const end = (settle, value) => { events.close(); settle(value); };
+    events.addEventListener('message', ({ data }) => onMessage(JSON.parse(data)));
+    events.addEventListener('end', () => end(resolve));
+    // With data, the stream failed; without, the connection did, and the ticket
+    // is spent.
+    events.addEventListener('error', ({ data }) => end(reject, new Error(data ? readable(JSON.parse(data)) : 'The connection was lost.')));
+  });
+}
+
+function handle(form, action) {
+  const problem = document.getElementById('problem');
+  document.forms[form].addEventListener('submit', async (event) => {
+    event.preventDefault();
+    problem.hidden = true;
+    event.submitter.disabled = true;
+    try {
+      await action();
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+    } finally {
+      event.submitter.disabled = false;
+    }
+  });
+}
+
+function row(...cells) {
+  const tr = document.createElement('tr');
+  tr.append(...cells.map((text) => Object.assign(document.createElement('td'), { textContent: text })));
+  return tr;
+}
+
+handle('search', async () => {
+  const query = new URLSearchParams(Object.entries({ token: field('search', 'token'), states: field('search', 'states') }).filter(([, value]) => value));
+  const { limitOrders = [] } = await call('GET', `/v1/limit_orders:search?${query}`);
+  document.getElementById('orders').replaceChildren(...limitOrders.map(({ number, side, quantity, limitPrice, state }) => row(
+    number,
+    `${side.replace('LIMIT_ORDER_SIDE_', '')} ${quantity.value.value} ${quantity.token.code} at ${limitPrice.value.value} ${limitPrice.token.code}`,
+    state.replace('LIMIT_ORDER_STATE_', ''),
+  )));
+});
+
+handle('place', async () => {
+  const watched = document.getElementById('watched');
+  watched.replaceChildren();
+  const order = await call('POST', '/v1/limit_orders', {
+    owner: field('connection', 'group'),
+    account: field('place', 'account'),
+    // Unique for its owner: the order cannot be placed twice by mistake.
+    externalReference: `browser-${crypto.randomUUID()}`,
+    side: 'LIMIT_ORDER_SIDE_BUY',
+    quantity: { token: xlm, value: { value: field('place', 'quantity') } },
+    limitPrice: { token: usdc, value: { value: field('place', 'price') } },
+  });
+  await watch(`/v1/${order.name}:monitor`, { liveLedgerData: true }, ({ number, state, filledQuantity }) => {
+    const item = document.createElement('li');
+    item.textContent = `Order ${number} is ${state.replace('LIMIT_ORDER_STATE_', '')}, filled ${filledQuantity?.value?.value ?? 0}`;
+    watched.append(item);
+  });
+});

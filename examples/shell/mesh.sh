@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Calls the Mesh REST gateway with curl and jq: finds API users, places an order
+# and watches it to its end, and shows what a mistake looks like. It takes
+# MESH_GATEWAY_URL, MESH_API_KEY and MESH_GROUP from the environment, and by
+# default calls a sandbox on this machine.
+set -euo pipefail
+
+url=${MESH_GATEWAY_URL:-http://127.0.0.1:8080}
+group=${MESH_GROUP:-groups/00000000000000000000BR0KER}
+
+# credentials are read by curl from a file that is no file: arguments are seen by
+# whoever lists processes.
+credentials() {
+  printf 'header = "X-Api-Key: %s"\nheader = "X-Group: %s"\n' \
+    "${MESH_API_KEY:-sandbox-broker-admin-key-000000000000000000}" "$group"
+}
+
+# mesh METHOD PATH [BODY] prints the answer. An error is printed for people, and
+# fails. No call is made twice.
+mesh() {
+  local method=$1 path=$2 body=${3:-} answer status
+  answer=$(curl -sS -X "$method" -K <(credentials) -w '\n%{http_code}' \
+    ${body:+-H 'Content-Type: application/json' -d "$body"} "$url$path")
+  status=${answer##*$'\n'}
+  answer=${answer%$'\n'*}
+  if [ "$status" -ge 400 ]; then
+    jq -r --arg status "$status" '"refused with \($status): \(.message)",
+      (.details[]? | .fieldViolations[]? | "  \(.field): \(.description)")' <<<"$answer" >&2
+    return 1
+  fi
+  printf '%s\n' "$answer"
+}
+
+mesh GET '/v1/iam/api_users:search?displayName=Admin' | jq -r '"API users: \([.apiUsers[]?.displayName] | join(", "))"'
+
+order=$(mesh POST /v1/limit_orders "$(jq -n --arg owner "$group" --arg reference "shell-$$-$RANDOM" '{
+  $owner,
+  account: "accounts/00000000000000000000000001",
+  externalReference: $reference,
+  side: "LIMIT_ORDER_SIDE_BUY",
+  quantity: {token: {code: "XLM", ledger: "LEDGER_STELLAR"}, value: {value: "1200"}},
+  limitPrice: {
+    token: {code: "USDC", issuer: "GSANDB0XISSUER00000000000000000000000000000000000000000A", ledger: "LEDGER_STELLAR"},
+    value: {value: "0.49"}
+  }
+}')")
+
+# A JSON message a line; an error is the last one.
+curl -sSN -K <(credentials) "$url/v1/$(jq -r .name <<<"$order"):monitor?liveLedgerData=true" |
+  jq --unbuffered -r 'if .error then "the stream failed: \(.error.message)\n" | halt_error(1)
+    else "order \(.number) is \(.state), filled \(.filledQuantity.value.value // "0")" end'
+
+if mesh POST /v1/iam/api_users '{"owner": "me", "displayName": ""}'; then
+  echo 'a request that is wrong was taken' >&2
+  exit 1
+fi
