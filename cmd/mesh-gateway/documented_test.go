@@ -201,7 +201,7 @@ func openSocket(t *testing.T, mesh *program, stop tour.Stop) {
 		t.Error(err)
 		return
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	if _, _, err := conn.Read(t.Context()); err != nil {
 		t.Error(err)
 	}
