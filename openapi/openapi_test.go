@@ -179,33 +179,80 @@ func check(t *testing.T, method *access.Method, path string, op operation) {
 }
 
 func TestReferencesResolve(t *testing.T) {
-	var root any
-	if err := json.Unmarshal(sandbox(t), &root); err != nil {
-		t.Fatal(err)
-	}
-	count := 0
-	var walk func(any)
-	walk = func(value any) {
-		switch value := value.(type) {
-		case map[string]any:
-			if ref, ok := value["$ref"].(string); ok {
-				count++
-				if !resolves(root, ref) {
-					t.Errorf("%s does not resolve", ref)
+	for _, format := range []openapi.Format{openapi.JSON, openapi.Swagger2} {
+		for _, where := range []openapi.Where{{}, {Sandbox: true}} {
+			var root any
+			if err := json.Unmarshal(write(t, format, where), &root); err != nil {
+				t.Fatal(err)
+			}
+			count := 0
+			var walk func(any)
+			walk = func(value any) {
+				switch value := value.(type) {
+				case map[string]any:
+					if ref, ok := value["$ref"].(string); ok {
+						count++
+						if !resolves(root, ref) {
+							t.Errorf("%s: %s does not resolve", format, ref)
+						}
+					}
+					for _, member := range value {
+						walk(member)
+					}
+				case []any:
+					for _, item := range value {
+						walk(item)
+					}
 				}
 			}
-			for _, member := range value {
-				walk(member)
-			}
-		case []any:
-			for _, item := range value {
-				walk(item)
+			walk(root)
+			if count == 0 {
+				t.Errorf("%s: no reference found", format)
 			}
 		}
 	}
-	walk(root)
-	if count == 0 {
-		t.Error("no reference found")
+}
+
+// TestSwagger2HasEveryOperation holds it against the document that it is made of.
+func TestSwagger2HasEveryOperation(t *testing.T) {
+	type operation struct {
+		OperationID string
+		Parameters  []map[string]any
+		Produces    []string
+		Responses   map[string]struct{ Schema map[string]any }
+	}
+	var swagger struct {
+		Paths map[string]map[string]operation
+	}
+	if err := json.Unmarshal(write(t, openapi.Swagger2, openapi.Where{Sandbox: true}), &swagger); err != nil {
+		t.Fatal(err)
+	}
+	for path, item := range read(t).Paths {
+		for verb, want := range item {
+			got := swagger.Paths[path][verb]
+			if got.OperationID != want.OperationID {
+				t.Errorf("%s %s is %q, want %s", verb, path, got.OperationID, want.OperationID)
+			}
+			for status, response := range want.Responses {
+				if _, ok := got.Responses[status]; !ok {
+					t.Errorf("%s lacks %s", want.OperationID, status)
+				}
+				if media := slices.Sorted(maps.Keys(response.Content)); status == "200" && !slices.Equal(media, got.Produces) {
+					t.Errorf("%s produces %q, want %q", want.OperationID, got.Produces, media)
+				}
+			}
+			if want.Responses["200"].Content != nil && got.Responses["200"].Schema == nil {
+				t.Errorf("%s answers with no schema", want.OperationID)
+			}
+			for _, parameter := range got.Parameters {
+				if parameter["$ref"] == nil && parameter["in"] != "body" && parameter["type"] == nil {
+					t.Errorf("%s: parameter %v has no type", want.OperationID, parameter["name"])
+				}
+				if parameter["type"] == "array" && parameter["collectionFormat"] != "multi" {
+					t.Errorf("%s: parameter %v is a list in %v", want.OperationID, parameter["name"], parameter["collectionFormat"])
+				}
+			}
+		}
 	}
 }
 

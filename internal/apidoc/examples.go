@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
@@ -45,8 +46,17 @@ func (d *document) addExamples(recorded []tour.Recording) error {
 			}
 		}
 	}
+	d.showDefect()
 	d.dropUnused()
 	return nil
+}
+
+// showDefect shows what cannot be brought about: the answer to a call that met a
+// defect.
+func (d *document) showDefect() {
+	components, _ := d.Components["responses"].(object)
+	shared, _ := components["InternalError"].(object)
+	showIn(shared, "a-defect", object{"summary": "A defect of the gateway", "value": json.RawMessage(apierror.Defect("01JDFB3X9T0000000000000000"))})
 }
 
 // dropUnused removes the responses that no operation refers to: each shows its

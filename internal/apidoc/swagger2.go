@@ -74,6 +74,10 @@ func older(o object) {
 	for _, choice := range []string{"anyOf", "not"} {
 		delete(o, choice)
 	}
+	// A list repeats its parameter, which is not what goes without saying there.
+	if schema, _ := o["schema"].(object); o["in"] == "query" && schema["type"] == "array" {
+		o["style"], o["explode"] = "form", true
+	}
 	// The example of a parameter is an extension there.
 	if example, ok := o["example"]; ok && o["in"] != nil {
 		o["x-example"] = example

@@ -253,9 +253,16 @@ func resolve(err error) (*spb.Status, int) {
 	if st, ok := status.FromError(err); ok && st.Code() != codes.OK {
 		return st.Proto(), HTTPStatus(st.Code())
 	}
-	defect := New(codes.Internal, Internal, "The gateway failed to answer this request. Report it with the request id.")
-	return defect.status.Proto(), defect.http
+	own := defect()
+	return own.status.Proto(), own.http
 }
+
+func defect() *Error {
+	return New(codes.Internal, Internal, "The gateway failed to answer this request. Report it with the request id.")
+}
+
+// Defect is the body of an answer to a call that met a defect of the gateway.
+func Defect(requestID string) []byte { return Marshal(defect().status.Proto(), requestID) }
 
 // Marshal renders a status as ProtoJSON with a RequestInfo for the id. Details
 // of types this program does not know cannot be rendered and are left out: an

@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,4 +104,38 @@ func TestInvalidListsEveryViolation(t *testing.T) {
 		}
 	}
 	t.Error("the violations are not in the details")
+}
+
+// TestEveryReasonHasAMeaning reads the constants from the source, so that none is
+// forgotten.
+func TestEveryReasonHasAMeaning(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "apierror.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Reason" {
+			return true
+		}
+		count++
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if apierror.Reason(value).Meaning() == "" {
+			t.Errorf("%s has none", value)
+		}
+		return true
+	})
+	if reasons := apierror.Reasons(); count == 0 || count != len(reasons) {
+		t.Errorf("%d constants, %d reasons", count, len(reasons))
+	}
+	if meaning := apierror.Reason("OTHER").Meaning(); meaning != "" {
+		t.Errorf("one of another domain means %q", meaning)
+	}
 }

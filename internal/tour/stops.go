@@ -162,6 +162,8 @@ func large() string { return `{"displayName": "` + strings.Repeat("x", 2<<20) + 
 // once, and those that some have of their own.
 func refusals() []Stop {
 	fault := func(s Stop, fault string) Stop { return s.with("X-Sandbox-Fault", fault) }
+	slow := get("/v1/iam/api_users")
+	slow.Header = map[string]string{"X-Sandbox-Fault": "deadline", "Request-Timeout": "0.1"}
 	price := "/v1/market_data/prices:current?baseToken.code=DOGE&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=XLM&quoteToken.ledger=LEDGER_STELLAR"
 	anywhere := []Stop{
 		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Fields that break rules"),
@@ -176,6 +178,8 @@ func refusals() []Stop {
 		post("/v1/iam/api_users", "owner=me").with("Content-Type", "application/x-www-form-urlencoded").refused(415, "A form"),
 		fault(get("/v1/iam/api_users"), "exhausted").refused(429, "Mesh is asked too much"),
 		fault(get("/v1/iam/api_users"), "unavailable").refused(503, "Mesh cannot be reached"),
+		fault(post("/v1/limit_orders", order("order-1043", "accounts/00000000000000000000000001")), "drop-after-send").refused(503, "The answer to a write is lost"),
+		slow.refused(504, "Mesh does not answer in time"),
 	}
 	for i := range anywhere {
 		anywhere[i].Anywhere = true

@@ -15,10 +15,15 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/grpc"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
+	"github.com/meshtrade/mesh-gateway/proto"
 )
 
 func main() {
@@ -53,8 +58,13 @@ func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err e
 		return recording, err
 	}
 	defer func() { err = errors.Join(err, mesh.Close()) }()
+	conn, err := dial(mesh)
+	if err != nil {
+		return recording, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
 	handler, err := server.Routes(server.Options{
-		Conn: mesh.Conn(), Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: middleware.StreamLimits{PerKey: 100, All: 100},
+		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: middleware.StreamLimits{PerKey: 100, All: 100},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -73,6 +83,15 @@ func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err e
 	}
 	delete(recording.Header, "X-Request-Id")
 	return recording, nil
+}
+
+// dial connects to the sandbox as the gateway does, whose words errors have.
+func dial(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
+	methods, err := access.Methods(proto.Services())
+	if err != nil {
+		return nil, err
+	}
+	return upstream.Dial("sandbox:1", upstream.Options{Plaintext: true, Methods: methods, Dialer: mesh.DialContext})
 }
 
 // withRequestID names the request, so that errors are the same in each run.

@@ -1,0 +1,72 @@
+package tour_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/meshtrade/mesh-gateway/internal/tour"
+)
+
+func TestMatch(t *testing.T) {
+	for _, test := range []struct {
+		template, path string
+		want           map[string]string // nil where it does not match
+	}{
+		{"/v1/groups", "/v1/groups", map[string]string{}},
+		{"/v1/groups", "/v1/groups:search", nil},
+		{"/v1/groups/{group}", "/v1/groups/A", map[string]string{"group": "A"}},
+		{"/v1/groups/{group}", "/v1/groups/A:open", nil},
+		{"/v1/groups/{group}:open", "/v1/groups/A:open", map[string]string{"group": "A"}},
+		{"/v1/groups/{group}", "/v1/groups/A/client", nil},
+		{"/v1/a.b", "/v1/aXb", nil},
+	} {
+		got, ok := tour.Match(test.template, test.path)
+		if ok != (test.want != nil) || ok && !maps.Equal(got, test.want) {
+			t.Errorf("Match(%s, %s) = %v, %v", test.template, test.path, got, ok)
+		}
+	}
+}
+
+// TestMake sees what is sent.
+func TestMake(t *testing.T) {
+	var sent *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r }))
+	defer server.Close()
+	for _, test := range []struct {
+		name             string
+		header           map[string]string
+		key, accept, org string
+	}{
+		{"as the test key", nil, tour.Key, "", tour.Group},
+		{"with a header", map[string]string{"Accept": "text/csv"}, tour.Key, "text/csv", tour.Group},
+		{"in another group", map[string]string{"X-Group": "groups/A"}, tour.Key, "", "groups/A"},
+		{"as nobody", map[string]string{"X-Api-Key": "", "X-Group": ""}, "", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stop := tour.Stop{Method: "GET", Path: "/v1/groups", Header: test.header}
+			response, err := stop.Make(t.Context(), server.Client(), server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if sent.Header.Get("X-Api-Key") != test.key || sent.Header.Get("Accept") != test.accept || sent.Header.Get("X-Group") != test.org {
+				t.Errorf("sent %v", sent.Header)
+			}
+			if stop.Public() != (test.key == "") {
+				t.Errorf("public: %v", stop.Public())
+			}
+		})
+	}
+}
+
+// TestBodiesAreJSON but for those that are meant not to be.
+func TestBodiesAreJSON(t *testing.T) {
+	for _, stop := range tour.Stops() {
+		if stop.Body != "" && stop.Status != http.StatusUnsupportedMediaType && !json.Valid([]byte(stop.Body)) {
+			t.Errorf("%s %s: %.100s", stop.Method, stop.Path, stop.Body)
+		}
+	}
+}
