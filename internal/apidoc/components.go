@@ -255,8 +255,12 @@ func (d *document) addGatewayPaths() {
 		"summary":     "Moves the sandbox's time on",
 		"description": "For a sandbox whose clock is `manual`: all that would have happened in the meantime happens.",
 		"parameters": []object{{
-			"name": "by", "in": "query", "required": true, "schema": object{"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`}, "example": "5s",
-			"description": "How far: a number and a unit, such as 1.5s, 10m or 24h.",
+			"name": "by", "in": "query", "required": true, "example": "5s",
+			"schema": object{
+				"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`,
+				"x-mesh-rules": []rule{{"this > duration('0s') && this <= duration('1h')", "must be more than 0 and at most 1h"}},
+			},
+			"description": "How far: a number and a unit, such as 1.5s or 10m; more than 0 and at most 1h.",
 		}},
 		"responses": advance,
 	}}

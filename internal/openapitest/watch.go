@@ -1,7 +1,7 @@
 // Package openapitest holds what a gateway does against the OpenAPI document
 // that it serves. A test's client is wrapped; each of its calls is then held
 // against the document: path, status, headers and body, of errors and streams
-// too, and the request wherever it was accepted.
+// too, and whether the document would have taken the request as the gateway did.
 package openapitest
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/pb33f/libopenapi-validator/content"
 	"github.com/pb33f/libopenapi-validator/errors"
 
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
@@ -34,14 +35,16 @@ type Operation struct {
 	ID, Verb, Template string
 	// Answers are the media types by documented status.
 	Answers map[string][]string
+	// wordy is set where the request has rules that JSON Schema has no words for.
+	wordy bool
 }
 
 // Watch counts what was called and keeps what does not match.
 type Watch struct {
 	operations []Operation
-	// requests judges requests, and answers what comes back: that strictly, so
-	// that what is not described is found.
-	requests, answers validator.Validator
+	// lenient judges what was accepted, and strict what was refused and what comes
+	// back, so that what is not described is found.
+	lenient, strict validator.Validator
 
 	mu                  sync.Mutex
 	seen                map[string]map[string]bool // statuses by operation
@@ -55,18 +58,31 @@ func New(document []byte) (*Watch, error) {
 	var read struct {
 		Paths map[string]map[string]struct {
 			OperationID string
-			Responses   map[string]struct {
+			Parameters  json.RawMessage
+			RequestBody struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+			Responses map[string]struct {
 				Ref     string `json:"$ref"`
 				Content map[string]any
 			}
 		}
+		Components struct{ Schemas map[string]json.RawMessage }
 	}
 	if err := json.Unmarshal(document, &read); err != nil {
 		return nil, err
 	}
 	for template, item := range read.Paths {
 		for verb, described := range item {
-			op := Operation{described.OperationID, strings.ToUpper(verb), template, make(map[string][]string)}
+			op := Operation{ID: described.OperationID, Verb: strings.ToUpper(verb), Template: template, Answers: make(map[string][]string)}
+			body := strings.TrimPrefix(described.RequestBody.Content[mediaJSON].Schema.Ref, "#/components/schemas/")
+			for _, part := range []json.RawMessage{described.Parameters, read.Components.Schemas[body]} {
+				op.wordy = op.wordy || bytes.Contains(part, []byte(`"x-mesh-rules"`))
+			}
 			for status, answer := range described.Responses {
 				op.Answers[status] = []string{mediaJSON} // what components hold
 				if answer.Ref == "" {
@@ -92,10 +108,10 @@ func New(document []byte) (*Watch, error) {
 	}
 	both := []config.Option{config.WithFormatAssertions(), config.WithoutSecurityValidation(), config.WithBodyDecoder(mediaNDJSON, content.JSONDecoder())}
 	var errs []error
-	if w.requests, errs = validator.NewValidator(parsed, both...); len(errs) > 0 {
+	if w.lenient, errs = validator.NewValidator(parsed, both...); len(errs) > 0 {
 		return nil, errs[0]
 	}
-	if w.answers, errs = validator.NewValidator(parsed, append(both, config.WithStrictMode(), config.WithStrictIgnoredHeaders(anyHeader()...))...); len(errs) > 0 {
+	if w.strict, errs = validator.NewValidator(parsed, append(both, config.WithStrictMode(), config.WithRejectUndeclaredRequestBody(), config.WithStrictIgnoredHeaders(anyHeader()...))...); len(errs) > 0 {
 		return nil, errs[0]
 	}
 	return w, nil
@@ -273,6 +289,9 @@ func (e *exchange) judge(whole bool) {
 	if e.status < 400 {
 		problems = append(problems, e.judgeRequest()...)
 	}
+	if whole && e.refusedInvalid() {
+		problems = append(problems, e.judgeRefusal()...)
+	}
 	problems = append(problems, e.judgeAnswer(given, whole)...)
 
 	w := e.watch
@@ -283,7 +302,7 @@ func (e *exchange) judge(whole bool) {
 	}
 	w.seen[e.op.ID][status] = true
 	w.answered++
-	if e.status < 400 {
+	if e.status < 400 || e.refusedInvalid() {
 		w.requested++
 	}
 	for _, problem := range problems {
@@ -307,8 +326,27 @@ func (e *exchange) fromSandbox() bool { return e.header.Get("X-Mesh-Environment"
 // not.
 func (e *exchange) judgeRequest() []string {
 	request := e.sent()
-	_, found := e.watch.requests.ValidateHttpRequestSync(request)
+	_, found := e.watch.lenient.ValidateHttpRequestSync(request)
 	return told("accepted: ", found)
+}
+
+// refusedInvalid reports whether the gateway found the request itself at fault.
+func (e *exchange) refusedInvalid() bool {
+	return e.status == http.StatusBadRequest && bytes.Contains(e.answer, []byte(`"`+apierror.InvalidRequest+`"`))
+}
+
+// judgeRefusal reports that the document has nothing against what the gateway
+// refused. The validator cannot see a parameter that is given twice.
+func (e *exchange) judgeRefusal() []string {
+	for _, values := range e.request.URL.Query() {
+		if len(values) > 1 {
+			return nil
+		}
+	}
+	if ok, _ := e.watch.strict.ValidateHttpRequestSync(e.sent()); ok && !e.op.wordy {
+		return []string{fmt.Sprintf("refused, and the document has nothing against it: %.300s", e.answer)}
+	}
+	return nil
 }
 
 func (e *exchange) sent() *http.Request {
@@ -395,7 +433,7 @@ func (e *exchange) judgeError(status []byte) []string {
 func (e *exchange) judgeJSON(status int, media string, body []byte) []string {
 	header := e.header.Clone()
 	header.Set("Content-Type", media)
-	_, found := e.watch.answers.ValidateHttpResponse(e.sent(), &http.Response{
+	_, found := e.watch.strict.ValidateHttpResponse(e.sent(), &http.Response{
 		StatusCode: status, Header: header, Body: io.NopCloser(bytes.NewReader(body)), Request: e.request,
 	})
 	return told("", found)

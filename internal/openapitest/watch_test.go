@@ -20,6 +20,7 @@ const document = `{
       "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}},
       "responses": {
         "200": {"description": "", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}},
+        "400": {"$ref": "#/components/responses/Error"},
         "404": {"$ref": "#/components/responses/Error"},
         "default": {"$ref": "#/components/responses/Error"}
       }
@@ -44,7 +45,7 @@ const document = `{
         "part": {"$ref": "#/components/schemas/Part", "description": "beside a reference"}
       }},
       "Part": {"type": "object", "properties": {"size": {"type": "integer"}}},
-      "Status": {"type": "object", "required": ["code"], "properties": {"code": {"type": "integer"}}}
+      "Status": {"type": "object", "required": ["code"], "properties": {"code": {"type": "integer"}, "reason": {"type": "string"}}}
     }
   }
 }`
@@ -73,6 +74,8 @@ func TestWhatDiffersIsFound(t *testing.T) {
 		{"an error of another shape", create, good, 404, "application/json", `{"message": "no"}`, "", "missing property"},
 		{"a header that is not", create, good, 200, "application/json", good, "X-Surprise", "X-Surprise"},
 		{"a request that the document refuses", create, `{"name": "lantern"}`, 200, "application/json", good, "", "accepted"},
+		{"a good request that is found invalid", create, good, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", "has nothing against it"},
+		{"a bad request that is found invalid", create, `{"name": "lantern"}`, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", ""},
 		{"a request that the server refuses", create, `{"name": "lantern"}`, 404, "application/json", `{"code": 5}`, "", ""},
 		{"a path that the document refuses", "GET /v1/things/LAMP:monitor", "", 200, "application/x-ndjson", "", "", "accepted"},
 		{"a stream as documented", monitor, "", 200, "application/x-ndjson", `{"name": "a"}` + "\n" + `{"name": "b"}` + "\n", "", ""},
@@ -146,10 +149,10 @@ func TestReport(t *testing.T) {
 	defer server.Close()
 	watch := newWatch(t)
 	call(t, watch, "POST", server.URL+"/v1/things", `{"name": "lamp"}`)
-	if got, want := watch.Report(), "operations 1/2 exercised, statuses 1/3 seen, requests validated 1, responses validated 1, 0 mismatches"; got != want {
+	if got, want := watch.Report(), "operations 1/2 exercised, statuses 1/4 seen, requests validated 1, responses validated 1, 0 mismatches"; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if got, want := strings.Join(watch.Unseen(), ", "), "CreateThing 404, MonitorThing 200"; got != want {
+	if got, want := strings.Join(watch.Unseen(), ", "), "CreateThing 400, CreateThing 404, MonitorThing 200"; got != want {
 		t.Errorf("unseen are %s, want %s", got, want)
 	}
 }
