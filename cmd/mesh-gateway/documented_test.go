@@ -37,6 +37,8 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 	for _, op := range watch.Operations() {
 		t.Run(op.ID, func(t *testing.T) {
 			works := worksFor(t, op)
+			fails := works // some way or other, so that nothing need go before it
+			fails.Before = nil
 			for _, documented := range slices.Sorted(maps.Keys(op.Answers)) {
 				switch documented {
 				case "default":
@@ -48,43 +50,43 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 						visit(t, mesh, with(works, "Accept", media), documented)
 					}
 				case "400":
-					visit(t, mesh, spoilt(works), documented)
+					visit(t, mesh, spoilt(fails), documented)
 				case "401":
-					stranger := with(works, "X-Api-Key", "")
-					if works.Public() { // a key that is sent must be good
-						stranger = with(works, "X-Api-Key", strings.Repeat("k", len(tour.Key)))
+					stranger := with(fails, "X-Api-Key", "")
+					if fails.Public() { // a key that is sent must be good
+						stranger = with(fails, "X-Api-Key", strings.Repeat("k", len(tour.Key)))
 					}
 					visit(t, mesh, stranger, documented)
 				case "403":
-					trespass := with(works, "X-Api-Key", credential(t, "Roleless").APIKey)
+					trespass := with(fails, "X-Api-Key", credential(t, "Roleless").APIKey)
 					if strings.HasPrefix(op.Template, "/sandbox:") {
-						trespass = with(works, "Sec-Fetch-Site", "cross-site")
+						trespass = with(fails, "Sec-Fetch-Site", "cross-site")
 					}
 					visit(t, mesh, trespass, documented)
 				case "404", "409":
-					refusal := refusalFor(op, works, documented)
+					refusal := refusalFor(op, fails, documented)
 					reset(t, mesh)
 					visit(t, mesh, refusal, documented)
 				case "406":
-					visit(t, mesh, with(works, "Accept", "text/csv"), documented)
+					visit(t, mesh, with(fails, "Accept", "text/csv"), documented)
 				case "413":
-					large := works
+					large := fails
 					large.Body = `"` + strings.Repeat("x", 1<<20) + `"`
 					visit(t, mesh, large, documented)
 				case "415":
-					form := with(works, "Content-Type", "application/x-www-form-urlencoded")
+					form := with(fails, "Content-Type", "application/x-www-form-urlencoded")
 					form.Body = "a=b"
 					visit(t, mesh, form, documented)
 				case "429", "500", "503", "504":
 					if op.Template == "/stream_tickets" { // Mesh has no part in it
-						visit(t, scarce, works, "200")
-						visit(t, scarce, works, documented)
+						visit(t, scarce, fails, "200")
+						visit(t, scarce, fails, documented)
 						continue
 					}
 					upstream.Fail(status.New(map[string]codes.Code{
 						"429": codes.ResourceExhausted, "500": codes.Internal, "503": codes.Unavailable, "504": codes.DeadlineExceeded,
 					}[documented], "the upstream is ailing"))
-					visit(t, ailing, works, documented)
+					visit(t, ailing, fails, documented)
 				default:
 					t.Errorf("how to bring about %s is not known here", documented)
 				}

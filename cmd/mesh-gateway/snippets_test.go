@@ -88,11 +88,7 @@ func prepare(t *testing.T, p *program, s snippet) {
 			continue
 		}
 		for _, before := range worksFor(t, op).Before {
-			want := statusOf(before)
-			if strings.HasPrefix(before.Path, "/sandbox:") {
-				want = "204"
-			}
-			visit(t, p, before, want)
+			visit(t, p, before, statusOf(before))
 		}
 	}
 }

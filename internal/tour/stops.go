@@ -112,7 +112,7 @@ func works() []Stop {
 		post("/v1/accounts/00000000000000000000000005:open", ""),
 		post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`),
 		post("/v1/accounts/00000000000000000000000001:removeSignatories", `{"users": ["users/00000000000000000000000001"]}`).
-			after(post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`), post("/sandbox:advance?by=30s", "")),
+			after(post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`), Stop{Method: "POST", Path: "/sandbox:advance?by=30s", Status: 204}),
 		post("/v1/accounts/00000000000000000000000002:registerTokens", `{"tokens": [`+mzar+`]}`),
 		post("/v1/accounts/00000000000000000000000006:deregisterTokens", `{"tokens": [`+mzar+`]}`).with("X-Group", corporate),
 

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -79,8 +80,12 @@ func (s Stop) Make(ctx context.Context, client *http.Client, base string) (*http
 // Record makes the call, after those before it, and keeps the answer.
 func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r Recording, status int, err error) {
 	for _, before := range s.Before {
-		if _, _, err := before.Record(ctx, client, base); err != nil {
+		recording, status, err := before.Record(ctx, client, base)
+		if err != nil {
 			return Recording{}, 0, err
+		}
+		if status != before.Status {
+			return Recording{}, 0, fmt.Errorf("before it, %s %s: %d %s, want %d", before.Method, before.Path, status, recording.Answer, before.Status)
 		}
 	}
 	response, err := s.Make(ctx, client, base)
