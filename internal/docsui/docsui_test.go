@@ -91,7 +91,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestTheRibbonIsOfTheSandboxAlone(t *testing.T) {
-	for path, ribbon := range map[string]string{"/docs": "Use this test key", "/docs/guide": "test-key"} {
+	for path, ribbon := range map[string]string{"/docs": "Use this test key", "/docs/guide": `id="sandbox"`} {
 		if html := body(t, get(t, sandbox(t), path)); !strings.Contains(html, ribbon) {
 			t.Errorf("%s of a sandbox lacks %q", path, ribbon)
 		}

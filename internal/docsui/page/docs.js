@@ -14,6 +14,8 @@ const ui = SwaggerUIBundle({
   showExtensions: true,
   // Unless null, the document is sent to a validator on the internet.
   validatorUrl: null,
+  // Swagger UI gives it no name.
+  onComplete: () => document.getElementById('servers')?.setAttribute('aria-label', 'Server'),
 });
 
 // The ribbon of the sandbox.
