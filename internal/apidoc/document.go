@@ -89,7 +89,7 @@ func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tou
 	if err := d.addExamples(recorded); err != nil {
 		return nil, err
 	}
-	return d.encode()
+	return encode(d)
 }
 
 // bound says what a format is to some tools only.
@@ -235,13 +235,12 @@ func afterPackage(name string) string {
 	return strings.Join(parts, "")
 }
 
-func (d document) encode() ([]byte, error) {
+// encode writes JSON for people: < as itself, a member a line.
+func encode(value any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(d); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	err := encoder.Encode(value)
+	return out.Bytes(), err
 }

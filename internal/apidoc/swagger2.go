@@ -1,7 +1,6 @@
 package apidoc
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -49,12 +48,7 @@ func Swagger2(openAPI []byte) ([]byte, error) {
 	}
 	addAnswers(swagger, tree)
 	swagger["basePath"] = "/"
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	err = encoder.Encode(swagger)
-	return out.Bytes(), err
+	return encode(swagger)
 }
 
 // older says in the words of OpenAPI 3.0 what an object of 3.1 says.
