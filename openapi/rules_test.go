@@ -24,7 +24,7 @@ import (
 // spoilt a little, and wants of the document's schema the verdict that
 // protovalidate gives with the contract's rules.
 func TestTheRulesAreThoseOfTheContract(t *testing.T) {
-	schemas := compileBodies(t)
+	schemas := compile(t).bodies
 	validator, err := protovalidate.New()
 	if err != nil {
 		t.Fatal(err)
@@ -72,8 +72,36 @@ func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 	}
 }
 
-// compileBodies returns the schemas of bodies by operation.
-func compileBodies(t *testing.T) map[string]*jsonschema.Schema {
+// TestRepliesAreAsDescribed draws replies that the contract admits.
+func TestRepliesAreAsDescribed(t *testing.T) {
+	schemas := compile(t).replies
+	for _, method := range methods(t) {
+		name := string(method.Descriptor.Name())
+		schema := schemas[name]
+		if schema == nil {
+			t.Errorf("%s has no reply", name)
+			continue
+		}
+		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
+			content, err := protojson.Marshal(meshtest.Valid(t, method.Descriptor.Output()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var reply any
+			if err := json.Unmarshal(content, &reply); err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(reply); err != nil {
+				t.Fatalf("%s\n%v", content, err)
+			}
+		}))
+	}
+}
+
+// described are the schemas of the document by operation.
+type described struct{ bodies, replies map[string]*jsonschema.Schema }
+
+func compile(t *testing.T) described {
 	t.Helper()
 	var root map[string]any
 	if err := json.Unmarshal(sandbox(t), &root); err != nil {
@@ -84,33 +112,37 @@ func compileBodies(t *testing.T) map[string]*jsonschema.Schema {
 	if err := compiler.AddResource("openapi.json", root); err != nil {
 		t.Fatal(err)
 	}
+	type content map[string]struct {
+		Schema struct {
+			Ref string `json:"$ref"`
+		}
+	}
 	var d struct {
 		Paths map[string]map[string]struct {
 			OperationID string
-			RequestBody struct {
-				Content map[string]struct {
-					Schema struct {
-						Ref string `json:"$ref"`
-					}
-				}
-			}
+			RequestBody struct{ Content content }
+			Responses   map[string]struct{ Content content }
 		}
 	}
 	if err := json.Unmarshal(sandbox(t), &d); err != nil {
 		t.Fatal(err)
 	}
-	schemas := make(map[string]*jsonschema.Schema)
+	schemas := described{make(map[string]*jsonschema.Schema), make(map[string]*jsonschema.Schema)}
+	add := func(to map[string]*jsonschema.Schema, id, ref string) {
+		if ref == "" {
+			return
+		}
+		schema, err := compiler.Compile("openapi.json" + ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to[id] = schema
+	}
 	for _, item := range d.Paths {
 		for _, op := range item {
-			if ref := op.RequestBody.Content["application/json"].Schema.Ref; ref != "" {
-				schema, err := compiler.Compile("openapi.json" + ref)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if schema.Ref != nil {
-					schema = schema.Ref
-				}
-				schemas[op.OperationID] = schema
+			add(schemas.bodies, op.OperationID, op.RequestBody.Content["application/json"].Schema.Ref)
+			for _, media := range []string{"application/json", "application/x-ndjson"} {
+				add(schemas.replies, op.OperationID, op.Responses["200"].Content[media].Schema.Ref)
 			}
 		}
 	}
