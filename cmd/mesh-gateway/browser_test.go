@@ -34,7 +34,7 @@ func browse(t *testing.T, url string) context.Context {
 	if err := chromedp.Do(browser, chromedp.Navigate(url)); err != nil {
 		t.Fatalf("chromium: %v; is Debian's package chromium installed?", err)
 	}
-	ctx, cancel := context.WithTimeout(browser, time.Minute)
+	ctx, cancel := context.WithTimeout(browser, 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
