@@ -43,15 +43,27 @@ type guideOperation struct {
 // description is the part of the document that the guide reads.
 type description struct {
 	Tags  []struct{ Name, Description string }
-	Paths map[string]map[string]struct {
-		OperationID string
-		Tags        []string
-		Summary     string
-		Description string
-		Responses   map[string]struct {
-			Content map[string]json.RawMessage
-		}
+	Paths map[string]map[string]describedOperation
+}
+
+type describedOperation struct {
+	OperationID, Summary, Description string
+	Tags                              []string
+	Responses                         map[string]struct {
+		Content map[string]json.RawMessage
 	}
+}
+
+// answers is how an answer is to be read.
+func (op describedOperation) answers() kind {
+	content := op.Responses["200"].Content
+	if _, ok := content["application/x-ndjson"]; ok {
+		return stream
+	}
+	if _, ok := content[workbookMedia]; ok {
+		return workbook
+	}
+	return message
 }
 
 // newGuide joins what the document says of each operation with a call that works.
@@ -79,20 +91,22 @@ func newGuide(o Options) (*guide, error) {
 	}
 	byTag := make(map[string][]guideOperation)
 	shown := make(map[string]bool)
-	for _, stop := range tour.Stops() {
-		op, tag, ok := d.find(stop)
-		if !ok || shown[op.ID] || stop.Status >= 400 {
+	for _, stop := range tour.Works() {
+		described, path, ok := d.find(stop)
+		if !ok || shown[described.OperationID] {
 			continue
 		}
-		shown[op.ID] = true
+		shown[described.OperationID] = true
+		op := guideOperation{ID: described.OperationID, Verb: stop.Method, Path: path, Summary: described.Summary, Description: described.Description}
 		for _, before := range stop.Before {
-			if first, _, ok := d.find(before); ok && strings.HasPrefix(first.Path, "/v1/") {
-				op.Before = append(op.Before, first.ID)
+			if first, path, ok := d.find(before); ok && strings.HasPrefix(path, "/v1/") {
+				op.Before = append(op.Before, first.OperationID)
 			}
 		}
-		if op.Snippets, err = snippets.of(stop, d.call(stop)); err != nil {
+		if op.Snippets, err = snippets.of(stop, described.answers()); err != nil {
 			return nil, fmt.Errorf("%s: %w", op.ID, err)
 		}
+		tag := described.Tags[0]
 		byTag[tag] = append(byTag[tag], op)
 	}
 	for _, tag := range d.Tags {
@@ -103,34 +117,16 @@ func newGuide(o Options) (*guide, error) {
 	return g, nil
 }
 
-// find returns the operation that a call is of.
-func (d description) find(stop tour.Stop) (op guideOperation, tag string, ok bool) {
+// find returns the operation that a call is of, and its path.
+func (d description) find(stop tour.Stop) (op describedOperation, template string, ok bool) {
 	path, _, _ := strings.Cut(stop.Path, "?")
-	for pattern, item := range d.Paths {
-		found, ok := item[strings.ToLower(stop.Method)]
-		if _, matches := tour.Match(pattern, path); ok && matches && len(found.Tags) > 0 {
-			return guideOperation{ID: found.OperationID, Verb: stop.Method, Path: pattern, Summary: found.Summary, Description: found.Description}, found.Tags[0], true
+	for template, item := range d.Paths {
+		op, ok := item[strings.ToLower(stop.Method)]
+		if _, matches := tour.Match(template, path); ok && matches && len(op.Tags) > 0 {
+			return op, template, true
 		}
 	}
 	return op, "", false
-}
-
-// call is how the answer to a call is to be read.
-func (d description) call(stop tour.Stop) kind {
-	path, _, _ := strings.Cut(stop.Path, "?")
-	for pattern, item := range d.Paths {
-		if _, matches := tour.Match(pattern, path); !matches {
-			continue
-		}
-		content := item[strings.ToLower(stop.Method)].Responses["200"].Content
-		if _, ok := content["application/x-ndjson"]; ok {
-			return stream
-		}
-		if _, ok := content[workbookMedia]; ok {
-			return workbook
-		}
-	}
-	return message
 }
 
 var code = regexp.MustCompile("`([^`]*)`")

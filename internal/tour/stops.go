@@ -53,12 +53,14 @@ func (s Stop) refused(status int, title string) Stop {
 	return s
 }
 
-// Stops returns the round. The first call of each operation is one that works.
+// Stops returns the round: what works, then what is refused.
 func Stops() []Stop {
-	return append(works(), refusals()...)
+	return append(Works(), refusals()...)
 }
 
-func works() []Stop {
+// Works returns the calls that work: one for each operation, and one more for
+// each further media type that it answers with.
+func Works() []Stop {
 	taps := post("/v1/testing/token_taps:initialise", "").public()
 	return []Stop{
 		get("/v1/iam/api_users"),

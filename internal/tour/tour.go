@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -109,21 +108,18 @@ func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r R
 	return Recording{s, contentType, answer.String()}, response.StatusCode, nil
 }
 
-var variable = regexp.MustCompile(`\\\{([a-z_]+)\\\}`)
-
-// Match reports whether a path is of a template of OpenAPI, and what it has for
-// the parameters.
+// Match reports whether a path is of a template of OpenAPI with at most one
+// parameter, and what it has for that.
 func Match(template, path string) (map[string]string, bool) {
-	expression := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(template), "(?P<$1>[^/:]+)") + "$")
-	found := expression.FindStringSubmatch(path)
-	if found == nil {
+	before, rest, found := strings.Cut(template, "{")
+	if !found {
+		return map[string]string{}, path == template
+	}
+	name, after, _ := strings.Cut(rest, "}")
+	value, starts := strings.CutPrefix(path, before)
+	value, ends := strings.CutSuffix(value, after)
+	if !starts || !ends || value == "" || strings.ContainsAny(value, "/:") {
 		return nil, false
 	}
-	parameters := make(map[string]string)
-	for i, name := range expression.SubexpNames() {
-		if name != "" {
-			parameters[name] = found[i]
-		}
-	}
-	return parameters, true
+	return map[string]string{name: value}, true
 }
