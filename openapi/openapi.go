@@ -8,6 +8,7 @@ import (
 	"cmp"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -61,201 +62,114 @@ func Write(format Format, where Where) ([]byte, error) {
 	}
 	switch format {
 	case JSON:
-		return rewrite(new(openAPI), document, where)
+		return writeOpenAPI(where)
 	case YAML:
-		content, err := rewrite(new(openAPI), document, where)
+		content, err := writeOpenAPI(where)
 		if err != nil {
 			return nil, err
 		}
 		return toYAML(content)
 	case Swagger2:
-		return rewrite(new(swagger2), swagger, where)
+		return writeSwagger(where)
 	}
 	return nil, fmt.Errorf("%q is no format: want %s, %s or %s", format, JSON, YAML, Swagger2)
 }
 
-// versioned is a document of one version of the specification, with the members
-// that the generator wrote, in its order.
-type versioned interface {
-	setServer(where Where) error
-	deleteParameter(name string) error // of those that operations refer to
-	paths() *map[string]json.RawMessage
-	tags() *[]tag
-	groups() *[]tagGroup
-}
-
-type shared struct {
-	Tags   []tag                      `json:"tags"`
-	Groups []tagGroup                 `json:"x-tagGroups"`
-	Paths  map[string]json.RawMessage `json:"paths"`
-}
-
-type tag struct {
-	Description string `json:"description"`
-	Name        string `json:"name"`
-}
-
-type tagGroup struct {
-	Name string   `json:"name"`
-	Tags []string `json:"tags"`
-}
-
-func (s *shared) paths() *map[string]json.RawMessage { return &s.Paths }
-func (s *shared) tags() *[]tag                       { return &s.Tags }
-func (s *shared) groups() *[]tagGroup                { return &s.Groups }
-
-type openAPI struct {
-	OpenAPI json.RawMessage `json:"openapi"`
-	Info    json.RawMessage `json:"info"`
-	Servers []server        `json:"servers"`
-	shared
-	Components json.RawMessage `json:"components"`
-}
-
-type server struct {
-	URL         string `json:"url"`
-	Description string `json:"description,omitempty"`
-}
-
-func (d *openAPI) setServer(where Where) error {
-	d.Servers = []server{{URL: cmp.Or(strings.TrimSuffix(where.PublicURL, "/"), "/")}}
+func writeOpenAPI(where Where) ([]byte, error) {
+	type server struct {
+		URL         string `json:"url"`
+		Description string `json:"description,omitempty"`
+	}
+	is := server{URL: cmp.Or(strings.TrimSuffix(where.PublicURL, "/"), "/")}
 	if where.Sandbox {
-		d.Servers[0].Description = "A sandbox: play money."
+		is.Description = "A sandbox: play money."
 	}
-	return nil
-}
-
-func (d *openAPI) deleteParameter(name string) error {
-	var components map[string]json.RawMessage
-	if err := json.Unmarshal(d.Components, &components); err != nil {
-		return err
-	}
-	parameters, err := without(components["parameters"], name)
+	root, err := parse([]byte(document))
 	if err != nil {
-		return err
-	}
-	components["parameters"] = parameters
-	d.Components, err = encode(components)
-	return err
-}
-
-type swagger2 struct {
-	Swagger  json.RawMessage `json:"swagger"`
-	Info     json.RawMessage `json:"info"`
-	Schemes  []string        `json:"schemes,omitempty"`
-	Host     string          `json:"host,omitempty"`
-	BasePath string          `json:"basePath"`
-	shared
-	Parameters  json.RawMessage `json:"parameters"`
-	Responses   json.RawMessage `json:"responses"`
-	Security    json.RawMessage `json:"securityDefinitions"`
-	Definitions json.RawMessage `json:"definitions"`
-}
-
-func (d *swagger2) setServer(where Where) error {
-	u, err := url.Parse(where.PublicURL)
-	if err != nil {
-		return err
-	}
-	if d.Host = u.Host; d.Host != "" {
-		d.Schemes = []string{u.Scheme}
-	}
-	d.BasePath = cmp.Or(strings.TrimSuffix(u.Path, "/"), "/")
-	return nil
-}
-
-func (d *swagger2) deleteParameter(name string) (err error) {
-	d.Parameters, err = without(d.Parameters, name)
-	return err
-}
-
-// without is an object without one of its members.
-func without(object json.RawMessage, name string) (json.RawMessage, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(object, &members); err != nil {
 		return nil, err
 	}
-	delete(members, name)
-	return encode(members)
-}
-
-// sandboxOnly is how the paths and the header begin that only a sandbox has.
-const (
-	sandboxOnly  = "/sandbox:"
-	sandboxTag   = "Sandbox"
-	sandboxFault = "SandboxFault" // the parameter
-)
-
-// rewrite fills in where the gateway runs, and leaves all else as it is, to the
-// order of the members.
-func rewrite(d versioned, content string, where Where) ([]byte, error) {
-	if err := json.Unmarshal([]byte(content), d); err != nil {
-		return nil, err
-	}
-	if err := d.setServer(where); err != nil {
+	if err := root.set("servers", []server{is}); err != nil {
 		return nil, err
 	}
 	if !where.Sandbox {
-		if err := leaveOutSandbox(d); err != nil {
+		if err := errors.Join(leaveOutSandbox(root), root.edit("components", withoutFault)); err != nil {
 			return nil, err
 		}
 	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	err := encoder.Encode(d)
-	return out.Bytes(), err
+	return root.indented()
 }
 
-func leaveOutSandbox(d versioned) error {
-	*d.tags() = slices.DeleteFunc(*d.tags(), func(t tag) bool { return t.Name == sandboxTag })
-	for i := range *d.groups() {
-		group := &(*d.groups())[i]
-		group.Tags = slices.DeleteFunc(group.Tags, func(name string) bool { return name == sandboxTag })
+func writeSwagger(where Where) ([]byte, error) {
+	root, err := parse([]byte(swagger))
+	if err != nil {
+		return nil, err
 	}
-	for path, item := range *d.paths() {
-		if strings.HasPrefix(path, sandboxOnly) {
-			delete(*d.paths(), path)
-			continue
-		}
-		var operations map[string]map[string]json.RawMessage
-		if err := json.Unmarshal(item, &operations); err != nil {
-			return err
-		}
-		for _, operation := range operations {
-			var parameters []json.RawMessage
-			if err := json.Unmarshal(operation["parameters"], &parameters); err != nil && operation["parameters"] != nil {
-				return err
+	at, err := url.Parse(where.PublicURL)
+	if err != nil {
+		return nil, err
+	}
+	if at.Host != "" {
+		err = errors.Join(root.set("schemes", []string{at.Scheme}), root.set("host", at.Host))
+	}
+	err = errors.Join(err, root.set("basePath", cmp.Or(strings.TrimSuffix(at.Path, "/"), "/")))
+	if !where.Sandbox {
+		err = errors.Join(err, leaveOutSandbox(root), withoutFault(root))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return root.indented()
+}
+
+// What only a sandbox has: paths that begin so, their tag, and a parameter.
+const (
+	sandboxPath  = "/sandbox:"
+	sandboxTag   = "Sandbox"
+	sandboxFault = "SandboxFault"
+)
+
+// leaveOutSandbox takes it out of what both versions of the document share.
+func leaveOutSandbox(root *object) error {
+	ofSandbox := func(tag json.RawMessage) bool { return bytes.Contains(tag, []byte(`"name": "`+sandboxTag+`"`)) }
+	return errors.Join(
+		root.filter("tags", ofSandbox),
+		root.each("x-tagGroups", func(group *object) error {
+			return group.filter("tags", func(name json.RawMessage) bool { return string(name) == `"`+sandboxTag+`"` })
+		}),
+		root.edit("paths", func(paths *object) error {
+			for _, path := range slices.Clone(paths.names) {
+				if strings.HasPrefix(path, sandboxPath) {
+					paths.delete(path)
+					continue
+				}
+				if err := paths.edit(path, leaveOutFault); err != nil {
+					return err
+				}
 			}
-			kept := slices.DeleteFunc(parameters, func(parameter json.RawMessage) bool {
+			return nil
+		}),
+	)
+}
+
+// leaveOutFault takes the parameter away from the operations of a path.
+func leaveOutFault(item *object) error {
+	for _, verb := range item.names {
+		if err := item.edit(verb, func(operation *object) error {
+			return operation.filter("parameters", func(parameter json.RawMessage) bool {
 				return bytes.Contains(parameter, []byte("/"+sandboxFault+`"`))
 			})
-			if len(kept) == len(parameters) && len(kept) > 0 || operation["parameters"] == nil {
-				continue
-			}
-			content, err := json.Marshal(kept)
-			if err != nil {
-				return err
-			}
-			operation["parameters"] = content
-		}
-		content, err := encode(operations)
-		if err != nil {
+		}); err != nil {
 			return err
 		}
-		(*d.paths())[path] = content
 	}
-	return d.deleteParameter(sandboxFault)
+	return nil
 }
 
-// encode is json.Marshal, which would write < as \u003c.
-func encode(value any) ([]byte, error) {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(value)
-	return out.Bytes(), err
+func withoutFault(holder *object) error {
+	return holder.edit("parameters", func(parameters *object) error {
+		parameters.delete(sandboxFault)
+		return nil
+	})
 }
 
 // toYAML writes JSON, which is YAML of another style, as people write YAML.

@@ -320,7 +320,7 @@ func TestWhere(t *testing.T) {
 		{"the sandbox", openapi.JSON, openapi.Where{Sandbox: true},
 			[]string{`"url": "/"`, "A sandbox: play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
 		{"the live API", openapi.JSON, live,
-			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox: play money", `\u003c`}},
+			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox: play money", `\u00`}},
 		{"the live API in YAML", openapi.YAML, live,
 			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "SandboxFault"}},
 		{"the live API in Swagger 2.0", openapi.Swagger2, live,
