@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -116,19 +118,28 @@ func (e *edge) validate(message any) error {
 		// A rule that cannot be evaluated is a defect of the contract.
 		return fmt.Errorf("gateway: validation: %w", err)
 	}
-	var violations []apierror.Violation
-	seen := make(map[string]bool)
-	for _, v := range broken.Violations {
-		field := jsonPath(request.ProtoReflect().Descriptor(), v.Proto.GetField())
-		// "required" says all there is to say of an absent field, and the
-		// contract states several rules twice.
-		description := describe(v)
-		if key := field + "\x00" + description; seen[key] {
-			continue
-		} else {
-			seen[key] = true
+	return apierror.Invalid(violations(request.ProtoReflect().Descriptor(), broken.Violations))
+}
+
+// violations words what is broken, once each: the contract states several rules
+// twice, and the length of what has a pattern is not worth a word more.
+func violations(message protoreflect.MessageDescriptor, broken []*protovalidate.Violation) []apierror.Violation {
+	patterned := make(map[string]bool)
+	for _, v := range broken {
+		if v.Proto.GetRuleId() == patternRule {
+			patterned[jsonPath(message, v.Proto.GetField())] = true
 		}
-		violations = append(violations, apierror.Violation{Field: field, Description: description})
 	}
-	return apierror.Invalid(violations)
+	var worded []apierror.Violation
+	for _, v := range broken {
+		field := jsonPath(message, v.Proto.GetField())
+		if v.Proto.GetRuleId() == "string.len" && patterned[field] {
+			continue
+		}
+		one := apierror.Violation{Field: field, Description: describe(v)}
+		if !slices.Contains(worded, one) {
+			worded = append(worded, one)
+		}
+	}
+	return worded
 }

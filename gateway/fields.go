@@ -71,9 +71,38 @@ func jsonPath(message protoreflect.MessageDescriptor, path *validate.FieldPath) 
 // describe words a broken rule for a person. The alphabet of a ULID says less
 // than its name.
 func describe(v *protovalidate.Violation) string {
-	message := strings.ReplaceAll(v.Proto.GetMessage(), "[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}", "{ULID}")
-	if message == "" {
-		return "breaks the rule " + v.Proto.GetRuleId()
+	switch v.Proto.GetRuleId() {
+	case "enum.not_in", "enum.defined_only":
+		if v.FieldDescriptor != nil {
+			return expected(v.FieldDescriptor)
+		}
+	case patternRule:
+		if pattern, ok := v.RuleValue.Interface().(string); ok {
+			return describePattern(pattern)
+		}
 	}
-	return message
+	if message := nameULIDs(v.Proto.GetMessage()); message != "" {
+		return message
+	}
+	return "breaks the rule " + v.Proto.GetRuleId()
+}
+
+// patternRule is protovalidate's name for the rule of a pattern.
+const patternRule = "string.pattern"
+
+// describePattern spares a person the regular expression where there is little to
+// it.
+func describePattern(pattern string) string {
+	readable := nameULIDs(pattern)
+	inner := strings.TrimSuffix(strings.TrimPrefix(readable, "^"), "$")
+	if len(inner) == len(readable)-2 && !strings.ContainsAny(strings.ReplaceAll(inner, ulidName, ""), `\[](){}?*+|^$.`) {
+		return "must be " + inner
+	}
+	return "must match the pattern " + readable
+}
+
+const ulidName = "{ULID}"
+
+func nameULIDs(text string) string {
+	return strings.ReplaceAll(text, "[0123456789ABCDEFGHJKMNPQRSTVWXYZ]{26}", ulidName)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -338,5 +339,31 @@ func TestUpstreamUnreachable(t *testing.T) {
 	}
 	if a := p.call(t, "GET", "/healthz", nil, ""); a.status != http.StatusOK {
 		t.Errorf("/healthz answers %d", a.status)
+	}
+}
+
+// TestRulesAreWordedForPeople sees what is said of values that break rules.
+func TestRulesAreWordedForPeople(t *testing.T) {
+	p := start(t, "--sandbox")
+	admin := as(credential(t, "Broker Admin"))
+	for _, test := range []struct{ name, method, path, body, field, want string }{
+		{"a name", "POST", "/v1/groups", `{"owner": "me", "displayName": "x"}`, "group.owner", "must be groups/{ULID}"},
+		{"a name in the path", "GET", "/v1/groups/me", "", "name", "must be groups/{ULID}"},
+		{"an enum that is left out", "POST", "/v1/limit_orders", `{}`, "limitOrder.side", "must be one of LIMIT_ORDER_SIDE_BUY, LIMIT_ORDER_SIDE_SELL"},
+		{"a pattern", "GET", "/v1/reporting/account_reports/12", "", "accountNumber", "must match the pattern ^1[0-9]{6}$"},
+		{"a rule of the contract's own", "POST", "/v1/compliance/clients", `{"shortName": "no"}`, "client.shortName", "must be empty or 3 or 4 capital letters or digits"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			violations, _ := p.call(t, test.method, test.path, admin, test.body).detail(t, "BadRequest")["fieldViolations"].([]any)
+			var said []string
+			for _, violation := range violations {
+				if v, ok := violation.(map[string]any); ok && v["field"] == test.field {
+					said = append(said, fmt.Sprint(v["description"]))
+				}
+			}
+			if len(said) != 1 || said[0] != test.want {
+				t.Errorf("%q is said of %s, want %s", said, test.field, test.want)
+			}
+		})
 	}
 }

@@ -1,6 +1,9 @@
 package tour
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Resources that every sandbox starts with.
 const (
@@ -186,7 +189,7 @@ func refusals() []Stop {
 	for i := range anywhere {
 		anywhere[i].Anywhere = true
 	}
-	return append(anywhere,
+	return slices.Concat(anywhere, empties(), []Stop{
 		get("/v1/iam/api_users:byKeyHash?keyHash="+strings.Repeat("A", 43)+"%3D").refused(404, "No API user has such a key"),
 		post("/v1/"+viewer+":activate", "").refused(400, "It is ACTIVE already"),
 		post("/v1/"+retired+":deactivate", "").refused(400, "It is INACTIVE already"),
@@ -207,5 +210,19 @@ func refusals() []Stop {
 		post("/v1/limit_orders/00000000000000000000000001:cancel", "").refused(400, "It is finished"),
 		post("/v1/testing/token_taps:mint", mint(treasuryAddress)).public().refused(400, "The taps are not initialised"),
 		post("/v1/testing/token_taps:mint", mint("GNOBODY")).public().after(post("/v1/testing/token_taps:initialise", "").public()).refused(404, "No account has this address"),
-	)
+	})
+}
+
+// empties are the calls that work without what their bodies say, for the fields
+// that are required.
+func empties() []Stop {
+	var stops []Stop
+	for _, stop := range Works() {
+		if stop.Body == "" || strings.HasSuffix(stop.Path, ":markVerified") { // which requires none
+			continue
+		}
+		stop.Body, stop.Before = "{}", nil
+		stops = append(stops, stop.refused(400, "What is required is missing"))
+	}
+	return stops
 }
