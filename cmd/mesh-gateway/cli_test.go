@@ -40,6 +40,7 @@ func TestBadFlags(t *testing.T) {
 		{"a clock without a sandbox", []string{"--sandbox-clock", "fast"}, "--sandbox"},
 		{"SDKs without a sandbox", []string{"--sandbox-grpc-listen", "127.0.0.1:0"}, "--sandbox"},
 		{"SDKs without a port", []string{"--sandbox", "--sandbox-grpc-listen", "127.0.0.1"}, "--sandbox-grpc-listen"},
+		{"a public URL without a scheme", []string{"--public-url", "api.example.com"}, "--public-url"},
 		{"no time", []string{"--request-timeout", "0s"}, "--request-timeout"},
 		{"sandbox and upstream", []string{"--sandbox", "--upstream", "mesh.example:443"}, "--upstream"},
 		{"sandbox and credentials", []string{"--sandbox", "--credentials", "auto"}, "--credentials"},
@@ -67,6 +68,15 @@ func TestRoutesListsTheContract(t *testing.T) {
 	code, stdout, _ := command(t, "routes")
 	if lines := strings.Count(stdout, "\n"); code != 0 || lines != 1+70 {
 		t.Errorf("exit status %d, %d lines; want a heading and 70 routes", code, lines)
+	}
+}
+
+func TestBadFlagsOfOpenAPI(t *testing.T) {
+	for flag, value := range map[string]string{"--format": "xml", "--public-url": "api.example.com"} {
+		code, stdout, stderr := command(t, "openapi", flag, value)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, flag) {
+			t.Errorf("%s %s: exit status %d, message %q", flag, value, code, stderr)
+		}
 	}
 }
 

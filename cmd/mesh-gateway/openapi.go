@@ -1,6 +1,10 @@
 package main
 
-import "github.com/meshtrade/mesh-gateway/openapi"
+import (
+	"fmt"
+
+	"github.com/meshtrade/mesh-gateway/openapi"
+)
 
 type openAPICommand struct {
 	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 (${default})."`
@@ -8,10 +12,22 @@ type openAPICommand struct {
 	Sandbox   bool           `help:"With what only a sandbox has."`
 }
 
+func (c openAPICommand) where() openapi.Where {
+	return openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
+}
+
+// Validate checks the flags.
+func (c openAPICommand) Validate() error {
+	if err := c.where().Validate(); err != nil {
+		return fmt.Errorf("--public-url: %w", err)
+	}
+	return nil
+}
+
 // Run prints the document that a gateway of the same flags serves at
 // /openapi.json, /openapi.yaml or /swagger.json.
 func (c openAPICommand) Run(std streams) error {
-	content, err := openapi.Write(c.Format, openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox})
+	content, err := openapi.Write(c.Format, c.where())
 	if err != nil {
 		return err
 	}
