@@ -99,11 +99,17 @@ func bound(schema object) {
 	}
 }
 
-var fieldName = regexp.MustCompile("`[a-z]+(_[a-z0-9]+)+`")
+var (
+	fieldName = regexp.MustCompile("`[a-z]+(_[a-z0-9]+)+`")
+	snakeCase = regexp.MustCompile("[a-z]+(_[a-z0-9]+)+")
+)
 
 // inJSON spells the fields that a comment names as JSON does.
-func inJSON(comment string) string {
-	return fieldName.ReplaceAllStringFunc(comment, func(name string) string {
+func inJSON(comment string) string { return fieldName.ReplaceAllStringFunc(comment, camelCase) }
+
+// camelCase spells every name in a text as JSON does.
+func camelCase(text string) string {
+	return snakeCase.ReplaceAllStringFunc(text, func(name string) string {
 		words := strings.Split(name, "_")
 		for i, word := range words[1:] {
 			words[i+1] = strings.ToUpper(word[:1]) + word[1:]

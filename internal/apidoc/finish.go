@@ -28,6 +28,14 @@ func (op operation) finish(content, requests object) error {
 	if err := op.finishBody(content, requests); err != nil {
 		return err
 	}
+	if op.body != "*" || content["requestBody"] == nil {
+		// No schema is of the request as a whole, so the operation tells its rules.
+		rules, err := messageRules(op.request)
+		if err != nil {
+			return err
+		}
+		tellRules(content, "The request", rules)
+	}
 	return op.finishResponses(content)
 }
 

@@ -11,21 +11,23 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// rule is a demand that JSON Schema has no words for.
+// rule is a demand that JSON Schema has no words for: an expression in CEL, and
+// what it means.
 type rule struct {
 	Expression string `json:"expression"`
 	Message    string `json:"message"`
 }
 
-// tellRules puts such demands where people and programs can read them.
-func tellRules(schema object, rules []rule) {
+// tellRules puts such demands where people and programs can read them: into what
+// describes the subject.
+func tellRules(described object, subject string, rules []rule) {
 	if len(rules) == 0 {
 		return
 	}
-	schema["x-mesh-rules"] = rules
+	described["x-mesh-rules"] = rules
 	for _, rule := range rules {
-		text, _ := schema["description"].(string)
-		schema["description"] = strings.TrimSpace(text + " It " + rule.Message + ".")
+		text, _ := described["description"].(string)
+		described["description"] = strings.TrimSpace(text + " " + subject + " " + camelCase(rule.Message) + ".")
 	}
 }
 
@@ -62,7 +64,7 @@ func constrain(field protoreflect.FieldDescriptor, schema object) (required bool
 	if rules.GetIgnore() == validate.Ignore_IGNORE_IF_ZERO_VALUE {
 		demanded, required = demanded.or(exactly("")), false
 	}
-	tellRules(schema, told)
+	tellRules(schema, "It", told)
 	return required, demanded.addTo(schema)
 }
 

@@ -85,7 +85,7 @@ func finishMessage(message protoreflect.MessageDescriptor, schema object) error 
 	if err != nil {
 		return err
 	}
-	tellRules(schema, rules)
+	tellRules(schema, "It", rules)
 
 	// The plugin writes a oneof as alternatives, each a schema of its own, in
 	// which types and pages lose the fields. What it means is less: not both.

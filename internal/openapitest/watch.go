@@ -59,6 +59,7 @@ func New(document []byte) (*Watch, error) {
 		Paths map[string]map[string]struct {
 			OperationID string
 			Parameters  json.RawMessage
+			Rules       json.RawMessage `json:"x-mesh-rules"`
 			RequestBody struct {
 				Content map[string]struct {
 					Schema struct {
@@ -78,7 +79,7 @@ func New(document []byte) (*Watch, error) {
 	}
 	for template, item := range read.Paths {
 		for verb, described := range item {
-			op := Operation{ID: described.OperationID, Verb: strings.ToUpper(verb), Template: template, Answers: make(map[string][]string)}
+			op := Operation{ID: described.OperationID, Verb: strings.ToUpper(verb), Template: template, Answers: make(map[string][]string), wordy: described.Rules != nil}
 			body := strings.TrimPrefix(described.RequestBody.Content[mediaJSON].Schema.Ref, "#/components/schemas/")
 			for _, part := range []json.RawMessage{described.Parameters, read.Components.Schemas[body]} {
 				op.wordy = op.wordy || bytes.Contains(part, []byte(`"x-mesh-rules"`))

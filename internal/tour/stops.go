@@ -19,7 +19,8 @@ const (
 	usdc = `{"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
 	mzar = `{"code": "mZAR", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
 
-	aYear = "periodStart=2025-06-01T00:00:00Z&periodEnd=2026-06-01T00:00:00Z"
+	backwards = "periodStart=2026-06-01T00:00:00Z&periodEnd=2026-01-01T00:00:00Z&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"
+	aYear     = "periodStart=2025-06-01T00:00:00Z&periodEnd=2026-06-01T00:00:00Z"
 )
 
 func amount(value, token string) string {
@@ -203,6 +204,8 @@ func refusals() []Stop {
 		post("/v1/wallet/transfers", transfer("GNOBODY")).refused(404, "No account to pay from"),
 		post("/v1/wallet/transfers", strings.Replace(transfer(tradingAddress), `"250"`, `"9000000"`, 1)).refused(400, "Too little is available"),
 		get(price).refused(404, "The pair is not traded"),
+		get("/v1/reporting/account_reports/1000004?"+backwards).refused(400, "The period ends before it starts"),
+		get("/v1/reporting/account_reports/1000004:excel?"+backwards).refused(400, "The period ends before it starts"),
 		get("/v1/limit_orders:byExternalReference?externalReference=none").refused(404, "No order has this reference"),
 		get("/v1/limit_orders:monitor?externalReference=none").refused(404, "No order has this reference"),
 		post("/v1/limit_orders", order("seed-1", "accounts/00000000000000000000000001")).refused(409, "The reference is taken"),
