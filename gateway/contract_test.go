@@ -21,9 +21,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
-	meshproto "github.com/meshtrade/mesh-gateway/proto"
 )
 
 const (
@@ -34,10 +33,7 @@ const (
 // TestEveryRoute sends random valid messages through each route of the
 // contract and holds what arrives, and what comes back, against them.
 func TestEveryRoute(t *testing.T) {
-	methods, err := access.Methods(meshproto.Services())
-	if err != nil {
-		t.Fatal(err)
-	}
+	methods := contract.Methods()
 	if len(methods) != 69 {
 		t.Fatalf("the contract has %d methods, want 69", len(methods))
 	}
@@ -101,9 +97,9 @@ func TestEveryRoute(t *testing.T) {
 
 // requestFor draws a request that the route can carry: its path fields are
 // set, and messages in its query are not empty.
-func requestFor(t *rapid.T, method *access.Method, binding access.Binding) *dynamicpb.Message {
+func requestFor(t *rapid.T, method *contract.Method, binding *contract.Binding) *dynamicpb.Message {
 	request := meshtest.Valid(t, method.Descriptor.Input())
-	for _, path := range binding.PathFields {
+	for _, path := range pathFields(binding) {
 		if !strings.Contains(path, ".") {
 			for !request.Has(method.Descriptor.Input().Fields().ByTextName(path)) {
 				request = meshtest.Valid(t, method.Descriptor.Input())
@@ -150,10 +146,10 @@ func requiredToken(field protoreflect.FieldDescriptor) bool {
 	return field.Message().FullName() == "meshtrade.type.v1.Token"
 }
 
-func httpRequest(t *rapid.T, base string, method *access.Method, binding access.Binding, message *dynamicpb.Message) *http.Request {
+func httpRequest(t *rapid.T, base string, method *contract.Method, binding *contract.Binding, message *dynamicpb.Message) *http.Request {
 	input := method.Descriptor.Input()
 	target := base + binding.Pattern("{}")
-	for _, path := range binding.PathFields {
+	for _, path := range pathFields(binding) {
 		var value protoreflect.Value
 		var at protoreflect.Message = message
 		for name := range strings.SplitSeq(path, ".") {
@@ -171,7 +167,7 @@ func httpRequest(t *rapid.T, base string, method *access.Method, binding access.
 	switch binding.Body {
 	case "":
 		query := url.Values{}
-		flatten(query, "", message, binding.PathFields, rapid.Bool().Draw(t, "snake_case"))
+		flatten(query, "", message, pathFields(binding), rapid.Bool().Draw(t, "snake_case"))
 		if len(query) > 0 {
 			target += "?" + query.Encode()
 		}
@@ -279,4 +275,11 @@ func visible(received map[string][]string) map[string][]string {
 		}
 	}
 	return rest
+}
+
+func pathFields(binding *contract.Binding) []string {
+	if binding.PathField == "" {
+		return nil
+	}
+	return []string{binding.PathField}
 }

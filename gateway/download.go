@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 // download answers with the decoded workbook where the client asks for one: by
 // Accept, or by alt=media in the query, which a link can hold. All else is
 // answered as JSON, refusals too.
-func download(method *Method, binding access.Binding, next http.Handler) http.Handler {
+func download(method *Method, binding *contract.Binding, next http.Handler) http.Handler {
 	field := method.Descriptor.Output().Fields().ByName(workbookField)
 	if field == nil {
 		return next
@@ -37,8 +37,8 @@ func download(method *Method, binding access.Binding, next http.Handler) http.Ha
 			return
 		}
 		if query.Has(fieldsParameter) {
-			apierror.Write(w, apierror.Invalid([]apierror.Violation{{
-				Field: fieldsParameter, Description: "a workbook has no fields; leave it out, or ask for JSON"}}))
+			apierror.Write(w, r, apierror.Invalid(apierror.Violation{
+				Field: fieldsParameter, Description: "a workbook has no fields; leave it out, or ask for JSON"}))
 			return
 		}
 		asked := r.Clone(r.Context())
@@ -57,7 +57,7 @@ func download(method *Method, binding access.Binding, next http.Handler) http.Ha
 		}
 		file, err := decoded(answer.body.Bytes(), field)
 		if err != nil {
-			apierror.Write(w, apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API answered with a workbook that cannot be decoded."))
+			apierror.Write(w, r, apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API answered with a workbook that cannot be decoded."))
 			return
 		}
 		w.Header().Set("Content-Type", mediaWorkbook)

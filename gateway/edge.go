@@ -118,7 +118,7 @@ func (e *edge) validate(message any) error {
 		// A rule that cannot be evaluated is a defect of the contract.
 		return fmt.Errorf("gateway: validation: %w", err)
 	}
-	return apierror.Invalid(violations(request.ProtoReflect().Descriptor(), broken.Violations))
+	return apierror.Invalid(violations(request.ProtoReflect().Descriptor(), broken.Violations)...)
 }
 
 // violations words what is broken, once each: the contract states several rules

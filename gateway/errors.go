@@ -16,7 +16,7 @@ import (
 
 // NotFound answers a path that is no route.
 func NotFound(w http.ResponseWriter, r *http.Request) {
-	apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath,
+	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath,
 		"There is nothing at "+r.URL.Path+". The routes are listed at /docs."))
 }
 
@@ -38,14 +38,14 @@ func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		}
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
-		apierror.Write(w, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
 			r.URL.Path+" does not take "+r.Method+", only "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 	}
 }
 
 // writeError is the runtime's error handler.
 func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	apierror.Write(w, withContext(r.Context(), err))
+	apierror.Write(w, r, withContext(r.Context(), err))
 }
 
 // streamStatus is the runtime's handler of an error on a stream.

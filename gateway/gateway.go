@@ -28,25 +28,12 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/proto"
-	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
-	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
-	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
-	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
-	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
-	transactionv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/ledger/transaction/v1"
-	pricev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/market_data/price/v1"
-	accountreportv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/reporting/account_report/v1"
-	tokentapv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/testing/ledger/token_tap/v1"
-	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
-	marketorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/market_order/v1"
-	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
-	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
 )
 
 // Method is an RPC and what the contract says about it.
-type Method = access.Method
+type Method = contract.Method
 
 // Option sets how the handler is built.
 type Option func(*options)
@@ -111,10 +98,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		return nil, err
-	}
+	methods := contract.Methods()
 	forwarded := forwardedHeaders(o.headers)
 	edge, err := newEdge(conn, methods, forwarded)
 	if err != nil {
@@ -136,8 +120,10 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 		// A segment is decoded once and whole, save %2F, which is no separator.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 	)
-	if err := register(context.Background(), mux, edge); err != nil {
-		return nil, err
+	for _, service := range proto.Services() {
+		if err := service.RegisterHandlers(context.Background(), mux, edge); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
 	}
 
 	router := chi.NewRouter()
@@ -156,56 +142,6 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 		}
 	}
 	return router, nil
-}
-
-// register binds the generated handlers of every service to conn.
-func register(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error {
-	for _, service := range []func() error{
-		func() error {
-			return apiuserv1.RegisterAPIUserServiceHandlerClient(ctx, mux, apiuserv1.NewAPIUserServiceClient(conn))
-		},
-		func() error {
-			return groupv1.RegisterGroupServiceHandlerClient(ctx, mux, groupv1.NewGroupServiceClient(conn))
-		},
-		func() error {
-			return userv1.RegisterUserServiceHandlerClient(ctx, mux, userv1.NewUserServiceClient(conn))
-		},
-		func() error {
-			return userprofilev1.RegisterUserProfileServiceHandlerClient(ctx, mux, userprofilev1.NewUserProfileServiceClient(conn))
-		},
-		func() error {
-			return clientv1.RegisterClientServiceHandlerClient(ctx, mux, clientv1.NewClientServiceClient(conn))
-		},
-		func() error {
-			return accountv1.RegisterAccountServiceHandlerClient(ctx, mux, accountv1.NewAccountServiceClient(conn))
-		},
-		func() error {
-			return transferv1.RegisterTransferServiceHandlerClient(ctx, mux, transferv1.NewTransferServiceClient(conn))
-		},
-		func() error {
-			return transactionv1.RegisterTransactionServiceHandlerClient(ctx, mux, transactionv1.NewTransactionServiceClient(conn))
-		},
-		func() error {
-			return pricev1.RegisterPriceServiceHandlerClient(ctx, mux, pricev1.NewPriceServiceClient(conn))
-		},
-		func() error {
-			return limitorderv1.RegisterLimitOrderServiceHandlerClient(ctx, mux, limitorderv1.NewLimitOrderServiceClient(conn))
-		},
-		func() error {
-			return marketorderv1.RegisterMarketOrderServiceHandlerClient(ctx, mux, marketorderv1.NewMarketOrderServiceClient(conn))
-		},
-		func() error {
-			return accountreportv1.RegisterAccountReportServiceHandlerClient(ctx, mux, accountreportv1.NewAccountReportServiceClient(conn))
-		},
-		func() error {
-			return tokentapv1.RegisterTokenTapServiceHandlerClient(ctx, mux, tokentapv1.NewTokenTapServiceClient(conn))
-		},
-	} {
-		if err := service(); err != nil {
-			return fmt.Errorf("gateway: %w", err)
-		}
-	}
-	return nil
 }
 
 // toMux hands the request to the generated handlers. HEAD is GET without its

@@ -15,15 +15,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // inspect holds the query and the JSON body against the request's descriptor
 // and refuses what does not fit, all of it in one answer. The runtime alone
 // would drop unknown parameters in silence and stop at the first fault of a
 // body.
-func inspect(method *Method, binding access.Binding, next http.Handler) http.Handler {
+func inspect(method *Method, binding *contract.Binding, next http.Handler) http.Handler {
 	input := method.Descriptor.Input()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var violations []apierror.Violation
@@ -35,7 +35,7 @@ func inspect(method *Method, binding access.Binding, next http.Handler) http.Han
 		if hasBody(r) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
-				apierror.Write(w, unreadable(err))
+				apierror.Write(w, r, unreadable(err))
 				return
 			}
 			violations = append(violations, inspectBody(input, binding, pathValue(r, binding), body)...)
@@ -43,7 +43,7 @@ func inspect(method *Method, binding access.Binding, next http.Handler) http.Han
 		}
 
 		if len(violations) > 0 {
-			apierror.Write(w, apierror.Invalid(violations))
+			apierror.Write(w, r, apierror.Invalid(violations...))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -66,8 +66,8 @@ func unreadable(err error) error {
 
 // pathValue is what the path binds its field to, "groups/…"; "" where the
 // route has no variable.
-func pathValue(r *http.Request, binding access.Binding) string {
-	if len(binding.PathFields) == 0 {
+func pathValue(r *http.Request, binding *contract.Binding) string {
+	if binding.PathField == "" {
 		return ""
 	}
 	id := chi.URLParam(r, "id")
@@ -77,13 +77,13 @@ func pathValue(r *http.Request, binding access.Binding) string {
 	return binding.PathValue(id)
 }
 
-func inspectBody(input protoreflect.MessageDescriptor, binding access.Binding, bound string, body []byte) []apierror.Violation {
+func inspectBody(input protoreflect.MessageDescriptor, binding *contract.Binding, bound string, body []byte) []apierror.Violation {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
 	c := checker{bound: bound}
-	if len(binding.PathFields) > 0 {
-		c.boundField = jsonNames(input, binding.PathFields[0])
+	if binding.PathField != "" {
+		c.boundField = jsonNames(input, binding.PathField)
 	}
 	switch binding.Body {
 	case "":
@@ -99,7 +99,7 @@ func inspectBody(input protoreflect.MessageDescriptor, binding access.Binding, b
 
 // inspectQuery checks names and values. A parameter is a field that neither
 // path nor body binds, nested ones with dots, in either spelling.
-func inspectQuery(method *Method, binding access.Binding, query string) []apierror.Violation {
+func inspectQuery(method *Method, binding *contract.Binding, query string) []apierror.Violation {
 	if query == "" {
 		return nil
 	}
@@ -137,7 +137,7 @@ func inspectQuery(method *Method, binding access.Binding, query string) []apierr
 }
 
 // queryField resolves a parameter, or says why it is none.
-func queryField(method *Method, binding access.Binding, parameter string) (string, protoreflect.FieldDescriptor, string) {
+func queryField(method *Method, binding *contract.Binding, parameter string) (string, protoreflect.FieldDescriptor, string) {
 	unknown := func() string {
 		known := queryParameters(method, binding)
 		if len(known) == 0 {
@@ -163,7 +163,7 @@ func queryField(method *Method, binding access.Binding, parameter string) (strin
 	}
 	canonical := strings.Join(path, ".")
 	switch {
-	case slices.Contains(binding.PathFields, canonical):
+	case canonical == binding.PathField:
 		return "", nil, "is set by the path"
 	case path[0] == binding.Body:
 		return "", nil, "is sent in the body"
@@ -178,7 +178,7 @@ func queryField(method *Method, binding access.Binding, parameter string) (strin
 }
 
 // queryParameters lists what a route takes in its query, in JSON spelling.
-func queryParameters(method *Method, binding access.Binding) []string {
+func queryParameters(method *Method, binding *contract.Binding) []string {
 	var names []string
 	if !method.Write {
 		names = append(names, fieldsParameter)
@@ -191,7 +191,7 @@ func queryParameters(method *Method, binding access.Binding) []string {
 		for i := range message.Fields().Len() {
 			field := message.Fields().Get(i)
 			json, proto := json+field.JSONName(), proto+string(field.Name())
-			if proto == binding.Body || slices.Contains(binding.PathFields, proto) {
+			if proto == binding.Body || proto == binding.PathField {
 				continue
 			}
 			if inner := nested(field); inner != nil {

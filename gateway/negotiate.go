@@ -26,13 +26,13 @@ func negotiate(method *Method, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !acceptable(r.Header.Values("Accept"), produced) {
-			apierror.Write(w, apierror.New(codes.InvalidArgument, apierror.NotAcceptable,
+			apierror.Write(w, r, apierror.New(codes.InvalidArgument, apierror.NotAcceptable,
 				"Accept leaves out all that can be answered here: "+strings.Join(produced, ", ")+".").
 				WithHTTPStatus(http.StatusNotAcceptable))
 			return
 		}
 		if problem := notJSON(r); problem != "" {
-			apierror.Write(w, apierror.New(codes.InvalidArgument, apierror.UnsupportedMediaType, problem).
+			apierror.Write(w, r, apierror.New(codes.InvalidArgument, apierror.UnsupportedMediaType, problem).
 				WithHTTPStatus(http.StatusUnsupportedMediaType))
 			return
 		}

@@ -46,7 +46,7 @@ func (o options) stream(method *Method, next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(ctx, outcomeKey{}, end))
 		if wantsSocket(r) {
 			if !o.fromOrigin(r) {
-				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite,
+				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
 					"A page of "+r.Header.Get("Origin")+" may not open a WebSocket here. Its origin must be listed with --cors-origin."))
 				return
 			}

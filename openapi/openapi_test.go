@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/openapi"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
@@ -49,12 +49,9 @@ func read(t *testing.T) document {
 	return d
 }
 
-func methods(t *testing.T) []*access.Method {
+func methods(t *testing.T) []*contract.Method {
 	t.Helper()
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		t.Fatal(err)
-	}
+	methods := contract.Methods()
 	return methods
 }
 
@@ -111,7 +108,7 @@ func TestOperations(t *testing.T) {
 }
 
 // find returns the operation of a route, whatever its parameter is called.
-func find(t *testing.T, d document, binding access.Binding) (string, operation) {
+func find(t *testing.T, d document, binding *contract.Binding) (string, operation) {
 	t.Helper()
 	for path, item := range d.Paths {
 		parameter := ""
@@ -126,7 +123,7 @@ func find(t *testing.T, d document, binding access.Binding) (string, operation) 
 	return "", operation{}
 }
 
-func check(t *testing.T, method *access.Method, path string, op operation) {
+func check(t *testing.T, method *contract.Method, path string, op operation) {
 	t.Helper()
 	if !strings.HasPrefix(op.OperationID, string(method.Descriptor.Name())) {
 		t.Errorf("%s is described as %s", method.Name(), op.OperationID)

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 	"pgregory.net/rapid"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
@@ -150,13 +150,13 @@ func compile(t *testing.T) described {
 }
 
 // drawBody draws a body that keeps the rules.
-func drawBody(t *rapid.T, method *access.Method, binding access.Binding) map[string]any {
+func drawBody(t *rapid.T, method *contract.Method, binding *contract.Binding) map[string]any {
 	request := meshtest.Valid(t, method.Descriptor.Input())
 	message := request.ProtoReflect()
 	if binding.Body != "*" {
 		message = message.Get(message.Descriptor().Fields().ByName(protoreflect.Name(binding.Body))).Message()
 	}
-	for _, path := range binding.PathFields {
+	if path := binding.PathField; path != "" {
 		_, field, nested := strings.Cut(path, ".")
 		if !nested {
 			field = path
@@ -175,7 +175,7 @@ func drawBody(t *rapid.T, method *access.Method, binding access.Binding) map[str
 }
 
 // judge gives the contract's verdict on a body, with a path that is good.
-func judge(validator protovalidate.Validator, method *access.Method, binding access.Binding, content []byte) error {
+func judge(validator protovalidate.Validator, method *contract.Method, binding *contract.Binding, content []byte) error {
 	request := dynamicpb.NewMessage(method.Descriptor.Input())
 	var message protoreflect.Message = request
 	if binding.Body != "*" {
@@ -184,7 +184,7 @@ func judge(validator protovalidate.Validator, method *access.Method, binding acc
 	if err := protojson.Unmarshal(content, message.Interface()); err != nil {
 		return err
 	}
-	for _, path := range binding.PathFields {
+	if path := binding.PathField; path != "" {
 		var at protoreflect.Message = request
 		name := path
 		if outer, inner, nested := strings.Cut(path, "."); nested {

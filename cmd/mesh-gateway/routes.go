@@ -5,18 +5,14 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
-	"github.com/meshtrade/mesh-gateway/proto"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 type routesCommand struct{}
 
 // Run prints a line a route, in the order of the contract.
 func (routesCommand) Run(std streams) error {
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		return err
-	}
+	methods := contract.Methods()
 	table := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "METHOD\tPATH\tRPC\tACCESS")
 	for _, method := range methods {
@@ -29,7 +25,7 @@ func (routesCommand) Run(std streams) error {
 }
 
 // rule is a method's access rule in a few words.
-func rule(method *access.Method) string {
+func rule(method *contract.Method) string {
 	words := []string{"read"}
 	if method.Write {
 		words[0] = "write"

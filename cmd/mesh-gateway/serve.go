@@ -16,14 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	"github.com/meshtrade/mesh-gateway/openapi"
-	"github.com/meshtrade/mesh-gateway/proto"
 )
 
 type serveCommand struct {
@@ -216,14 +214,9 @@ func (c *serveCommand) listenGRPC() (net.Listener, error) {
 // connect returns the connection to the Mesh to front. This is the one place
 // where live and sandbox differ: in how the connection is made.
 func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		return nil, err
-	}
 	options := upstream.Options{
 		Plaintext: c.UpstreamPlaintext,
 		UserAgent: "mesh-gateway/" + buildVersion(),
-		Methods:   methods,
 	}
 	target := cmp.Or(c.Upstream, upstream.DefaultTarget)
 	if mesh != nil {

@@ -153,6 +153,7 @@ func HTTPStatus(code codes.Code) int {
 type Error struct {
 	status *status.Status
 	http   int
+	cause  error
 }
 
 // Error gives the message alone; it is what the client reads.
@@ -179,46 +180,27 @@ func New(code codes.Code, reason Reason, message string, details ...proto.Messag
 	return e
 }
 
+// Unwrap returns the cause, nil where there is none.
+func (e *Error) Unwrap() error { return e.cause }
+
 // WithHTTPStatus returns the refusal with a status of its own.
 func (e *Error) WithHTTPStatus(httpStatus int) *Error {
-	return &Error{status: e.status, http: httpStatus}
+	return &Error{status: e.status, http: httpStatus, cause: e.cause}
 }
 
-// Violation is one thing wrong with a request.
-type Violation struct {
-	// Field is the path of the field in JSON spelling, from the request message
-	// on ("apiUser.displayName", "names[2]"), or the query parameter.
-	Field       string
-	Description string
-}
-
-// Invalid refuses a request for the violations, all of which it lists. The
-// message names the first so that it reads well alone.
-func Invalid(violations []Violation) *Error {
-	bad := &errdetails.BadRequest{}
-	for _, v := range violations {
-		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
-			Field: v.Field, Description: v.Description,
-		})
-	}
-	message := "The request is invalid."
-	if len(violations) > 0 {
-		message = violations[0].Description
-		if violations[0].Field != "" {
-			message = violations[0].Field + ": " + message
-		}
-		if more := len(violations) - 1; more > 0 {
-			message += " (and " + strconv.Itoa(more) + " more; see details)"
-		}
-	}
-	return New(codes.InvalidArgument, InvalidRequest, message, bad)
+// WithCause returns the refusal with what operators may know and clients may not,
+// such as an address of the upstream. It is in no answer.
+func (e *Error) WithCause(cause error) *Error {
+	return &Error{status: e.status, http: e.http, cause: cause}
 }
 
 // Write answers with err: a refusal by the gateway, or a status of the
 // upstream. Any other error is a defect and is answered without its text.
 //
-// The caller has set X-Request-Id on w before.
-func Write(w http.ResponseWriter, err error) {
+// The caller has set X-Request-Id on w before. The error is reported to the
+// observer of the request ([WithObserver]).
+func Write(w http.ResponseWriter, r *http.Request, err error) {
+	Observe(r.Context(), err)
 	st, httpStatus := resolve(err)
 	header := w.Header()
 	header.Set("Content-Type", "application/json")

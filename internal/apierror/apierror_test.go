@@ -69,7 +69,7 @@ func TestWrite(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
 			w.Header().Set("X-Request-Id", "id-1")
-			apierror.Write(w, test.err)
+			apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
 			// protojson varies its spacing.
 			body := strings.ReplaceAll(w.Body.String(), `": `, `":`)
 			if w.Code != test.status || w.Header().Get("Retry-After") != test.retryAfter {
@@ -87,14 +87,14 @@ func TestWrite(t *testing.T) {
 
 func TestUnauthenticatedNamesItsChallenge(t *testing.T) {
 	w := httptest.NewRecorder()
-	apierror.Write(w, status.Error(codes.Unauthenticated, "who?"))
+	apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), status.Error(codes.Unauthenticated, "who?"))
 	if w.Header().Get("WWW-Authenticate") == "" || w.Code != http.StatusUnauthorized {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 
 func TestInvalidListsEveryViolation(t *testing.T) {
-	err := apierror.Invalid([]apierror.Violation{{"a.b", "must be a string"}, {"c", "unknown field"}})
+	err := apierror.Invalid(apierror.Violation{Field: "a.b", Description: "must be a string"}, apierror.Violation{Field: "c", Description: "unknown field"})
 	if err.Error() != "a.b: must be a string (and 1 more; see details)" {
 		t.Error(err)
 	}

@@ -63,7 +63,14 @@ func run(ctx context.Context, protoDir, openAPI string) error {
 		return err
 	}
 
+	services, err := servicesList(request)
+	if err != nil {
+		return err
+	}
 	if err := removeGenerated(protoDir); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(protoDir, "services_gen.go"), services, 0o644); err != nil {
 		return err
 	}
 	last := len(outputs) - 1
@@ -119,7 +126,7 @@ func removeGenerated(protoDir string) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		for _, pattern := range []string{"*.pb.go", "*.pb.gw.go"} {
+		for _, pattern := range []string{"*.pb.go", "*.pb.gw.go", "*_gen.go"} {
 			if match, _ := filepath.Match(pattern, entry.Name()); match {
 				return os.Remove(path)
 			}

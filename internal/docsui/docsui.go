@@ -107,7 +107,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/docs"), "/")
 	file, ok := d.files[name]
 	if !ok {
-		apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no such page; the documentation is at /docs, the guide at /docs/guide."))
+		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no such page; the documentation is at /docs, the guide at /docs/guide."))
 		return
 	}
 	w.Header().Set("Content-Security-Policy", policy)
@@ -140,7 +140,7 @@ func written(name string, write func() ([]byte, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		file, err := once()
 		if err != nil {
-			apierror.Write(w, err)
+			apierror.Write(w, r, err)
 			return
 		}
 		file.ServeHTTP(w, r)

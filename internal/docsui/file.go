@@ -69,7 +69,7 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			plain, err := decompress(f.content)
 			if err != nil {
-				apierror.Write(w, err)
+				apierror.Write(w, r, err)
 				return
 			}
 			content, tag = plain, tag+"-plain"

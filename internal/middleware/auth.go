@@ -6,8 +6,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 )
 
@@ -24,7 +24,7 @@ const (
 //
 // Behind it a request has the key in X-Api-Key alone and no Authorization.
 // A refusal names everything that is wrong and never repeats a value.
-func Auth(method *access.Method) func(http.Handler) http.Handler {
+func Auth(method *contract.Method) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			key, keyProblem := apiKey(r.Header)
@@ -45,7 +45,7 @@ func Auth(method *access.Method) func(http.Handler) http.Handler {
 				}
 			}
 			if len(problems)+len(missing) > 0 {
-				apierror.Write(w, refuse(problems, missing))
+				apierror.Write(w, r, refuse(problems, missing))
 				return
 			}
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 func TestAuth(t *testing.T) {
@@ -62,7 +62,7 @@ func TestAuth(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w, next := httptest.NewRecorder(), new(capture)
-			Auth(&access.Method{Public: test.public})(next).ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), test.sent...))
+			Auth(&contract.Method{Public: test.public})(next).ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), test.sent...))
 			if test.reason == "" {
 				if next.request == nil {
 					t.Fatalf("refused: %s", w.Body)

@@ -17,7 +17,7 @@ func BodyLimit(limit int64) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength > limit {
-				apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
+				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
 					fmt.Sprintf("The body has %d bytes; at most %d are taken.", r.ContentLength, limit)).
 					WithHTTPStatus(http.StatusRequestEntityTooLarge))
 				return

@@ -5,7 +5,7 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // compressAbove is the smallest answer that is compressed, in bytes: below it
@@ -36,7 +36,7 @@ func NewCompressor() (*Compressor, error) {
 // Reads compresses the answers of methods that read. Streams stay as they are,
 // so that no event waits for the next; and so do answers to writes, which are
 // small, and one of which holds a key that its length must not tell of.
-func (c *Compressor) Reads(method *access.Method) func(http.Handler) http.Handler {
+func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if method.Write || method.Streams() {
 			return next

@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // RequestTimeoutHeader is the time a client gives its call, in seconds; a
@@ -18,12 +18,12 @@ const RequestTimeoutHeader = "Request-Timeout"
 
 // Deadline ends a unary call after limit, or sooner if the client asks for it.
 // Streams live until one side ends them.
-func Deadline(method *access.Method, limit time.Duration) func(http.Handler) http.Handler {
+func Deadline(method *contract.Method, limit time.Duration) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			timeout, given, err := requestTimeout(r.Header.Get(RequestTimeoutHeader))
 			if err != nil {
-				apierror.Write(w, err)
+				apierror.Write(w, r, err)
 				return
 			}
 			switch {

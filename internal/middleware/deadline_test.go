@@ -6,20 +6,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 )
 
 func TestDeadline(t *testing.T) {
 	service := limitorderv1.File_meshtrade_trading_limit_order_v1_service_proto.Services().Get(0)
-	unary := &access.Method{Descriptor: service.Methods().ByName("GetLimitOrder")}
-	stream := &access.Method{Descriptor: service.Methods().ByName("MonitorLimitOrder")}
+	unary := &contract.Method{Descriptor: service.Methods().ByName("GetLimitOrder")}
+	stream := &contract.Method{Descriptor: service.Methods().ByName("MonitorLimitOrder")}
 	const limit = 10 * time.Second
 
 	for _, test := range []struct {
 		name   string
-		method *access.Method
+		method *contract.Method
 		header string
 		status int
 		want   time.Duration // 0 is no deadline

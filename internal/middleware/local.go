@@ -34,13 +34,13 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if host := hostname(r.Host); !isLocal(host) && !slices.Contains(own, host) {
-				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
+				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
 					"The gateway runs in local mode and answers under localhost, 127.0.0.1 and [::1] only.").
 					WithHTTPStatus(http.StatusMisdirectedRequest))
 				return
 			}
 			if crossSite(r) {
-				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite,
+				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
 					"The gateway runs in local mode, with its user's own credentials, and refuses requests that a browser makes for another site."))
 				return
 			}

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 const (
@@ -101,7 +101,7 @@ func NewLimiter(read, write Rate) (*Limiter, error) {
 	return &l, nil
 }
 
-func (l *Limiter) of(method *access.Method) budget {
+func (l *Limiter) of(method *contract.Method) budget {
 	if method.Write {
 		return l.write
 	}
@@ -110,7 +110,7 @@ func (l *Limiter) of(method *access.Method) budget {
 
 // ByAddress limits the calls of a client address. It stands before the check
 // of credentials, so that guessing keys is limited too. It needs [ClientIP].
-func (l *Limiter) ByAddress(method *access.Method) func(http.Handler) http.Handler {
+func (l *Limiter) ByAddress(method *contract.Method) func(http.Handler) http.Handler {
 	return l.of(method).address.limit(func(r *http.Request) string {
 		return network(ClientIPOf(r.Context()))
 	})
@@ -118,7 +118,7 @@ func (l *Limiter) ByAddress(method *access.Method) func(http.Handler) http.Handl
 
 // ByKey limits the calls of an API key, and those without one by address. It
 // stands behind [Auth], which settles what the key is.
-func (l *Limiter) ByKey(method *access.Method) func(http.Handler) http.Handler {
+func (l *Limiter) ByKey(method *contract.Method) func(http.Handler) http.Handler {
 	return l.of(method).key.limit(func(r *http.Request) string {
 		if key := r.Header.Get("X-Api-Key"); key != "" {
 			// The key itself is not kept.
@@ -174,7 +174,7 @@ func (q *quota) limit(caller func(*http.Request) string) func(http.Handler) http
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			limited, result, err := q.limiter.RateLimitCtx(r.Context(), caller(r), 1)
 			if err != nil {
-				apierror.Write(w, err)
+				apierror.Write(w, r, err)
 				return
 			}
 			w.Header().Add("RateLimit-Policy", policy)
@@ -182,7 +182,7 @@ func (q *quota) limit(caller func(*http.Request) string) func(http.Handler) http
 			if limited {
 				seconds := max(1, wholeSeconds(result.RetryAfter))
 				w.Header().Set("Retry-After", strconv.Itoa(seconds))
-				apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.RateLimited,
+				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 					fmt.Sprintf("Over the limit %s of %d requests in %s. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
 					&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)}))
 				return

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 )
 
@@ -46,12 +46,12 @@ func TestRateLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read, write := new(access.Method), &access.Method{Write: true}
-	handler := func(method *access.Method) http.Handler {
+	read, write := new(contract.Method), &contract.Method{Write: true}
+	handler := func(method *contract.Method) http.Handler {
 		ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 		return middleware.ClientIP(nil)(limiter.ByAddress(method)(limiter.ByKey(method)(ok)))
 	}
-	call := func(method *access.Method, address, key string) *httptest.ResponseRecorder {
+	call := func(method *contract.Method, address, key string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = address
 		if key != "" {
@@ -65,7 +65,7 @@ func TestRateLimit(t *testing.T) {
 	// The cases share the budgets, in this order.
 	for _, test := range []struct {
 		name, address, key string
-		method             *access.Method
+		method             *contract.Method
 		want               int
 	}{
 		{"below", "192.0.2.1:1", "a", read, http.StatusOK},
@@ -102,7 +102,7 @@ func TestNoRateLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	limiter.ByKey(new(access.Method))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).
+	limiter.ByKey(new(contract.Method))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).
 		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Header().Get("RateLimit") != "" {
 		t.Error("tells of a limit that there is none of")

@@ -43,7 +43,7 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 				for _, name := range []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified"} {
 					ww.Header().Del(name)
 				}
-				apierror.Write(ww, defect(r.Method))
+				apierror.Write(ww, r, defect(r.Method))
 			}()
 			next.ServeHTTP(ww, r)
 		})

@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // StreamLimits is how many streams may be open at one time: of one API key, and
@@ -35,7 +35,7 @@ func NewStreams(limits StreamLimits) *Streams {
 
 // Limit answers 429 to a stream beyond a limit. It is put behind Auth, which
 // sees to it that there is a key.
-func (s *Streams) Limit(method *access.Method) func(http.Handler) http.Handler {
+func (s *Streams) Limit(method *contract.Method) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if !method.Streams() {
 			return next
@@ -43,7 +43,7 @@ func (s *Streams) Limit(method *access.Method) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			key := sha256.Sum256([]byte(r.Header.Get(apiKeyHeader)))
 			if problem := s.enter(key); problem != "" {
-				apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.RateLimited, problem))
+				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.RateLimited, problem))
 				return
 			}
 			defer s.leave(key)

@@ -12,8 +12,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"google.golang.org/grpc/codes"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 const (
@@ -51,7 +51,7 @@ type TicketStore interface {
 }
 
 // NewTickets returns tickets for the streams among the methods.
-func NewTickets(methods []*access.Method, store TicketStore) *Tickets {
+func NewTickets(methods []*contract.Method, store TicketStore) *Tickets {
 	t := &Tickets{streams: chi.NewRouter(), store: store}
 	for _, method := range methods {
 		for _, binding := range method.Bindings {
@@ -72,13 +72,13 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxTicketRequest))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil || !t.streams.Match(chi.NewRouteContext(), http.MethodGet, request.Path) {
-		apierror.Write(w, apierror.Invalid([]apierror.Violation{{
-			Field: "path", Description: `must be the path of a stream, without a query: send {"path": "/v1/limit_orders/{ULID}:monitor"}`}}))
+		apierror.Write(w, r, apierror.Invalid(apierror.Violation{
+			Field: "path", Description: `must be the path of a stream, without a query: send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
 		return
 	}
 	name, expires := rand.Text(), time.Now().Add(ticketTime)
 	if err := t.store.Keep(r.Context(), name, Ticket{r.Header.Get(apiKeyHeader), r.Header.Get(groupHeader), request.Path, expires}); err != nil {
-		apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute."))
+		apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute."))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -98,12 +98,12 @@ func (t *Tickets) Redeem(next http.Handler) http.Handler {
 		}
 		one, ok, err := t.store.Take(r.Context(), query.Get("ticket"))
 		if err != nil {
-			apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be looked up now. Ask for another in a moment."))
+			apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be looked up now. Ask for another in a moment."))
 			return
 		}
 		if !ok || r.Method != http.MethodGet || one.Path != r.URL.Path {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="mesh"`)
-			apierror.Write(w, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
+			apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
 				"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST /stream_tickets)."))
 			return
 		}

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
@@ -24,16 +24,7 @@ import (
 // guard is what every call passes before its service sees it.
 type guard struct {
 	store     *store
-	methods   map[string]*access.Method
 	validator protovalidate.Validator
-}
-
-func newGuard(store *store, methods []*access.Method, validator protovalidate.Validator) *guard {
-	g := &guard{store: store, methods: make(map[string]*access.Method), validator: validator}
-	for _, method := range methods {
-		g.methods[method.Name()] = method
-	}
-	return g
 }
 
 type (
@@ -93,8 +84,8 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	if tool(name) {
 		return ctx, nil
 	}
-	method, ok := g.methods[name]
-	if !ok {
+	method := contract.ByName(name)
+	if method == nil {
 		return nil, status.Errorf(codes.Unimplemented, "%s is not a method of Mesh.", name)
 	}
 	received, _ := metadata.FromIncomingContext(ctx)

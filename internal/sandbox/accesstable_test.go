@@ -16,8 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
-	"github.com/meshtrade/mesh-gateway/proto"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
@@ -91,7 +90,7 @@ type object = map[string]any
 var pathVariable = regexp.MustCompile(`\{([a-z_.]+)=(.+)/\*\}`)
 
 // request is a message for the method about the resource that the table has.
-func (m accessTable) request(t *testing.T, method *access.Method) *dynamicpb.Message {
+func (m accessTable) request(t *testing.T, method *contract.Method) *dynamicpb.Message {
 	t.Helper()
 	input, name := method.Descriptor.Input(), string(method.Descriptor.Name())
 	body := object{}
@@ -152,7 +151,7 @@ func (m accessTable) fill(body object, message protoreflect.MessageDescriptor, r
 }
 
 // call sends the request and returns the first answer as text.
-func (m accessTable) call(ctx context.Context, method *access.Method, request *dynamicpb.Message) (string, error) {
+func (m accessTable) call(ctx context.Context, method *contract.Method, request *dynamicpb.Message) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := m.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method.Name())
@@ -183,7 +182,7 @@ const (
 	nothing              // no resource: prices and fees
 )
 
-func about(method *access.Method) what {
+func about(method *contract.Method) what {
 	name := string(method.Descriptor.Name())
 	switch {
 	case strings.HasPrefix(name, "List"), strings.HasPrefix(name, "Search"):
@@ -198,23 +197,20 @@ func about(method *access.Method) what {
 
 // TestAccessTable holds each method of the contract against the access model.
 func TestAccessTable(t *testing.T) {
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		t.Fatal(err)
-	}
+	methods := contract.Methods()
 	// A column says who calls, and what a method that the column is about is told.
 	columns := []struct {
 		name   string
-		ctx    func(*testing.T, accessTable, *access.Method) context.Context
-		column func(*access.Method) bool
-		want   func(*access.Method) codes.Code
+		ctx    func(*testing.T, accessTable, *contract.Method) context.Context
+		column func(*contract.Method) bool
+		want   func(*contract.Method) codes.Code
 		cases  int
 	}{
 		{
 			name:   "no key",
-			ctx:    func(t *testing.T, _ accessTable, _ *access.Method) context.Context { return t.Context() },
-			column: func(*access.Method) bool { return true },
-			want: func(method *access.Method) codes.Code {
+			ctx:    func(t *testing.T, _ accessTable, _ *contract.Method) context.Context { return t.Context() },
+			column: func(*contract.Method) bool { return true },
+			want: func(method *contract.Method) codes.Code {
 				if method.Public {
 					return codes.OK
 				}
@@ -224,57 +220,59 @@ func TestAccessTable(t *testing.T) {
 		},
 		{
 			name: "wrong group",
-			ctx: func(t *testing.T, m accessTable, _ *access.Method) context.Context {
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
 				return m.as(t, "Broker Admin", nobody)
 			},
-			column: func(method *access.Method) bool { return !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.PermissionDenied },
+			column: func(method *contract.Method) bool { return !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.PermissionDenied },
 			cases:  66,
 		},
 		{
 			name:   "no role",
-			ctx:    func(t *testing.T, m accessTable, _ *access.Method) context.Context { return m.as(t, "Roleless") },
-			column: func(method *access.Method) bool { return !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.PermissionDenied },
+			ctx:    func(t *testing.T, m accessTable, _ *contract.Method) context.Context { return m.as(t, "Roleless") },
+			column: func(method *contract.Method) bool { return !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.PermissionDenied },
 			cases:  66,
 		},
 		{
 			name:   "WRITE as a viewer",
-			ctx:    func(t *testing.T, m accessTable, _ *access.Method) context.Context { return m.as(t, "Broker Viewer") },
-			column: func(method *access.Method) bool { return method.Write && !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.PermissionDenied },
+			ctx:    func(t *testing.T, m accessTable, _ *contract.Method) context.Context { return m.as(t, "Broker Viewer") },
+			column: func(method *contract.Method) bool { return method.Write && !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.PermissionDenied },
 			cases:  27,
 		},
 		{
 			name: "a client that is not verified",
-			ctx: func(t *testing.T, m accessTable, _ *access.Method) context.Context {
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
 				return m.as(t, "Individual Admin")
 			},
-			column: func(method *access.Method) bool { return method.Verified },
-			want:   func(*access.Method) codes.Code { return codes.FailedPrecondition },
+			column: func(method *contract.Method) bool { return method.Verified },
+			want:   func(*contract.Method) codes.Code { return codes.FailedPrecondition },
 			cases:  18,
 		},
 		{
-			name:   "READ by the owner",
-			ctx:    func(t *testing.T, m accessTable, _ *access.Method) context.Context { return m.as(t, "Corporate Admin") },
-			column: func(method *access.Method) bool { return !method.Write && !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.OK },
+			name: "READ by the owner",
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
+				return m.as(t, "Corporate Admin")
+			},
+			column: func(method *contract.Method) bool { return !method.Write && !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.OK },
 			cases:  39,
 		},
 		{
 			name:   "READ up the tree",
-			ctx:    func(t *testing.T, m accessTable, _ *access.Method) context.Context { return m.as(t, "Broker Admin") },
-			column: func(method *access.Method) bool { return !method.Write && !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.OK },
+			ctx:    func(t *testing.T, m accessTable, _ *contract.Method) context.Context { return m.as(t, "Broker Admin") },
+			column: func(method *contract.Method) bool { return !method.Write && !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.OK },
 			cases:  39,
 		},
 		{
 			name: "READ beside",
-			ctx: func(t *testing.T, m accessTable, _ *access.Method) context.Context {
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
 				return m.as(t, "Broker Admin", m.sibling)
 			},
-			column: func(method *access.Method) bool { return !method.Write && !method.Public },
-			want: func(method *access.Method) codes.Code {
+			column: func(method *contract.Method) bool { return !method.Write && !method.Public },
+			want: func(method *contract.Method) codes.Code {
 				if about(method) == one {
 					return codes.NotFound
 				}
@@ -284,24 +282,24 @@ func TestAccessTable(t *testing.T) {
 		},
 		{
 			name: "WRITE down the tree",
-			ctx: func(t *testing.T, m accessTable, method *access.Method) context.Context {
+			ctx: func(t *testing.T, m accessTable, method *contract.Method) context.Context {
 				// The broker is the verification authority of the client, and may.
 				if strings.Contains(method.Name(), "ClientService") {
 					return m.as(t, "Root Admin")
 				}
 				return m.as(t, "Broker Admin")
 			},
-			column: func(method *access.Method) bool { return method.Write && !method.Public },
-			want:   func(*access.Method) codes.Code { return codes.PermissionDenied },
+			column: func(method *contract.Method) bool { return method.Write && !method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.PermissionDenied },
 			cases:  27,
 		},
 		{
 			name: "WRITE beside",
-			ctx: func(t *testing.T, m accessTable, _ *access.Method) context.Context {
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
 				return m.as(t, "Broker Admin", m.sibling)
 			},
-			column: func(method *access.Method) bool { return method.Write && !method.Public },
-			want: func(method *access.Method) codes.Code {
+			column: func(method *contract.Method) bool { return method.Write && !method.Public },
+			want: func(method *contract.Method) codes.Code {
 				if about(method) == creation {
 					return codes.PermissionDenied
 				}
@@ -337,7 +335,7 @@ func TestAccessTable(t *testing.T) {
 }
 
 // resourceOf is the resource that a list of the method holds.
-func (m accessTable) resourceOf(method *access.Method) string {
+func (m accessTable) resourceOf(method *contract.Method) string {
 	path := strings.TrimPrefix(method.Bindings[0].Template, "/v1/")
 	path, _, _ = strings.Cut(path, ":")
 	return m.names[path]

@@ -25,8 +25,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
-	"github.com/meshtrade/mesh-gateway/proto"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
@@ -125,10 +123,6 @@ func New(opts ...Option) (*Sandbox, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		return nil, fmt.Errorf("sandbox: %w", err)
-	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
@@ -138,7 +132,7 @@ func New(opts ...Option) (*Sandbox, error) {
 		return nil, err
 	}
 
-	guard := newGuard(mesh, methods, validator)
+	guard := &guard{store: mesh, validator: validator}
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(faultUnary, guard.unary),
 		grpc.ChainStreamInterceptor(faultStream, guard.stream),

@@ -35,7 +35,7 @@ func ready(conn *grpc.ClientConn) http.Handler {
 		conn.Connect()
 		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 			if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-				apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The Mesh API is not connected."))
+				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The Mesh API is not connected."))
 				return
 			}
 		}

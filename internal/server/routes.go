@@ -14,13 +14,12 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/openapi"
-	"github.com/meshtrade/mesh-gateway/proto"
 )
 
 // Options is what the routes need to know.
@@ -67,10 +66,7 @@ func Routes(o Options) (http.Handler, error) {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
 	streams := middleware.NewStreams(o.Streams)
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		return nil, err
-	}
+	methods := contract.Methods()
 	tickets := middleware.NewTickets(methods, middleware.NewMemoryTickets())
 	docs, err := docsui.New(documented(o))
 	if err != nil {
@@ -111,7 +107,7 @@ func Routes(o Options) (http.Handler, error) {
 	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
 
 	r.Handle("/v1/*", tickets.Redeem(api))
-	asked := &access.Method{} // a ticket is asked for as an authorised READ is
+	asked := &contract.Method{} // a ticket is asked for as an authorised READ is
 	r.With(limiter.ByAddress(asked), middleware.Auth(asked), limiter.ByKey(asked)).Post("/stream_tickets", tickets.Issue)
 
 	if o.Sandbox != nil {

@@ -16,12 +16,12 @@ import (
 // of another site is refused, so that visiting one resets nobody's tests.
 func sandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	sameSite := http.NewCrossOriginProtection()
-	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite, "A page of another site may not control the sandbox."))
+	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "A page of another site may not control the sandbox."))
 	}))
-	r.With(sameSite.Handler).Post("/sandbox:reset", func(w http.ResponseWriter, _ *http.Request) {
+	r.With(sameSite.Handler).Post("/sandbox:reset", func(w http.ResponseWriter, r *http.Request) {
 		if err := mesh.Reset(); err != nil {
-			apierror.Write(w, err)
+			apierror.Write(w, r, err)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -29,11 +29,11 @@ func sandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	r.With(sameSite.Handler).Post("/sandbox:advance", func(w http.ResponseWriter, r *http.Request) {
 		by, err := time.ParseDuration(r.URL.Query().Get("by"))
 		if err != nil {
-			apierror.Write(w, apierror.Invalid([]apierror.Violation{{Field: "by", Description: "say how far, such as ?by=5s"}}))
+			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: "by", Description: "say how far, such as ?by=5s"}))
 			return
 		}
 		if err := mesh.Advance(by); err != nil {
-			apierror.Write(w, apierror.Invalid([]apierror.Violation{{Field: "by", Description: err.Error()}}))
+			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: "by", Description: err.Error()}))
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)

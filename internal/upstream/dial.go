@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // DefaultTarget is the production address of the Mesh API. It is reached over
@@ -63,18 +63,17 @@ type Options struct {
 	// Dialer replaces the network: it is how a Mesh in this process is reached.
 	// The target is then but a name.
 	Dialer func(context.Context) (net.Conn, error)
-	// Methods are the methods of the contract. Those that are not Write are
-	// attempted up to three times while the upstream is unavailable. A method
-	// that is not among them is taken for a Write.
-	Methods []*access.Method
 }
 
 // Dial prepares a connection to the target, which is host:port. It does not
 // wait for the upstream: the first call connects, or the Connect method of the
 // connection. The caller closes it.
 //
+// A READ of the contract is attempted up to three times while the upstream is
+// unavailable; any other method is treated as a WRITE and attempted once.
+//
 // Errors of calls over the connection are either statuses that the upstream
-// sent, unchanged, or an [apierror.Error]: see [Cause].
+// sent, unchanged, or an [apierror.Error] whose cause is what grpc-go said.
 func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	address, err := parseTarget(target)
 	if err != nil {
@@ -84,11 +83,11 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	serviceConfig, err := retryReads(opts.Methods)
+	serviceConfig, err := retryReads(contract.Methods())
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
-	faults := newFaults(opts.Methods)
+	faults := new(faults)
 
 	dialOptions := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
@@ -223,7 +222,7 @@ type retryPolicy struct {
 // What remains for a Write is grpc-go's transparent retry, which repeats a
 // call only where the upstream is known not to have looked at it (RFC 9113,
 // section 8.7: REFUSED_STREAM, or a GOAWAY that excludes the stream).
-func retryReads(methods []*access.Method) (string, error) {
+func retryReads(methods []*contract.Method) (string, error) {
 	var names []methodName
 	for _, method := range methods {
 		if method.Write {

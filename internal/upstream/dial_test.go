@@ -8,20 +8,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
-	"github.com/meshtrade/mesh-gateway/proto"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func contract(t *testing.T) []*access.Method {
-	t.Helper()
-	methods, err := access.Methods(proto.Services())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return methods
-}
 
 func TestParseTarget(t *testing.T) {
 	for _, test := range []struct{ name, target, want, wantErr string }{
@@ -65,7 +55,7 @@ func TestDialRefusesContradiction(t *testing.T) {
 }
 
 func TestOnlyReadsAreRetried(t *testing.T) {
-	methods := contract(t)
+	methods := contract.Methods()
 	text, err := retryReads(methods)
 	if err != nil {
 		t.Fatal(err)

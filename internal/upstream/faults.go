@@ -13,30 +13,9 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
-
-// fault is a failed call that the upstream did not answer with a status. What
-// it says comes from the public error alone: the cause names addresses.
-type fault struct {
-	public *apierror.Error
-	cause  error
-}
-
-func (f *fault) Error() string              { return f.public.Error() }
-func (f *fault) Unwrap() error              { return f.public }
-func (f *fault) GRPCStatus() *status.Status { return f.public.GRPCStatus() }
-
-// Cause is what grpc-go said about a call that failed without a status of the
-// upstream, for the log; it names addresses and must not reach a client. It is
-// nil for any other error.
-func Cause(err error) error {
-	if f, ok := errors.AsType[*fault](err); ok {
-		return f.cause
-	}
-	return nil
-}
 
 // call follows one call over all of its attempts.
 type call struct {
@@ -62,20 +41,7 @@ type (
 // faults tells the statuses that the upstream sent from those that grpc-go
 // made up when there was no answer. It is the connection's interceptors, which
 // translate, and its stats handler, which sees what went over the wire.
-type faults struct {
-	// reads are the wire names of the methods that change nothing.
-	reads map[string]bool
-}
-
-func newFaults(methods []*access.Method) *faults {
-	f := &faults{reads: make(map[string]bool)}
-	for _, method := range methods {
-		if !method.Write {
-			f.reads[method.Name()] = true
-		}
-	}
-	return f
-}
+type faults struct{}
 
 // TagRPC implements [stats.Handler]; it is called for each attempt.
 func (*faults) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
@@ -161,7 +127,14 @@ func (f *faults) translate(ctx context.Context, method string, c *call, err erro
 	if _, own := errors.AsType[*apierror.Error](err); own {
 		return err
 	}
-	return &fault{public: f.explain(ctx, f.reads[method], c, st.Code()), cause: err}
+	// The cause names addresses, so it is for operators only.
+	return f.explain(ctx, readOnly(method), c, st.Code()).WithCause(err)
+}
+
+// readOnly reports whether a method is a READ of the contract.
+func readOnly(method string) bool {
+	m := contract.ByName(method)
+	return m != nil && !m.Write
 }
 
 // statusOf finds the status as it was received. When retries are exhausted

@@ -81,7 +81,6 @@ func serve(t *testing.T, handle func(s *server, stream grpc.ServerStream) error)
 
 func dial(t *testing.T, address string, opts Options) *grpc.ClientConn {
 	t.Helper()
-	opts.Methods = contract(t)
 	conn, err := Dial(address, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +128,7 @@ func wantFault(t *testing.T, err error, code codes.Code, reason apierror.Reason,
 			t.Errorf("message %q tells %q", err, internal)
 		}
 	}
-	if Cause(err) == nil {
+	if apierror.CauseOf(err) == nil {
 		t.Error("the cause is lost to the log")
 	}
 }

@@ -1,4 +1,4 @@
-package access_test
+package contract_test
 
 import (
 	"strings"
@@ -7,17 +7,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/meshtrade/mesh-gateway/internal/access"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
 
-func methods(t *testing.T) map[string]*access.Method {
+func methods(t *testing.T) map[string]*contract.Method {
 	t.Helper()
-	list, err := access.Methods(proto.Services())
-	if err != nil {
-		t.Fatal(err)
-	}
-	byName := make(map[string]*access.Method)
+	list := contract.Methods()
+	byName := make(map[string]*contract.Method)
 	for _, method := range list {
 		byName[string(method.Descriptor.Name())] = method
 	}
@@ -68,7 +65,7 @@ func TestPathValue(t *testing.T) {
 func TestNoServiceIsForgotten(t *testing.T) {
 	listed := make(map[protoreflect.FullName]bool)
 	for _, service := range proto.Services() {
-		listed[service.FullName()] = true
+		listed[service.Descriptor.FullName()] = true
 	}
 	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		if strings.HasPrefix(string(file.Package()), "meshtrade.") {

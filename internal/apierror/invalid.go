@@ -1,0 +1,120 @@
+package apierror
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	// maxViolations is the largest number of violations in an answer.
+	maxViolations = 100
+	// maxViolationBytes is the size of all violations in an answer, as JSON. With
+	// the rest of the answer they stay below 64 KiB.
+	maxViolationBytes = 48 << 10
+	// maxFieldBytes and maxDescriptionBytes are the sizes of one violation. A field
+	// may have a name that the client invented.
+	maxFieldBytes       = 512
+	maxDescriptionBytes = 4 << 10
+)
+
+// Violation is one thing wrong with a request.
+type Violation struct {
+	// Field is where it is in what the client sent: the path of a field of the
+	// body in JSON spelling ("displayName", "names[2]"), the field that the URL
+	// path sets, or the query parameter. It is "" for the body as a whole.
+	Field       string
+	Description string
+}
+
+// Violations collects what is wrong with a request. It keeps the first 100 and
+// counts the others, so that a hostile request costs no more than a bad one.
+type Violations struct {
+	list []Violation
+	more int
+}
+
+// Add adds a violation.
+func (v *Violations) Add(field, description string) {
+	if v.Full() {
+		v.more++
+		return
+	}
+	v.list = append(v.list, Violation{Field: field, Description: description})
+}
+
+// Full reports whether further violations are counted only.
+func (v *Violations) Full() bool { return len(v.list) >= maxViolations }
+
+// Count adds n violations that are not described.
+func (v *Violations) Count(n int) { v.more += n }
+
+// Empty reports whether nothing is wrong.
+func (v *Violations) Empty() bool { return len(v.list) == 0 }
+
+// List returns the violations that are described.
+func (v *Violations) List() []Violation { return v.list }
+
+// Err returns the refusal that lists the violations, nil where there are none. Its
+// message names the first, so that it reads well alone.
+func (v *Violations) Err() error {
+	if v.Empty() {
+		return nil
+	}
+	return invalid(v.list, v.more)
+}
+
+// Invalid refuses a request for the violations. It describes at most 100 of them in
+// at most 64 KiB, and says how many more there are.
+func Invalid(violations ...Violation) *Error {
+	return invalid(violations, 0)
+}
+
+func invalid(violations []Violation, more int) *Error {
+	bad := &errdetails.BadRequest{}
+	size := 0
+	for i, v := range violations {
+		field, description := clip(v.Field, maxFieldBytes), clip(v.Description, maxDescriptionBytes)
+		if size += jsonSize(field) + jsonSize(description); size > maxViolationBytes || i == maxViolations {
+			more += len(violations) - i
+			break
+		}
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: field, Description: description})
+	}
+	message := "The request is invalid."
+	if len(bad.FieldViolations) > 0 {
+		first := bad.FieldViolations[0]
+		message = first.GetDescription()
+		if first.GetField() != "" {
+			message = first.GetField() + ": " + message
+		}
+		switch others := len(bad.FieldViolations) - 1 + more; {
+		case more > 0:
+			message += " (and " + strconv.Itoa(others) + " more; the details list the first " + strconv.Itoa(len(bad.FieldViolations)) + ")"
+		case others > 0:
+			message += " (and " + strconv.Itoa(others) + " more; see details)"
+		}
+	}
+	return New(codes.InvalidArgument, InvalidRequest, message, bad)
+}
+
+// clip cuts text to about limit bytes, between characters, and marks the cut.
+func clip(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "") + "…"
+}
+
+// jsonSize is an upper bound of what text and the syntax around it take in JSON.
+func jsonSize(text string) int {
+	const syntax = 20 // a name, quotes, a comma and braces
+	encoded, err := json.Marshal(text)
+	if err != nil {
+		return len(text) + syntax
+	}
+	return len(encoded) + syntax
+}

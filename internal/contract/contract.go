@@ -1,0 +1,121 @@
+// Package contract says what the contract says about each method: whether it
+// reads or writes, who may call it, and under which HTTP routes. Everything is
+// read from the descriptors; there is no other list of the methods.
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	meshproto "github.com/meshtrade/mesh-gateway/proto"
+	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
+	methodoptionsv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/option/method_options/v1"
+)
+
+// Method is one RPC and what the contract says about it.
+type Method struct {
+	Descriptor protoreflect.MethodDescriptor
+	// Write is set on methods that change state. The gateway repeats only the
+	// others on its own.
+	Write bool
+	// Public methods need neither a key nor a group.
+	Public bool
+	// Roles of which the caller needs at least one; empty on public methods.
+	Roles []rolev1.Role
+	// Verified is set where the caller's compliance client must be verified.
+	Verified bool
+	// Bindings are the method's HTTP routes, the primary one first.
+	Bindings []*Binding
+}
+
+// Name is the path of the method on the gRPC wire, "/package.Service/Method".
+func (m *Method) Name() string {
+	return "/" + string(m.Descriptor.Parent().FullName()) + "/" + string(m.Descriptor.Name())
+}
+
+// Streams reports whether the method answers with a stream.
+func (m *Method) Streams() bool { return m.Descriptor.IsStreamingServer() }
+
+// methods reads the contract once. It is compiled in, so a mistake in it is a
+// defect of the build, which the tests of this package find.
+var methods = sync.OnceValue(func() []*Method {
+	var all []*Method
+	for _, service := range meshproto.Services() {
+		for i := range service.Descriptor.Methods().Len() {
+			method, err := read(service.Descriptor.Methods().Get(i))
+			if err != nil {
+				panic(fmt.Sprintf("contract: %s: %v", service.Descriptor.Methods().Get(i).FullName(), err))
+			}
+			all = append(all, method)
+		}
+	}
+	return all
+})
+
+// Methods returns every method, in the order of the generated list of services
+// and, within a service, in the order of its .proto file. The caller must not
+// change what it returns.
+func Methods() []*Method { return methods() }
+
+var byName = sync.OnceValue(func() map[string]*Method {
+	named := make(map[string]*Method)
+	for _, method := range Methods() {
+		named[method.Name()] = method
+	}
+	return named
+})
+
+// ByName returns the method of a path on the gRPC wire ([Method.Name]), nil where
+// the contract has none.
+func ByName(name string) *Method { return byName()[name] }
+
+// read fails where the contract leaves something open: a method without an
+// access rule or a route is a mistake.
+func read(descriptor protoreflect.MethodDescriptor) (*Method, error) {
+	rules, ok := proto.GetExtension(descriptor.Options(), methodoptionsv1.E_MethodOptions).(*methodoptionsv1.MethodOptions)
+	if !ok || rules == nil {
+		return nil, errors.New("no method_options")
+	}
+	method := &Method{
+		Descriptor: descriptor,
+		Roles:      rules.GetRoles(),
+		Verified:   rules.GetVerificationStatus() == methodoptionsv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED,
+	}
+
+	switch rules.GetType() {
+	case methodoptionsv1.MethodType_METHOD_TYPE_READ:
+	case methodoptionsv1.MethodType_METHOD_TYPE_WRITE:
+		method.Write = true
+	default:
+		return nil, fmt.Errorf("type is %s", rules.GetType())
+	}
+
+	switch rules.GetAccessLevel() {
+	case methodoptionsv1.MethodAccessLevel_METHOD_ACCESS_LEVEL_PUBLIC:
+		method.Public = true
+	case methodoptionsv1.MethodAccessLevel_METHOD_ACCESS_LEVEL_AUTHORISED:
+		if len(method.Roles) == 0 {
+			return nil, errors.New("authorised for no role")
+		}
+	default:
+		return nil, fmt.Errorf("access_level is %s", rules.GetAccessLevel())
+	}
+
+	rule, ok := proto.GetExtension(descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
+	if !ok || rule == nil {
+		return nil, errors.New("no google.api.http binding")
+	}
+	for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+		binding, err := bind(method, rule)
+		if err != nil {
+			return nil, err
+		}
+		method.Bindings = append(method.Bindings, binding)
+	}
+	return method, nil
+}
