@@ -4,82 +4,109 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-// NotFound answers a path that is no route.
-func NotFound(w http.ResponseWriter, r *http.Request) {
-	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath,
-		"There is nothing at "+r.URL.Path+". The routes are listed at /docs."))
+// notFound answers a path that has no route.
+func notFound(w http.ResponseWriter, r *http.Request) {
+	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is nothing at "+r.URL.Path+"."))
 }
 
-// MethodNotAllowed answers a path that is a route of another method, with the
-// methods that routes have for it in Allow (RFC 9110, section 15.5.6).
-func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.RawPath
-		if path == "" {
-			path = r.URL.Path
-		}
-		var allowed []string
-		for _, method := range []string{
-			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
-		} {
-			if routes.Match(chi.NewRouteContext(), method, path) {
-				allowed = append(allowed, method)
-			}
-		}
-		list := strings.Join(allowed, ", ")
-		w.Header().Set("Allow", list)
-		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-			r.URL.Path+" does not take "+r.Method+", only "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+// methodNotAllowed answers a path that has routes for other methods (RFC 9110, section
+// 15.5.6).
+func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
+	w.Header().Set("Allow", allow)
+	apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+		r.URL.Path+" does not take "+r.Method+", only "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+}
+
+// writeError is the runtime's handler of an error that is the whole answer.
+func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errHeadersOnly) {
+		return
 	}
+	if q, ok := r.Body.(*request); ok {
+		err = q.public(err)
+	}
+	apierror.Write(w, r, withContext(ctx, err))
 }
 
-// writeError is the runtime's error handler.
-func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	apierror.Write(w, r, withContext(r.Context(), err))
-}
-
-// streamStatus is the runtime's handler of an error on a stream.
+// streamStatus is the runtime's handler of an error that ends a stream.
 func streamStatus(ctx context.Context, err error) *status.Status {
-	if end, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
-		end.failed = true
-	}
-	st, _ := status.FromError(withContext(ctx, err))
-	return st
+	err = withContext(ctx, err)
+	apierror.Observe(ctx, err)
+	return apierror.Status(err)
 }
 
-// withContext words the end of the request's own context, which reaches us as
-// a bare "context deadline exceeded" or "context canceled".
+// public returns what the client is told of an error.
+func (q *request) public(err error) error {
+	if q.refusal != nil {
+		return q.refusal
+	}
+	if broken, ok := errors.AsType[*brokenRules](err); ok {
+		q.route.rules.list(q.route, broken.request, broken.first, &q.problems)
+		return q.problems.Err()
+	}
+	if _, own := errors.AsType[*apierror.Error](err); own {
+		return err
+	}
+	return q.respell(err)
+}
+
+// respell spells the fields that the upstream names as the client does, so that a form
+// can show an error beside its input.
+func (q *request) respell(err error) error {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	answer := st.Proto()
+	changed := false
+	for i, detail := range answer.GetDetails() {
+		bad := new(errdetails.BadRequest)
+		if !detail.MessageIs(bad) || detail.UnmarshalTo(bad) != nil {
+			continue
+		}
+		for _, violation := range bad.GetFieldViolations() {
+			violation.Field = q.route.translate(violation.GetField())
+		}
+		if respelt, err := anypb.New(bad); err == nil {
+			answer.Details[i], changed = respelt, true
+		}
+	}
+	if !changed {
+		return err
+	}
+	return status.FromProto(answer).Err()
+}
+
+// errDraining ends streams when the gateway is about to stop.
+var errDraining = errors.New("the gateway is about to stop")
+
+// withContext words the end of the request's own context, which arrives as a bare
+// "context deadline exceeded" or "context canceled".
 func withContext(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
 	if errors.Is(context.Cause(ctx), errDraining) {
-		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is about to stop. Connect again; another will answer.")
+		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is about to stop. Connect again to continue.")
 	}
 	if st, ok := status.FromError(err); ok && len(st.Details()) > 0 {
 		return err
 	}
 	switch status.Code(err) {
 	case codes.DeadlineExceeded:
-		return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not answer in time.")
+		return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not answer in time.").WithCause(err)
 	case codes.Canceled:
-		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client left before the answer.")
+		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the answer.").WithCause(err)
 	}
 	return err
-}
-
-// routingError is reached where the runtime's router disagrees with ours,
-// which the tests rule out for every route.
-func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
-	NotFound(w, r)
 }

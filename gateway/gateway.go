@@ -1,30 +1,34 @@
-// Package gateway turns a connection to the Mesh gRPC API into an HTTP
-// handler that speaks JSON. It knows nothing of flags, listeners or files, so
-// another program can embed it:
+// Package gateway turns a connection to the Mesh gRPC API into an HTTP handler
+// that speaks JSON. It knows nothing of flags, listeners or files, so another
+// program can embed it:
 //
 //	conn, err := grpc.NewClient(target, …)
 //	handler, err := gateway.New(conn)
 //	http.ListenAndServe("localhost:8080", handler)
 //
-// A request passes, in this order:
+// A request passes these files, in this order:
 //
-//  1. the router, which answers 404 and 405;
-//  2. the middleware of its method, if any was given ([WithMethodMiddleware]);
-//  3. negotiate.go: 406 and 415;
-//  4. inspect.go: the query and the JSON body against the request's descriptor,
-//     and partial.go: the fields of the answer that are asked for;
-//  5. the generated handler, which builds the message;
-//  6. edge.go: the validation rules of the contract, then the upstream call
-//     with the metadata of headers.go and no other.
+//  1. gateway.go finds the route and answers 404 and 405;
+//  2. the middleware of the method runs, if there is any ([WithMethodMiddleware]);
+//  3. route.go negotiates the format of the answer (negotiate.go: 406 and 415) and
+//     reads the query (query.go) and the fields to answer with (mask.go);
+//  4. the generated handler has its message decoded by body.go, which refuses what
+//     does not fit; explain.go lists everything that is wrong with it;
+//  5. conn.go checks the message against the rules of the contract and calls the
+//     upstream with the metadata of headers.go and no other;
+//  6. reply.go writes the answer, or stream.go the messages of a stream in the
+//     framing of lines.go, events.go or websocket.go;
+//  7. errors.go writes what went wrong, wherever it did.
 package gateway
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 
@@ -40,40 +44,50 @@ type Option func(*options)
 
 type options struct {
 	middleware   func(*Method) []func(http.Handler) http.Handler
+	notFound     http.Handler
 	headers      []string
-	heartbeat    time.Duration
+	keepAlive    time.Duration
 	writeTimeout time.Duration
 	origins      []string
 	// drain is done when streams are to end; nil is never.
 	drain context.Context
 }
 
-// WithMethodMiddleware puts middleware in front of each method, chosen by what
-// the contract says about it: access checks, limits. The first is the
-// outermost. A request reaches it only if its route exists.
+// WithMethodMiddleware puts middleware in front of each method, chosen by what the
+// contract says about the method. The first is the outermost. Only requests whose
+// route exists reach it; they carry the route in [http.Request.Pattern], such as
+// "GET /v1/{name=groups/*}".
 func WithMethodMiddleware(choose func(*Method) []func(http.Handler) http.Handler) Option {
 	return func(o *options) { o.middleware = choose }
 }
 
-// WithForwardedHeaders adds to the few request headers that the upstream is
-// sent as metadata.
+// WithNotFound sets what answers a path without a route. By default that is an
+// error with status 404.
+func WithNotFound(handler http.Handler) Option {
+	return func(o *options) { o.notFound = handler }
+}
+
+// WithForwardedHeaders adds to the request headers that are sent to the upstream as
+// metadata: X-Api-Key, X-Group, X-Request-Id, Traceparent and Tracestate.
 func WithForwardedHeaders(names ...string) Option {
 	return func(o *options) { o.headers = append(o.headers, names...) }
 }
 
-// WithHeartbeat sets how often a silent stream of events shows that it lives; 15
-// seconds without it.
-func WithHeartbeat(interval time.Duration) Option {
-	return func(o *options) { o.heartbeat = interval }
+// WithKeepAlive sets the interval between keep-alives on an idle stream, which is
+// also how long a stream waits for its first message before it answers 200. The
+// default is 15 seconds, since proxies cut connections that are idle for half a
+// minute.
+func WithKeepAlive(interval time.Duration) Option {
+	return func(o *options) { o.keepAlive = interval }
 }
 
-// WithWriteTimeout sets how long the reader of a stream may hold up one write
-// before it is dropped; 30 seconds without it.
+// WithWriteTimeout sets how long one write to the reader of a stream may take before
+// the stream is ended. The default is 30 seconds.
 func WithWriteTimeout(limit time.Duration) Option {
 	return func(o *options) { o.writeTimeout = limit }
 }
 
-// WithOrigins lists the origins whose pages may open WebSockets, beside the
+// WithOrigins lists the origins whose pages may open WebSockets, besides the
 // gateway's own.
 func WithOrigins(origins ...string) Option {
 	return func(o *options) { o.origins = origins }
@@ -86,75 +100,118 @@ func WithDrain(ctx context.Context) Option {
 }
 
 // New returns the handler of every route of the contract, calling conn.
-//
-// The handlers are registered as clients of conn. Registering servers
-// in-process instead would lose streams and interceptors.
 func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	o := options{
 		middleware:   func(*Method) []func(http.Handler) http.Handler { return nil },
-		heartbeat:    heartbeat,
-		writeTimeout: writeTimeout,
+		notFound:     http.HandlerFunc(notFound),
+		keepAlive:    15 * time.Second,
+		writeTimeout: 30 * time.Second,
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	methods := contract.Methods()
-	forwarded := forwardedHeaders(o.headers)
-	edge, err := newEdge(conn, methods, forwarded)
+	rules, err := newRules()
 	if err != nil {
 		return nil, err
 	}
+	g := &gateway{notFound: o.notFound, routes: make(map[*contract.Binding]http.Handler)}
+	generated, err := generatedHandlers(&validatingConn{conn: conn, rules: rules, keepAlive: o.keepAlive})
+	if err != nil {
+		return nil, err
+	}
+	forwarded := forwardedHeaders(o.headers)
+	for binding, handler := range generated {
+		var chain http.Handler = newRoute(binding, handler, &o, rules, forwarded)
+		middleware := o.middleware(binding.Method)
+		for i := len(middleware) - 1; i >= 0; i-- {
+			chain = middleware[i](chain)
+		}
+		g.routes[binding] = chain
+	}
+	return g, nil
+}
 
+// gateway is the router. It replaces that of the runtime, whose matching is linear.
+type gateway struct {
+	notFound http.Handler
+	routes   map[*contract.Binding]http.Handler
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, escaped := r.URL.RawPath, true
+	if path == "" {
+		path, escaped = r.URL.Path, false
+	}
+	found, segment := contract.Match(path)
+	if found == nil {
+		g.notFound.ServeHTTP(w, r)
+		return
+	}
+	binding := found.Binding(r.Method)
+	if binding == nil {
+		methodNotAllowed(w, r, found.Allow())
+		return
+	}
+	if binding.PathField != "" {
+		if escaped {
+			segment = unescape(segment)
+		}
+		r.SetPathValue(binding.PathField, binding.PathValue(segment))
+	}
+	r.Pattern = binding.Verb + " " + binding.Template
+	g.routes[binding].ServeHTTP(w, r)
+}
+
+// unescape decodes a segment once. %2F stays as it is, since a slash would make two
+// segments of it.
+func unescape(segment string) string {
+	kept := strings.NewReplacer("%2F", "%252F", "%2f", "%252f").Replace(segment)
+	if unescaped, err := url.PathUnescape(kept); err == nil {
+		return unescaped
+	}
+	return segment // not reached: net/http refuses a malformed path
+}
+
+// generatedHandlers registers the generated handlers as clients of conn and returns
+// them by their route. The runtime hands each to the middleware as it is registered,
+// in the order of the contract. (Registering servers in-process instead would lose
+// streams and interceptors.)
+func generatedHandlers(conn grpc.ClientConnInterface) (map[*contract.Binding]runtime.HandlerFunc, error) {
+	var registered []runtime.HandlerFunc
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
-		runtime.WithIncomingHeaderMatcher(forwarded.match),
+		runtime.WithMiddlewares(func(next runtime.HandlerFunc) runtime.HandlerFunc {
+			registered = append(registered, next)
+			return next
+		}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, codec{}),
+		runtime.WithForwardResponseOption(forward),
+		runtime.WithForwardResponseRewriter(forwarded),
+		// The metadata of calls is made by headers.go, and none comes back.
+		runtime.WithIncomingHeaderMatcher(noHeader),
 		runtime.WithOutgoingHeaderMatcher(noHeader),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 		runtime.WithErrorHandler(writeError),
 		runtime.WithStreamErrorHandler(streamStatus),
-		runtime.WithRoutingErrorHandler(routingError),
-		runtime.WithDisablePathLengthFallback(), // a form POST is not a GET
-		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisableChunkedEncoding(), // net/http decides
-		runtime.WithWriteContentLength(),
-		// A segment is decoded once and whole, save %2F, which is no separator.
-		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 	)
+	handlers := make(map[*contract.Binding]runtime.HandlerFunc)
 	for _, service := range proto.Services() {
-		if err := service.RegisterHandlers(context.Background(), mux, edge); err != nil {
+		registered = nil
+		if err := service.RegisterHandlers(context.Background(), mux, conn); err != nil {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
-	}
-
-	router := chi.NewRouter()
-	router.NotFound(NotFound)
-	router.MethodNotAllowed(MethodNotAllowed(router))
-	for _, method := range methods {
-		chain := router.With(o.middleware(method)...)
-		for _, binding := range method.Bindings {
-			handler := download(method, binding, negotiate(method, inspect(method, binding, o.stream(method, toMux(mux, binding.Verb)))))
-			// The expression keeps "…/{id}" from swallowing "…/{id}:verb".
-			pattern := binding.Pattern("{id:[^/:]+}")
-			chain.Method(binding.Verb, pattern, handler)
-			if binding.Verb == http.MethodGet {
-				chain.Method(http.MethodHead, pattern, handler)
+		var bindings []*contract.Binding
+		for _, method := range contract.Methods() {
+			if method.Descriptor.Parent() == service.Descriptor {
+				bindings = append(bindings, method.Bindings...)
 			}
 		}
+		if len(bindings) != len(registered) {
+			return nil, fmt.Errorf("gateway: %s has %d routes and %d generated handlers", service.Descriptor.FullName(), len(bindings), len(registered))
+		}
+		for i, binding := range bindings {
+			handlers[binding] = registered[i]
+		}
 	}
-	return router, nil
-}
-
-// toMux hands the request to the generated handlers. HEAD is GET without its
-// body (RFC 9110, section 9.3.2), which net/http leaves out.
-func toMux(mux *runtime.ServeMux, verb string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.Clone(r.Context())
-		r.Method = verb
-		// The runtime takes a deadline from this header; ours come from the
-		// server alone.
-		r.Header.Del("Grpc-Timeout")
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		mux.ServeHTTP(partial(r.Context(), w), r)
-	})
+	return handlers, nil
 }

@@ -2,53 +2,59 @@ package gateway
 
 import (
 	"context"
+	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
 )
 
-// allowList holds the only request headers that become upstream metadata, each
-// under its own name in lower case.
-type allowList []string
+// headerList holds the only request headers that become upstream metadata, in the
+// form of net/http. Each is sent under its own name in lower case.
+type headerList []string
 
-func forwardedHeaders(more []string) allowList {
-	list := allowList{"x-api-key", "x-group", "x-request-id", "traceparent", "tracestate"}
+func forwardedHeaders(more []string) headerList {
+	list := headerList{"X-Api-Key", "X-Group", "X-Request-Id", "Traceparent", "Tracestate"}
 	for _, name := range more {
-		list = append(list, strings.ToLower(name))
+		list = append(list, http.CanonicalHeaderKey(name))
 	}
 	return list
 }
 
-// match is the runtime's header matcher.
-func (l allowList) match(header string) (string, bool) {
-	header = strings.ToLower(header)
-	return header, slices.Contains(l, header)
-}
-
-// noHeader keeps upstream metadata from becoming response headers: none of it
-// is part of the HTTP API.
-func noHeader(string) (string, bool) { return "", false }
-
-// traceparent is the field's form in W3C Trace Context, version 00.
+// traceparent is the form of the field in W3C Trace Context, version 00.
 var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
-// only rebuilds the outgoing metadata from the allow-list. The matcher
-// alone is not enough: the runtime adds Authorization, X-Forwarded-For and
-// X-Forwarded-Host of its own accord. A field sent twice is dropped, since an
-// upstream that reads the other one would see a different caller.
-func (l allowList) only(ctx context.Context) context.Context {
-	given, _ := metadata.FromOutgoingContext(ctx)
-	kept := metadata.MD{}
+// metadata returns what is sent upstream for the headers. A header that was sent
+// twice is dropped: an upstream that reads the other value would see a different
+// caller.
+func (l headerList) metadata(header http.Header) metadata.MD {
+	md := make(metadata.MD, len(l))
 	for _, name := range l {
-		if values := given.Get(name); len(values) == 1 {
-			kept.Set(name, values[0])
+		if values := header[name]; len(values) == 1 {
+			md[strings.ToLower(name)] = values
 		}
 	}
-	if values := kept.Get("traceparent"); len(values) == 0 || !traceparent.MatchString(values[0]) {
-		kept.Delete("traceparent")
-		kept.Delete("tracestate") // meaningless alone
+	if values := md["traceparent"]; values == nil || !traceparent.MatchString(values[0]) {
+		delete(md, "traceparent")
+		delete(md, "tracestate") // meaningless alone
 	}
-	return metadata.NewOutgoingContext(ctx, kept)
+	return md
 }
+
+type metadataKey struct{}
+
+// withMetadata keeps the metadata of the call until the connection sends it. The
+// runtime would replace outgoing metadata that is set already, and it always adds
+// Authorization, X-Forwarded-For and X-Forwarded-Host.
+func withMetadata(ctx context.Context, md metadata.MD) context.Context {
+	return context.WithValue(ctx, metadataKey{}, md)
+}
+
+// outgoing returns the context of a call with its metadata alone.
+func outgoing(ctx context.Context) context.Context {
+	md, _ := ctx.Value(metadataKey{}).(metadata.MD)
+	return metadata.NewOutgoingContext(ctx, md)
+}
+
+// noHeader is the header matcher that matches nothing.
+func noHeader(string) (string, bool) { return "", false }

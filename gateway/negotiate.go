@@ -3,6 +3,7 @@ package gateway
 import (
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,49 +14,87 @@ import (
 )
 
 const (
-	mediaJSON   = "application/json"
-	mediaNDJSON = "application/x-ndjson"
+	mediaJSON        = "application/json"
+	mediaNDJSON      = "application/x-ndjson"
+	mediaEventStream = "text/event-stream"
+	mediaWorkbook    = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 )
 
-// negotiate refuses a request whose answer the client would not take (406),
-// and one whose body is not JSON (415).
-func negotiate(method *Method, next http.Handler) http.Handler {
-	produced := []string{mediaJSON}
-	if method.Streams() {
-		produced = streamMedia()
+// format is how an answer is written.
+type format int
+
+const (
+	asJSON      format = iota
+	asWorkbook         // the file that the reply holds
+	asLines            // a stream, a JSON message a line
+	asEvents           // a stream of server-sent events
+	asWebSocket        // a stream over a WebSocket
+)
+
+// altParameter is the query parameter that asks for a workbook: "alt=media".
+const altParameter = "alt"
+
+// negotiate finds the format of the answer. It refuses a request whose answer the
+// client would not accept (406), and one whose body is not JSON (415).
+func (rt *route) negotiate(r *http.Request, query url.Values) (format, error) {
+	chosen, offered := asJSON, []string{mediaJSON}
+	accept := r.Header["Accept"]
+	switch {
+	case rt.Method.Streams() && wantsWebSocket(r):
+		return asWebSocket, rt.options.checkHandshake(r)
+	case rt.Method.Streams():
+		chosen, offered = asLines, []string{mediaNDJSON, mediaJSON, mediaEventStream}
+		if preferred(accept, offered) == mediaEventStream {
+			chosen = asEvents
+		}
+	case rt.workbook != nil:
+		offered = []string{mediaJSON, mediaWorkbook}
+		if query.Get(altParameter) == "media" {
+			return asWorkbook, notJSON(r)
+		}
+		if preferred(accept, offered) == mediaWorkbook {
+			chosen = asWorkbook
+		}
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !acceptable(r.Header.Values("Accept"), produced) {
-			apierror.Write(w, r, apierror.New(codes.InvalidArgument, apierror.NotAcceptable,
-				"Accept leaves out all that can be answered here: "+strings.Join(produced, ", ")+".").
-				WithHTTPStatus(http.StatusNotAcceptable))
-			return
-		}
-		if problem := notJSON(r); problem != "" {
-			apierror.Write(w, r, apierror.New(codes.InvalidArgument, apierror.UnsupportedMediaType, problem).
-				WithHTTPStatus(http.StatusUnsupportedMediaType))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	if !acceptable(accept, offered) {
+		return chosen, apierror.New(codes.InvalidArgument, apierror.NotAcceptable,
+			"Accept admits none of the media types of this answer: "+strings.Join(offered, ", ")+".").
+			WithHTTPStatus(http.StatusNotAcceptable)
+	}
+	return chosen, notJSON(r)
 }
 
-// acceptable reports whether Accept admits one of the media types (RFC 9110,
-// section 12.5.1). No Accept admits anything.
-func acceptable(accept, produced []string) bool {
-	if len(accept) == 0 {
+// acceptsAnything reports whether Accept rules nothing out and prefers nothing
+// (RFC 9110, section 12.5.1).
+func acceptsAnything(accept []string) bool {
+	return len(accept) == 0 || len(accept) == 1 && accept[0] == "*/*"
+}
+
+// acceptable reports whether Accept admits one of the media types.
+func acceptable(accept, offered []string) bool {
+	if acceptsAnything(accept) {
 		return true
 	}
-	for _, media := range produced {
-		if quality(accept, media) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(offered, func(media string) bool { return quality(accept, media) > 0 })
 }
 
-// quality is the weight of a media type under Accept: that of the most
-// specific range that covers it.
+// preferred is the media type to which Accept gives the highest weight, the first of
+// those that share it.
+func preferred(accept, offered []string) string {
+	best, weight := offered[0], 0.0
+	if acceptsAnything(accept) {
+		return best
+	}
+	for _, media := range offered {
+		if q := quality(accept, media); q > weight {
+			best, weight = media, q
+		}
+	}
+	return best
+}
+
+// quality is the weight of a media type under Accept: that of the most specific
+// range that covers it.
 func quality(accept []string, media string) float64 {
 	kind, _, _ := strings.Cut(media, "/")
 	ranges := []string{"*/*", kind + "/*", media} // least specific first
@@ -80,29 +119,36 @@ func quality(accept []string, media string) float64 {
 	return weight
 }
 
-// hasBody reports whether a body was sent, of known length or chunked. Body
-// itself does not tell: middleware may have wrapped it.
+// hasBody reports whether a body was sent, of known length or chunked. The field
+// Body does not say: middleware may have wrapped it.
 func hasBody(r *http.Request) bool { return r.Body != nil && r.ContentLength != 0 }
 
-// notJSON says what keeps the body from being read as JSON; "" is nothing.
-func notJSON(r *http.Request) string {
+// notJSON refuses a body that is not JSON.
+func notJSON(r *http.Request) error {
 	if !hasBody(r) {
-		return ""
+		return nil
+	}
+	refuse := func(problem string) error {
+		return apierror.New(codes.InvalidArgument, apierror.UnsupportedMediaType, problem).
+			WithHTTPStatus(http.StatusUnsupportedMediaType)
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return "Content-Encoding: " + encoding + " is not understood; send the body as it is."
+		return refuse("Content-Encoding: " + encoding + " is not supported; send the body without an encoding.")
 	}
 	given := r.Header.Get("Content-Type")
+	if given == mediaJSON {
+		return nil
+	}
 	const add = ` Send it with the header "Content-Type: application/json".`
 	if given == "" {
-		return "The body has no Content-Type." + add
+		return refuse("The body has no Content-Type." + add)
 	}
 	media, parameters, err := mime.ParseMediaType(given)
 	if err != nil || media != mediaJSON {
-		return "The body is sent as " + given + "." + add
+		return refuse("The body is sent as " + given + "." + add)
 	}
 	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return "JSON is UTF-8 (RFC 8259), not " + charset + "."
+		return refuse("JSON is UTF-8 (RFC 8259), not " + charset + ".")
 	}
-	return ""
+	return nil
 }

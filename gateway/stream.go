@@ -4,122 +4,227 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-const (
-	mediaEventStream = "text/event-stream"
+// framing writes a stream in one format. open, message, end and fail are called one
+// after another, and either end or fail is the last. keepAlive is called meanwhile; it
+// does nothing once its context is done.
+type framing interface {
+	// open answers with status 200, or upgrades the connection.
+	open() error
+	message(json []byte) error
+	keepAlive(ctx context.Context) error
+	end() error
+	// fail ends the stream with an error.
+	fail(st *spb.Status) error
+}
 
-	// writeTimeout is how long a reader may hold up one write before it is
-	// dropped, unless WithWriteTimeout says otherwise. There is no other limit to
-	// how long a stream lives.
-	writeTimeout = 30 * time.Second
-)
+// stream receives the messages of a streaming call. Its life is the same in every
+// framing:
+//
+//  1. Until the first message it is a plain answer: a refusal is written with its own
+//     status (writeError). The connection waits for the first message or the refusal
+//     at most one keep-alive interval (conn.go).
+//  2. The runtime forwards nil and the stream opens. A HEAD request ends here.
+//  3. Messages are written as they come, with keep-alives while none does.
+//  4. It ends well when the upstream ends the call, or with the error that the runtime
+//     writes: of the upstream, of a deadline, or of a drain.
+type stream struct {
+	http.ResponseWriter // the answer until it opens, and its headers
 
-// errDraining ends streams when the gateway is about to stop.
-var errDraining = errors.New("the gateway is about to stop")
+	framing framing
+	request *request
+	head    bool
+	every   time.Duration // between keep-alives
+	// leave ends the call upstream.
+	leave context.CancelCauseFunc
+	// undrain stops waiting for the drain.
+	undrain func() bool
 
-// outcome tells who frames a stream that the runtime met an error on it: the
-// runtime writes an error as it writes a message.
-type outcome struct{ failed bool }
+	opened, failed bool
+	// busy gets a value for each message, which puts the keep-alive off.
+	busy  chan struct{}
+	alive sync.WaitGroup
+	stop  context.CancelFunc
+}
 
-type outcomeKey struct{}
-
-// stream frames the answer of a streaming method as the client asks: a
-// WebSocket, server-sent events, or a JSON message a line, which is also what
-// */* and application/json get.
-func (o options) stream(method *Method, next http.Handler) http.Handler {
-	if !method.Streams() {
-		return next
+// newStream returns the stream that answers a request. The caller closes it.
+func newStream(w http.ResponseWriter, r *http.Request, q *request, chosen format, leave context.CancelCauseFunc) *stream {
+	o := q.route.options
+	s := &stream{
+		ResponseWriter: w, request: q, head: r.Method == http.MethodHead, every: o.keepAlive, leave: leave,
+		undrain: func() bool { return true }, busy: make(chan struct{}, 1), stop: func() {},
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancelCause(r.Context())
-		defer cancel(nil)
-		if o.drain != nil {
-			defer context.AfterFunc(o.drain, func() { cancel(errDraining) })()
-		}
-		end := new(outcome)
-		r = r.WithContext(context.WithValue(ctx, outcomeKey{}, end))
-		if wantsSocket(r) {
-			if !o.fromOrigin(r) {
-				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
-					"A page of "+r.Header.Get("Origin")+" may not open a WebSocket here. Its origin must be listed with --cors-origin."))
+	if o.drain != nil {
+		s.undrain = context.AfterFunc(o.drain, func() { leave(errDraining) })
+	}
+	timed := &timedWriter{w: w, control: http.NewResponseController(w), timeout: o.writeTimeout}
+	switch chosen {
+	case asWebSocket:
+		s.framing = &webSocket{w: w, request: r, leave: leave, timeout: o.writeTimeout}
+	case asEvents:
+		s.framing = &events{out: timed, seen: r.Header.Get("Last-Event-ID")}
+	default:
+		s.framing = &lines{out: timed}
+	}
+	return s
+}
+
+// errHeadersOnly ends a stream whose headers are all that was asked for.
+var errHeadersOnly = errors.New("gateway: HEAD ends with the headers")
+
+func (s *stream) receive(message proto.Message) error {
+	if message == nil {
+		return s.open()
+	}
+	body, err := render(message, s.request.mask)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.busy <- struct{}{}:
+	default:
+	}
+	return s.sent(s.framing.message(body))
+}
+
+func (s *stream) open() error {
+	s.opened = true
+	if err := s.sent(s.framing.open()); err != nil {
+		return err
+	}
+	if s.head {
+		s.failed = true // nothing may follow
+		return errHeadersOnly
+	}
+	ctx, stop := context.WithCancel(s.request.ctx)
+	s.stop = stop
+	s.alive.Go(func() { s.keepAlive(ctx) })
+	return nil
+}
+
+func (s *stream) keepAlive(ctx context.Context) {
+	timer := time.NewTimer(s.every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.busy:
+		case <-timer.C:
+			if err := s.framing.keepAlive(ctx); err != nil {
+				s.leave(err)
 				return
 			}
-			messages := newSocket(w, r, end, cancel, o)
-			defer messages.close()
-			next.ServeHTTP(messages, r)
-			return
 		}
-		if preferred(r.Header.Values("Accept"), streamMedia()) != mediaEventStream {
-			// The runtime tells with the first message; a stream may have none.
-			w.Header().Set("Content-Type", mediaNDJSON)
-			next.ServeHTTP(&timedWriter{w, timed{http.NewResponseController(w), o.writeTimeout}}, r)
-			return
-		}
-		events := newEventStream(w, end, r.Header.Get("Last-Event-ID"), o)
-		defer events.close()
-		next.ServeHTTP(events, r)
-	})
+		timer.Reset(s.every)
+	}
 }
 
-// streamMedia are the media types of a stream, the one to fall back on first.
-func streamMedia() []string { return []string{mediaNDJSON, mediaJSON, mediaEventStream} }
-
-// preferred is the media type that Accept gives the highest weight, the first
-// of those that share it.
-func preferred(accept, produced []string) string {
-	if len(accept) == 0 {
-		return produced[0]
+// sent words a failed write.
+func (s *stream) sent(err error) error {
+	if err == nil {
+		return nil
 	}
-	best, weight := produced[0], 0.0
-	for _, media := range produced {
-		if q := quality(accept, media); q > weight {
-			best, weight = media, q
-		}
-	}
-	return best
+	return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client left the stream, or read it too slowly.").WithCause(err)
 }
 
-// timedWriter gives each write its own deadline.
+// WriteHeader passes the status of a refusal on. On an open stream the runtime calls it
+// before it writes an error, which needs no status.
+func (s *stream) WriteHeader(status int) {
+	if !s.opened {
+		s.failed = true
+		s.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write takes the body of a refusal or, on an open stream, the status that ends it as
+// the codec marshals it.
+func (s *stream) Write(data []byte) (int, error) {
+	switch {
+	case len(data) == 0 || s.opened && s.failed:
+	case !s.opened:
+		return s.ResponseWriter.Write(data)
+	default:
+		st := new(spb.Status)
+		if err := proto.Unmarshal(data, st); err != nil {
+			return 0, err
+		}
+		s.failed = true
+		s.finish(func() error { return s.framing.fail(st) })
+	}
+	return len(data), nil
+}
+
+// FlushError does nothing: each message is flushed as it is written.
+func (s *stream) FlushError() error { return nil }
+
+// close ends a stream that did not end with an error.
+func (s *stream) close() {
+	s.undrain()
+	if s.opened && !s.failed {
+		s.finish(s.framing.end)
+	}
+	s.stop()
+	s.alive.Wait()
+}
+
+// finish writes the end of the stream. A keep-alive that is under way is not waited
+// for, since a WebSocket's waits for its client.
+func (s *stream) finish(write func() error) {
+	s.stop()
+	_ = write() // the client may be gone
+}
+
+// timedWriter writes to an HTTP answer, each time with a deadline of its own. It is
+// safe for concurrent use.
 type timedWriter struct {
-	http.ResponseWriter
-	timed timed
-}
-
-func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *timedWriter) Write(data []byte) (n int, err error) {
-	err = w.timed.do(func() error {
-		n, err = w.ResponseWriter.Write(data)
-		return err
-	})
-	return n, err
-}
-
-func (w *timedWriter) FlushError() error { return w.timed.do(w.timed.control.Flush) }
-
-// timed bounds the time of each write to a connection.
-type timed struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
 }
 
-// do writes. The deadline is lifted after it, because over HTTP/2 one that
-// passes ends the stream even if nothing is being written.
-func (t timed) do(write func() error) error {
-	if err := t.control.SetWriteDeadline(time.Now().Add(t.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+// write writes the parts and flushes them. The deadline is lifted after it: over HTTP/2
+// one that passes ends the stream even if nothing is being written.
+func (t *timedWriter) write(parts ...string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.deadline(time.Now().Add(t.timeout)); err != nil {
 		return err
 	}
-	if err := write(); err != nil {
+	for _, part := range parts {
+		if _, err := t.w.Write([]byte(part)); err != nil {
+			return err
+		}
+	}
+	if err := t.control.Flush(); err != nil {
 		return err
 	}
-	if err := t.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	return t.deadline(time.Time{})
+}
+
+func (t *timedWriter) deadline(at time.Time) error {
+	if err := t.control.SetWriteDeadline(at); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	return nil
 }
+
+// open answers with status 200 and the headers.
+func (t *timedWriter) open(media string) error {
+	t.w.Header().Set("Content-Type", media)
+	t.w.WriteHeader(http.StatusOK)
+	return t.write()
+}
+
+// requestID is the id of the request, which errors repeat.
+func (t *timedWriter) requestID() string { return t.w.Header().Get(apierror.RequestIDHeader) }

@@ -169,7 +169,7 @@ func TestLinesAreTheDefaultOfAStream(t *testing.T) {
 }
 
 func TestASilentStreamShowsThatItLives(t *testing.T) {
-	s := newStreaming(t, gateway.WithHeartbeat(10*time.Millisecond))
+	s := newStreaming(t, gateway.WithKeepAlive(10*time.Millisecond))
 	_, reader := s.open(t, s.url, "text/event-stream")
 	wantEvent(t, reader, "message", "DRAFT")
 	for beats := 0; beats < 3; {
@@ -177,7 +177,7 @@ func TestASilentStreamShowsThatItLives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if line == ": heartbeat\n" {
+		if line == ": keep-alive\n" {
 			beats++
 		}
 	}

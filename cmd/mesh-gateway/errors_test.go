@@ -92,20 +92,20 @@ func TestErrorTable(t *testing.T) {
 		body         string
 		want         refusal
 	}{
-		{"malformed JSON", "POST", "/v1/groups", admin, `{"owner": `, invalid("group.owner")},
-		{"trailing data", "POST", "/v1/groups", admin, `{"owner": "` + broker + `", "displayName": "x"} {}`, invalid("group")},
-		{"unknown field", "POST", "/v1/groups", admin, `{"displayNam": "x"}`, invalid("group.displayNam")},
-		{"duplicate key", "POST", "/v1/groups", admin, `{"displayName": "x", "displayName": "y"}`, invalid("group.displayName")},
-		{"duplicate key in two spellings", "POST", "/v1/groups", admin, `{"displayName": "x", "display_name": "y"}`, invalid("group.displayName")},
-		{"unknown enum name", "POST", "/v1/limit_orders", admin, order(`"side": "HOLD"`), invalid("limitOrder.side")},
-		{"unknown enum number", "POST", "/v1/limit_orders", admin, order(`"side": 9`), invalid("limitOrder.side")},
-		{"number for a string", "POST", "/v1/limit_orders", admin, order(`"limitPrice": {"value": {"value": 1.5}}`), invalid("limitOrder.limitPrice.value.value")},
-		{"bad number", "POST", "/v1/compliance/clients", admin, `{"company": {"dateOfIncorporation": {"year": "MMXX"}}}`, invalid("client.company.dateOfIncorporation.year")},
+		{"malformed JSON", "POST", "/v1/groups", admin, `{"owner": `, invalid("owner")},
+		{"trailing data", "POST", "/v1/groups", admin, `{"owner": "` + broker + `", "displayName": "x"} {}`, invalid("")},
+		{"unknown field", "POST", "/v1/groups", admin, `{"displayNam": "x"}`, invalid("displayNam")},
+		{"duplicate key", "POST", "/v1/groups", admin, `{"displayName": "x", "displayName": "y"}`, invalid("displayName")},
+		{"duplicate key in two spellings", "POST", "/v1/groups", admin, `{"displayName": "x", "display_name": "y"}`, invalid("displayName")},
+		{"unknown enum name", "POST", "/v1/limit_orders", admin, order(`"side": "HOLD"`), invalid("side")},
+		{"unknown enum number", "POST", "/v1/limit_orders", admin, order(`"side": 9`), invalid("side")},
+		{"number for a string", "POST", "/v1/limit_orders", admin, order(`"limitPrice": {"value": {"value": 1.5}}`), invalid("limitPrice.value.value")},
+		{"bad number", "POST", "/v1/compliance/clients", admin, `{"company": {"dateOfIncorporation": {"year": "MMXX"}}}`, invalid("company.dateOfIncorporation.year")},
 		{"bad date", "POST", "/v1/compliance/clients/" + ulid + ":markVerified", admin, `{"nextVerificationDate": "tomorrow"}`, invalid("nextVerificationDate")},
-		{"two of a oneof", "POST", "/v1/compliance/clients", admin, `{"fund": {}, "trust": {}}`, invalid("client.trust")},
-		{"broken rule", "POST", "/v1/groups", admin, `{"owner": "me", "displayName": "x"}`, invalid("group.owner")},
+		{"two of a oneof", "POST", "/v1/compliance/clients", admin, `{"fund": {}, "trust": {}}`, invalid("trust")},
+		{"broken rule", "POST", "/v1/groups", admin, `{"owner": "me", "displayName": "x"}`, invalid("owner")},
 		{"broken rule in the path", "GET", "/v1/groups/me", admin, "", invalid("name")},
-		{"a name that is not the path's", "PUT", "/v1/groups/" + ulid, admin, `{"name": "groups/other"}`, invalid("group.name")},
+		{"a name that is not the path's", "PUT", "/v1/groups/" + ulid, admin, `{"name": "groups/other"}`, invalid("name")},
 		{"unknown query parameter", "GET", "/v1/groups:search?displayNam=x", admin, "", invalid("displayNam")},
 		{"unknown query parameter beside a body", "POST", "/v1/groups?dryRun=true", admin, `{}`, invalid("dryRun")},
 		{"query parameter twice", "GET", "/v1/groups:search?displayName=x&displayName=y", admin, "", invalid("displayName")},
@@ -159,7 +159,7 @@ func TestEveryFaultIsNamedAtOnce(t *testing.T) {
 	p := start(t, "--sandbox")
 	a := p.call(t, "POST", "/v1/groups?dryRun=1", as(credential(t, "Broker Admin")),
 		`{"displayNam": 1, "owner": 2, "owners": ["x", 3], "description": "d", "description": "e"}`)
-	for _, field := range []string{"dryRun", "group.displayNam", "group.owner", "group.owners[1]", "group.description"} {
+	for _, field := range []string{"dryRun", "displayNam", "owner", "owners[0]", "owners[1]", "description", "displayName"} {
 		refusal{http.StatusBadRequest, codes.InvalidArgument, apierror.InvalidRequest, field}.check(t, a)
 	}
 }
@@ -347,11 +347,11 @@ func TestRulesAreWordedForPeople(t *testing.T) {
 	p := start(t, "--sandbox")
 	admin := as(credential(t, "Broker Admin"))
 	for _, test := range []struct{ name, method, path, body, field, want string }{
-		{"a name", "POST", "/v1/groups", `{"owner": "me", "displayName": "x"}`, "group.owner", "must be groups/{ULID}"},
+		{"a name", "POST", "/v1/groups", `{"owner": "me", "displayName": "x"}`, "owner", "must be groups/{ULID}"},
 		{"a name in the path", "GET", "/v1/groups/me", "", "name", "must be groups/{ULID}"},
-		{"an enum that is left out", "POST", "/v1/limit_orders", `{}`, "limitOrder.side", "must be one of LIMIT_ORDER_SIDE_BUY, LIMIT_ORDER_SIDE_SELL"},
+		{"an enum that is left out", "POST", "/v1/limit_orders", `{}`, "side", "must be one of LIMIT_ORDER_SIDE_BUY, LIMIT_ORDER_SIDE_SELL"},
 		{"a pattern", "GET", "/v1/reporting/account_reports/12", "", "accountNumber", "must match the pattern ^1[0-9]{6}$"},
-		{"a rule of the contract's own", "POST", "/v1/compliance/clients", `{"shortName": "no"}`, "client.shortName", "must be empty or 3 or 4 capital letters or digits"},
+		{"a rule of the contract's own", "POST", "/v1/compliance/clients", `{"shortName": "no"}`, "shortName", "must be empty or 3 or 4 capital letters or digits"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			violations, _ := p.call(t, test.method, test.path, admin, test.body).detail(t, "BadRequest")["fieldViolations"].([]any)

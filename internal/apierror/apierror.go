@@ -8,6 +8,8 @@
 package apierror
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -228,6 +230,12 @@ func HTTPStatusOf(err error) int {
 	return httpStatus
 }
 
+// Status is the status that [Write] would answer with.
+func Status(err error) *status.Status {
+	st, _ := resolve(err)
+	return status.FromProto(st)
+}
+
 func resolve(err error) (*spb.Status, int) {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own.status.Proto(), own.http
@@ -266,7 +274,12 @@ func Marshal(st *spb.Status, requestID string) []byte {
 		// Reached by a message that is not UTF-8.
 		return []byte(`{"code":13,"message":"The error could not be rendered."}` + "\n")
 	}
-	return append(body, '\n')
+	var compact bytes.Buffer // protojson varies its spacing from build to build
+	if err := json.Compact(&compact, body); err != nil {
+		return append(body, '\n')
+	}
+	compact.WriteByte('\n')
+	return compact.Bytes()
 }
 
 func outcomeUnknown(st *spb.Status) bool {

@@ -33,8 +33,9 @@ type Violation struct {
 // Violations collects what is wrong with a request. It keeps the first 100 and
 // counts the others, so that a hostile request costs no more than a bad one.
 type Violations struct {
-	list []Violation
-	more int
+	list    []Violation
+	more    int
+	atLeast bool
 }
 
 // Add adds a violation.
@@ -49,8 +50,9 @@ func (v *Violations) Add(field, description string) {
 // Full reports whether further violations are counted only.
 func (v *Violations) Full() bool { return len(v.list) >= maxViolations }
 
-// Count adds n violations that are not described.
-func (v *Violations) Count(n int) { v.more += n }
+// AtLeast says that not everything was looked at, so that there may be more
+// violations than were added.
+func (v *Violations) AtLeast() { v.atLeast = true }
 
 // Empty reports whether nothing is wrong.
 func (v *Violations) Empty() bool { return len(v.list) == 0 }
@@ -64,16 +66,16 @@ func (v *Violations) Err() error {
 	if v.Empty() {
 		return nil
 	}
-	return invalid(v.list, v.more)
+	return invalid(v.list, v.more, v.atLeast)
 }
 
 // Invalid refuses a request for the violations. It describes at most 100 of them in
 // at most 64 KiB, and says how many more there are.
 func Invalid(violations ...Violation) *Error {
-	return invalid(violations, 0)
+	return invalid(violations, 0, false)
 }
 
-func invalid(violations []Violation, more int) *Error {
+func invalid(violations []Violation, more int, atLeast bool) *Error {
 	bad := &errdetails.BadRequest{}
 	size := 0
 	for i, v := range violations {
@@ -91,14 +93,21 @@ func invalid(violations []Violation, more int) *Error {
 		if first.GetField() != "" {
 			message = first.GetField() + ": " + message
 		}
-		switch others := len(bad.FieldViolations) - 1 + more; {
-		case more > 0:
-			message += " (and " + strconv.Itoa(others) + " more; the details list the first " + strconv.Itoa(len(bad.FieldViolations)) + ")"
-		case others > 0:
-			message += " (and " + strconv.Itoa(others) + " more; see details)"
+		if others := len(bad.FieldViolations) - 1 + more; others > 0 || atLeast {
+			message += " (and " + count(others, atLeast) + " more; see details)"
 		}
 	}
 	return New(codes.InvalidArgument, InvalidRequest, message, bad)
+}
+
+func count(n int, atLeast bool) string {
+	switch {
+	case !atLeast:
+		return strconv.Itoa(n)
+	case n == 0:
+		return "perhaps"
+	}
+	return "at least " + strconv.Itoa(n)
 }
 
 // clip cuts text to about limit bytes, between characters, and marks the cut.

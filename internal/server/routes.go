@@ -76,7 +76,7 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
 			limiter.ByAddress(method),
 			middleware.Auth(method),
@@ -103,8 +103,8 @@ func Routes(o Options) (http.Handler, error) {
 		r.Use(middleware.Local(*o.Credentials))
 	}
 	r.Use(middleware.BodyLimit(o.MaxBodyBytes))
-	r.NotFound(gateway.NotFound)
-	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
+	r.NotFound(notFound("The routes are listed at /docs."))
+	r.MethodNotAllowed(methodNotAllowed(r))
 
 	r.Handle("/v1/*", tickets.Redeem(api))
 	asked := &contract.Method{} // a ticket is asked for as an authorised READ is
@@ -142,8 +142,8 @@ func documented(o Options) docsui.Options {
 // no limits and no callers.
 func AdminRoutes(o Options) http.Handler {
 	r := chi.NewRouter()
-	r.NotFound(gateway.NotFound)
-	r.MethodNotAllowed(gateway.MethodNotAllowed(r))
+	r.NotFound(notFound(""))
+	r.MethodNotAllowed(methodNotAllowed(r))
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn))
 	get(r, "/version", version(o.Version))

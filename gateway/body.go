@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxDepth bounds the nesting of a body. Types of the contract recurse (a company is
+// connected to companies), and protobuf implementations commonly refuse more than 100
+// levels.
+const maxDepth = 100
+
+// strict refuses unknown and duplicate fields, two fields of a oneof, data after the
+// message and text that is not UTF-8.
+var strict = protojson.UnmarshalOptions{RecursionLimit: maxDepth}
+
+// decode reads the body into v, which is a message or the address of a pointer to
+// one. An empty body is io.EOF, which the generated handlers take for an empty
+// message.
+//
+// The body is parsed once. Only one that is refused is read again, to list everything
+// that is wrong with it (explain.go).
+func (q *request) decode(v any) error {
+	body, err := q.readBody()
+	if err != nil {
+		q.refusal = err
+		return err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return io.EOF
+	}
+	message, err := messageAt(v)
+	if err != nil {
+		return err
+	}
+	if err := strict.Unmarshal(body, message); err != nil || q.contradicts(message) || unknownEnum(message.ProtoReflect()) {
+		q.refusal = q.explain(body)
+		return q.refusal
+	}
+	return nil
+}
+
+var errNoMessage = errors.New("gateway: the generated handler decodes into no message")
+
+// messageAt returns the message to decode into. The generated handlers pass a message
+// or, where the body is one field of the request, the address of the field.
+func messageAt(v any) (proto.Message, error) {
+	if message, ok := v.(proto.Message); ok {
+		return message, nil
+	}
+	field := reflect.ValueOf(v)
+	if field.Kind() != reflect.Pointer || field.Elem().Kind() != reflect.Pointer {
+		return nil, fmt.Errorf("%w: %T", errNoMessage, v)
+	}
+	if field.Elem().IsNil() {
+		field.Elem().Set(reflect.New(field.Elem().Type().Elem()))
+	}
+	message, ok := field.Elem().Interface().(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("%w: %T", errNoMessage, v)
+	}
+	return message, nil
+}
+
+// contradicts reports whether the body sets the field of the path to another value.
+// The generated code would overwrite it.
+func (q *request) contradicts(body proto.Message) bool {
+	if q.route.pathInBody == nil {
+		return false
+	}
+	value := body.ProtoReflect().Get(q.route.pathInBody).String()
+	return value != "" && value != q.path
+}
+
+// unknownEnum reports whether a message holds the number of an enum that the contract
+// does not have. protojson accepts any number.
+func unknownEnum(message protoreflect.Message) (found bool) {
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.Enum() == nil && nested(field) == nil:
+		case !field.IsList():
+			found = unknownIn(field, value)
+		default:
+			for i := 0; i < value.List().Len() && !found; i++ {
+				found = unknownIn(field, value.List().Get(i))
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+func unknownIn(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	if field.Enum() != nil {
+		return field.Enum().Values().ByNumber(value.Enum()) == nil
+	}
+	return unknownEnum(value.Message())
+}

@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// events writes a stream as server-sent events (HTML standard, section 9.2):
+//
+//	event: message   a message of the stream; its id is a hash of it
+//	event: error     the stream failed; data is a google.rpc.Status
+//	event: end       the stream ended well
+type events struct {
+	out *timedWriter
+	// seen is the id of the last message that the client has.
+	seen  string
+	later bool // the first message is out
+}
+
+// retry is the time after which a browser that lost the stream connects again, in
+// milliseconds.
+const retry = "retry: 2000\n\n"
+
+func (e *events) open() error {
+	e.out.w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if err := e.out.open(mediaEventStream); err != nil {
+		return err
+	}
+	return e.out.write(retry)
+}
+
+func (e *events) message(json []byte) error {
+	sum := sha256.Sum256(json)
+	id := hex.EncodeToString(sum[:8])
+	first := !e.later
+	e.later = true
+	if first && id == e.seen {
+		return e.out.write(": seen\n\n") // a client that connects again has it
+	}
+	return e.out.write("id: ", id, "\nevent: message\ndata: ", string(json), "\n\n")
+}
+
+func (e *events) keepAlive(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return e.out.write(": keep-alive\n\n")
+}
+
+func (e *events) end() error { return e.out.write("event: end\ndata: {}\n\n") }
+
+func (e *events) fail(st *spb.Status) error {
+	return e.out.write("event: error\ndata: ", string(bytes.TrimSpace(apierror.Marshal(st, e.out.requestID()))), "\n\n")
+}

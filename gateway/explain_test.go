@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+)
+
+// testRoute returns the route of an RPC. Only its decoding works.
+func testRoute(t testing.TB, rpc string) *route {
+	t.Helper()
+	rules, err := newRules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range contract.Methods() {
+		if string(method.Descriptor.Name()) == rpc {
+			return newRoute(method.Bindings[0], nil, &options{}, rules, nil)
+		}
+	}
+	t.Fatalf("the contract has no %s", rpc)
+	return nil
+}
+
+// walk reports what the walker finds in a body.
+func walk(rt *route, body string) []apierror.Violation {
+	q := &request{route: rt, ctx: context.Background()}
+	w := walker{ctx: q.ctx, route: rt, found: &q.problems, body: []byte(body)}
+	w.walk(rt.bodyField.Message())
+	return q.problems.List()
+}
+
+func TestWalker(t *testing.T) {
+	deep := func(levels int) string {
+		return strings.Repeat(`{"company":{"connectedLegalPersons":[`, levels) + strings.Repeat(`]}}`, levels)
+	}
+	rt := testRoute(t, "CreateClient")
+	for _, test := range []struct {
+		name, body string
+		want       string // the first violation, "field: description"; "" is none
+	}{
+		{"empty object", `{}`, ""},
+		{"null is absent", `{"name": null, "company": null, "owners": null}`, ""},
+		{"both spellings", `{"displayName": "x", "short_name": "ABC"}`, ""},
+		{"enum by name", `{"status": "CLIENT_STATUS_ACTIVE"}`, ""},
+		{"enum by number", `{"status": 1}`, ""},
+		{"unknown enum number", `{"status": 4}`, "status: must be one of CLIENT_STATUS_ACTIVE, CLIENT_STATUS_INACTIVE, CLIENT_STATUS_COMPLETE_PROFILE"},
+		{"an integer written as a decimal", `{"roles": [1.0, 1e2]}`, ""},
+		{"a fraction for an integer", `{"roles": [1.5]}`, "roles[0]: must be a 32-bit integer"},
+		{"too large an integer", `{"roles": [1, 2147483648]}`, "roles[1]: must be a 32-bit integer"},
+		{"a string for an object", `{"company": "x"}`, "company: must be a JSON object"},
+		{"an object for an array", `{"owners": {"a": [1]}}`, "owners: must be a JSON array"},
+		{"an array for a string", `{"name": []}`, "name: must be a string"},
+		{"null in an array", `{"owners": [null]}`, "owners[0]: must be a string"},
+		{"a time", `{"creationDate": "2026-01-31T09:30:00.5+02:00"}`, ""},
+		{"no time", `{"creationDate": "2026-01-31"}`, "creationDate: must be an RFC 3339 time such as 2026-01-31T09:30:00Z"},
+		{"unknown and nested", `{"company": {"nope": {"a": [1, {}]}, "vatNo": 1}}`, "company.nope: unknown field"},
+		{"a type URL is no field", `{"@type": "x"}`, "@type: unknown field"},
+		{"an array", `[]`, ": the body must be a JSON object"},
+		{"null", `null`, ": the body must be a JSON object"},
+		{"cut off", "{\n  \"name\": \"x\"", ": malformed JSON at line 2, column 14: it ends too early"},
+		{"two objects", `{} {}`, ": malformed JSON at line 1, column 5: something follows the object"},
+		{"not UTF-8", "{\"name\": \"\xff\"}", ": malformed JSON at line 1, column 11: not UTF-8"},
+		{"deep", deep(49), ""},
+		{"too deep", deep(51), "is nested deeper than 100 levels"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got string
+			if violations := walk(rt, test.body); len(violations) > 0 {
+				got = violations[0].Field + ": " + violations[0].Description
+			}
+			if got != test.want && (test.name != "too deep" || !strings.HasSuffix(got, test.want)) {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// FuzzWalker compares the walker with protojson: it must find a fault in every body
+// that protojson refuses, or the client would not learn what is wrong, and none in a
+// body that protojson accepts, except the number of an enum that does not exist.
+func FuzzWalker(f *testing.F) {
+	for _, body := range []string{
+		`{}`, `{"name": "x", "name": "y"}`, `{"company": {"taxResidencies": [{"tin": "1"}]}}`, `{"roles": [1.0, "2"]}`,
+		`{"creationDate": "2026-01-31T09:30:00Z"}`, `{"fund": {}, "trust": {}}`, `{"fund": null, "trust": {}}`, `[`, `{"a":}`, `{"status":"CLIENT_STATUS_ACTIVE"}`,
+		`{"name":"\ud800"}`, `{"roles":[1e400]}`, `{"owners":["a",]}`, `{"name":1 "owner":2}`, `{,}`,
+	} {
+		f.Add(body)
+	}
+	rt := testRoute(f, "CreateClient")
+	f.Fuzz(func(t *testing.T, body string) {
+		violations := walk(rt, body)
+		message := new(clientv1.Client)
+		err := strict.Unmarshal([]byte(body), message)
+		switch refused := err != nil || unknownEnum(message.ProtoReflect()); {
+		case refused && len(violations) == 0:
+			t.Errorf("no fault in %q, which protojson refuses: %v", body, err)
+		case !refused && len(violations) > 0:
+			t.Errorf("%q is accepted by protojson, but the walker finds %v", body, violations)
+		}
+	})
+}
+
+func TestRefusalsAreTyped(t *testing.T) {
+	if _, ok := errors.AsType[*apierror.Error](unreadable(errors.New("reset"))); !ok {
+		t.Error("a body that breaks off is a defect")
+	}
+}

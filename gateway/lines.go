@@ -1,0 +1,27 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// lines writes a stream as NDJSON: a JSON message a line. An error is the last line,
+// {"error": google.rpc.Status}.
+type lines struct{ out *timedWriter }
+
+func (l *lines) open() error { return l.out.open(mediaNDJSON) }
+
+func (l *lines) message(json []byte) error { return l.out.write(string(json), "\n") }
+
+// keepAlive does nothing: NDJSON has no comments.
+func (l *lines) keepAlive(context.Context) error { return nil }
+
+func (l *lines) end() error { return nil }
+
+func (l *lines) fail(st *spb.Status) error {
+	return l.out.write(`{"error":`, string(bytes.TrimSpace(apierror.Marshal(st, l.out.requestID()))), "}\n")
+}

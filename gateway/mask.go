@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// fieldsParameter is the query parameter of partial responses (AIP-157).
+const fieldsParameter = "fields"
+
+// mask is the part of a message that was asked for: its fields, each with the part
+// of itself. An empty mask is all of it.
+type mask map[protoreflect.FieldNumber]mask
+
+// readMask takes the parameter of partial answers from the query.
+func (q *request) readMask(chosen format) {
+	lists, given := q.query[fieldsParameter]
+	if !given || !q.route.takesMask() {
+		return
+	}
+	delete(q.query, fieldsParameter)
+	if chosen == asWorkbook {
+		q.problems.add(fieldsParameter, "does not apply to a workbook; leave it out, or ask for JSON")
+		return
+	}
+	all := false
+	q.mask = mask{}
+	for path := range strings.SplitSeq(strings.Join(lists, ","), ",") {
+		if path = strings.TrimSpace(path); path == "*" {
+			all = true
+			continue
+		}
+		numbers, problem := resolve(q.route.Method.Descriptor.Output(), path)
+		if problem != "" {
+			q.problems.add(fieldsParameter, problem)
+			continue
+		}
+		q.mask.add(numbers)
+	}
+	if all {
+		q.mask = nil
+	}
+}
+
+// resolve finds the fields of a path in JSON or proto spelling, or says what is wrong
+// with it. A path goes through lists: "accounts.name" is the name of each account.
+func resolve(message protoreflect.MessageDescriptor, path string) (numbers []protoreflect.FieldNumber, problem string) {
+	if path == "" {
+		return nil, "names no field; write paths of the answer with commas between them, such as " + strings.Join(jsonFields(message), ",")
+	}
+	at := ""
+	for name := range strings.SplitSeq(path, ".") {
+		if message == nil {
+			return nil, fmt.Sprintf("%q goes too deep: %s has no fields of its own", path, at)
+		}
+		field := fieldByName(message, name)
+		if field == nil {
+			return nil, fmt.Sprintf("%q is unknown: there is no %q among %s", path, name, strings.Join(jsonFields(message), ", "))
+		}
+		numbers, message, at = append(numbers, field.Number()), nested(field), join(at, field.JSONName())
+	}
+	return numbers, ""
+}
+
+// add adds a path to the mask. Of two paths that overlap, the shorter one wins.
+func (m mask) add(numbers []protoreflect.FieldNumber) {
+	for i, number := range numbers {
+		inner, there := m[number]
+		switch {
+		case there && len(inner) == 0:
+			return
+		case !there || i == len(numbers)-1:
+			inner = mask{}
+			m[number] = inner
+		}
+		m = inner
+	}
+}
+
+func jsonFields(message protoreflect.MessageDescriptor) []string {
+	names := make([]string, message.Fields().Len())
+	for i := range names {
+		names[i] = message.Fields().Get(i).JSONName()
+	}
+	return names
+}
+
+// prune clears what the mask leaves out of a message. Fields that are not in the
+// contract are not in the JSON either.
+func (m mask) prune(message protoreflect.Message) {
+	if len(m) == 0 {
+		return
+	}
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		inner, wanted := m[field.Number()]
+		switch {
+		case !wanted:
+			message.Clear(field)
+		case len(inner) == 0:
+		case field.IsList():
+			for i := range value.List().Len() {
+				inner.prune(value.List().Get(i).Message())
+			}
+		default:
+			inner.prune(value.Message())
+		}
+		return true
+	})
+}

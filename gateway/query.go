@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+)
+
+// readQuery reads the query once, for the generated handler too. A parameter is a
+// field that neither the path nor the body sets, a nested one with dots, in either
+// spelling. The runtime alone would ignore unknown parameters.
+func (q *request) readQuery(values url.Values, malformed error, chosen format) {
+	q.query = values
+	if malformed != nil {
+		q.problems.add("", "the query string is malformed: "+malformed.Error())
+	}
+	if len(values) == 0 {
+		return
+	}
+	if chosen == asWorkbook && values.Get(altParameter) == "media" {
+		delete(values, altParameter)
+	}
+	q.readMask(chosen)
+
+	given := make(map[string]string) // the canonical path to the spelling that came first
+	for _, parameter := range sortedKeys(values) {
+		path, field, problem := q.route.queryField(parameter)
+		switch {
+		case problem != "":
+			q.problems.add(parameter, problem)
+		case given[path] != "":
+			q.problems.add(parameter, "is the same parameter as "+given[path]+"; send one of them")
+		case len(values[parameter]) > 1 && !field.IsList():
+			q.problems.add(parameter, "is given "+strconv.Itoa(len(values[parameter]))+" times, but takes one value")
+		case !q.checkValues(parameter, field, values[parameter]):
+		default:
+			given[path] = parameter
+			continue
+		}
+		if path != "" {
+			given[path] = parameter
+			q.problems.cover(path)
+		}
+		delete(values, parameter)
+	}
+}
+
+// checkValues reports whether all values of a parameter fit its field.
+func (q *request) checkValues(parameter string, field protoreflect.FieldDescriptor, values []string) bool {
+	fit := true
+	for _, value := range values {
+		if !textFits(field, value) {
+			q.problems.add(parameter, expected(field))
+			fit = false
+		}
+	}
+	return fit
+}
+
+// textFits reports whether the text of a query parameter is a value of the field.
+func textFits(field protoreflect.FieldDescriptor, value string) bool {
+	switch field.Kind() {
+	case protoreflect.BoolKind:
+		return value == "true" || value == "false"
+	case protoreflect.EnumKind:
+		if number, err := strconv.ParseInt(value, 10, 32); err == nil {
+			return field.Enum().Values().ByNumber(protoreflect.EnumNumber(number)) != nil
+		}
+	case protoreflect.Int32Kind, protoreflect.Int64Kind:
+		_, err := strconv.ParseInt(value, 10, bitSize(field.Kind()))
+		return err == nil
+	}
+	if !utf8.ValidString(value) {
+		return false
+	}
+	raw, err := json.Marshal(value)
+	return err == nil && valueFits(field, raw)
+}
+
+// queryField finds the field of a parameter and its path in JSON spelling, or says
+// why there is none. The path is known even where the parameter is refused, if the
+// field exists.
+func (rt *route) queryField(parameter string) (path string, field protoreflect.FieldDescriptor, problem string) {
+	unknown := func() (string, protoreflect.FieldDescriptor, string) {
+		known := rt.queryParameters()
+		if len(known) == 0 {
+			return "", nil, "unknown query parameter; this method takes none"
+		}
+		return "", nil, "unknown query parameter; this method takes " + strings.Join(known, ", ")
+	}
+	if rt.Body == "*" {
+		return unknown()
+	}
+	message := rt.input
+	var names, jsonNames []string
+	for name := range strings.SplitSeq(parameter, ".") {
+		if message == nil {
+			return unknown()
+		}
+		if field = fieldByName(message, name); field == nil {
+			return unknown()
+		}
+		names, jsonNames = append(names, string(field.Name())), append(jsonNames, field.JSONName())
+		message = nested(field)
+	}
+	path = strings.Join(jsonNames, ".")
+	switch {
+	case strings.Join(names, ".") == rt.PathField:
+		return path, nil, "is set by the path"
+	case names[0] == rt.Body:
+		return "", nil, "is sent in the body"
+	case message != nil:
+		var fields []string
+		for i := range message.Fields().Len() {
+			fields = append(fields, parameter+"."+message.Fields().Get(i).JSONName())
+		}
+		return path, nil, "has fields of its own; send " + strings.Join(fields, ", ")
+	}
+	return path, field, ""
+}
+
+// queryParameters lists what a route takes in its query, in JSON spelling.
+func (rt *route) queryParameters() []string {
+	var names []string
+	if rt.takesMask() {
+		names = append(names, fieldsParameter)
+	}
+	if rt.Body == "*" {
+		return names
+	}
+	var walk func(message protoreflect.MessageDescriptor, json, proto string)
+	walk = func(message protoreflect.MessageDescriptor, json, proto string) {
+		for i := range message.Fields().Len() {
+			field := message.Fields().Get(i)
+			json, proto := json+field.JSONName(), proto+string(field.Name())
+			if proto == rt.Body || proto == rt.PathField {
+				continue
+			}
+			if inner := nested(field); inner != nil {
+				walk(inner, json+".", proto+".")
+			} else {
+				names = append(names, json)
+			}
+		}
+	}
+	walk(rt.input, "", "")
+	slices.Sort(names)
+	return names
+}
+
+// takesMask reports whether the route takes the parameter of partial answers.
+func (rt *route) takesMask() bool { return TakesFields(rt.Method) }
+
+// TakesFields reports whether a method takes the query parameter fields, which names
+// the part of its answer to send (AIP-157). Every READ does.
+func TakesFields(method *contract.Method) bool { return !method.Write }
+
+func sortedKeys(values url.Values) []string {
+	keys := make([]string, 0, len(values))
+	for key := range values {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,175 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+)
+
+// route is what serves one route of the contract.
+type route struct {
+	*contract.Binding
+	handle  runtime.HandlerFunc
+	options *options
+	rules   *rules
+	headers headerList
+	// input is the request message. bodyField is the field of it that the body
+	// fills, nil where that is all of it or nothing.
+	input     protoreflect.MessageDescriptor
+	bodyField protoreflect.FieldDescriptor
+	// pathInBody is the field that the path sets, where a body could set it too: a
+	// field of the message that the body holds.
+	pathInBody protoreflect.FieldDescriptor
+	// workbook is the field of the reply that holds a file, nil on most routes.
+	workbook protoreflect.FieldDescriptor
+}
+
+func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, headers headerList) *route {
+	input := binding.Method.Descriptor.Input()
+	rt := &route{
+		Binding: binding, handle: handle, options: o, rules: rules, headers: headers, input: input,
+		workbook: binding.Method.Descriptor.Output().Fields().ByName(workbookField),
+	}
+	switch binding.Body {
+	case "":
+	case "*":
+		rt.pathInBody = input.Fields().ByTextName(binding.PathField)
+	default:
+		rt.bodyField = input.Fields().ByTextName(binding.Body)
+		if outer, inner, nested := cutDot(binding.PathField); nested && outer == binding.Body {
+			rt.pathInBody = rt.bodyField.Message().Fields().ByTextName(inner)
+		}
+	}
+	return rt
+}
+
+// request is a request on its way through the generated handler, which gets it as
+// the body and hands it to the decoder (body.go) and to the error writer
+// (errors.go).
+type request struct {
+	route *route
+	ctx   context.Context
+	// path is the value that the path sets.
+	path string
+	// query holds the parameters that fit the request message.
+	query url.Values
+	// mask is the part of the answer that was asked for.
+	mask mask
+	// problems are the faults found so far.
+	problems faults
+	body     io.ReadCloser
+	length   int64
+	// refusal is why the body was refused. The generated code passes errors of the
+	// decoder on as text only.
+	refusal error
+}
+
+// Read implements [io.Reader], so that the generated code can drain the body.
+func (q *request) Read(p []byte) (int, error) { return q.body.Read(p) }
+
+// Close implements [io.Closer].
+func (q *request) Close() error { return q.body.Close() }
+
+func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	format, refusal := rt.negotiate(r, values)
+	if refusal != nil {
+		apierror.Write(w, r, refusal)
+		return
+	}
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	// The runtime would take a deadline from it; the policy alone sets deadlines.
+	r.Header.Del("Grpc-Timeout")
+
+	ctx, cancel := context.WithCancelCause(withMetadata(r.Context(), rt.headers.metadata(r.Header)))
+	defer cancel(nil)
+	q := &request{route: rt, ctx: ctx, body: r.Body, length: r.ContentLength}
+	if q.body == nil {
+		q.body = http.NoBody
+	}
+	if rt.PathField != "" {
+		q.path = r.PathValue(rt.PathField)
+	}
+	q.readQuery(values, err, format)
+	if hasBody(r) && rt.Body == "" {
+		q.problems.add("", "this method takes no body; send fields as query parameters")
+	}
+	if !q.problems.Empty() {
+		apierror.Write(w, r, q.refuseQuery())
+		return
+	}
+
+	r = r.WithContext(ctx)
+	r.Body = q
+	r.Form, r.PostForm = q.query, url.Values{} // as ParseForm leaves them
+	var params map[string]string
+	if rt.PathField != "" {
+		params = map[string]string{rt.PathField: q.path}
+	}
+	if !rt.Method.Streams() {
+		rt.handle(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook}, r, params)
+		return
+	}
+	s := newStream(w, r, q, format, cancel)
+	defer s.close()
+	rt.handle(s, r, params)
+}
+
+// refuseQuery lists what is wrong with the query and, so that a client learns of all
+// faults at once, with the rest of the request.
+func (q *request) refuseQuery() error {
+	if q.route.Body == "" || q.length == 0 {
+		return q.explain(nil)
+	}
+	body, err := q.readBody()
+	if err != nil {
+		return err
+	}
+	return q.explain(body)
+}
+
+// readBody reads the body whole. Its error is the refusal to answer with.
+func (q *request) readBody() ([]byte, error) {
+	body := make([]byte, 0, max(512, min(q.length+1, 64<<10)))
+	for {
+		n, err := q.body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if errors.Is(err, io.EOF) {
+			return body, nil
+		}
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+	}
+}
+
+// unreadable is the refusal of a body that did not arrive.
+func unreadable(err error) error {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
+			"The body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes, the largest that is accepted. Nothing was sent to the Mesh API.").
+			WithHTTPStatus(http.StatusRequestEntityTooLarge)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return apierror.New(codes.DeadlineExceeded, apierror.RequestTimeout,
+			"The body did not arrive in time. Nothing was sent to the Mesh API.").WithHTTPStatus(http.StatusRequestTimeout)
+	}
+	return apierror.New(codes.Canceled, apierror.ClientClosedRequest,
+		"The body ended early. Nothing was sent to the Mesh API.").WithCause(err)
+}

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"google.golang.org/grpc/codes"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+// notFound answers a path without a route. The hint says where to find those
+// that there are; it may be empty.
+func notFound(hint string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		message := "There is nothing at " + r.URL.Path + "."
+		if hint != "" {
+			message += " " + hint
+		}
+		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, message))
+	}
+}
+
+// methodNotAllowed answers a path that has routes, but none for the method. Allow
+// lists the methods that do have one (RFC 9110, section 15.5.6).
+func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.RawPath // chi matches the escaped path where there is one
+		if path == "" {
+			path = r.URL.Path
+		}
+		var allowed []string
+		for _, method := range []string{
+			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		} {
+			if routes.Match(chi.NewRouteContext(), method, path) {
+				allowed = append(allowed, method)
+			}
+		}
+		list := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", list)
+		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+			r.URL.Path+" does not take "+r.Method+", only "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+	}
+}
