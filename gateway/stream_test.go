@@ -411,3 +411,6 @@ func (c *watchedConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	context.AfterFunc(ctx, func() { c.ended <- time.Now() })
 	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }
+
+// testCaller is the sandbox's administrator.
+func testCaller() sandbox.Credential { return sandbox.Seeded()[0] }

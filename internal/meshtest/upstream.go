@@ -35,6 +35,8 @@ type Upstream struct {
 	mu     sync.Mutex
 	calls  []Call
 	answer func(method protoreflect.MethodDescriptor) ([]proto.Message, error)
+	// headersFirst sends headers before the answer.
+	headersFirst bool
 }
 
 // NewUpstream starts an upstream that ends with the test. Until told otherwise
@@ -79,6 +81,14 @@ func (u *Upstream) Answer(answer func(protoreflect.MethodDescriptor) ([]proto.Me
 	u.answer = answer
 }
 
+// SendHeadersFirst makes the upstream accept each call by sending headers, and answer
+// it then.
+func (u *Upstream) SendHeadersFirst() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.headersFirst = true
+}
+
 // Fail makes the upstream answer every call with st.
 func (u *Upstream) Fail(st *status.Status) {
 	u.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, st.Err() })
@@ -108,8 +118,13 @@ func (u *Upstream) handle(_ any, stream grpc.ServerStream) error {
 	received, _ := metadata.FromIncomingContext(stream.Context())
 	u.mu.Lock()
 	u.calls = append(u.calls, Call{name, request, received})
-	answer := u.answer
+	answer, headersFirst := u.answer, u.headersFirst
 	u.mu.Unlock()
+	if headersFirst {
+		if err := stream.SendHeader(nil); err != nil {
+			return err
+		}
+	}
 
 	messages, err := answer(method)
 	for _, message := range messages {

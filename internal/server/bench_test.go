@@ -130,7 +130,7 @@ func newBench(b *testing.B) *bench {
 	routes, err := server.Routes(server.Options{
 		Conn: conn, ReadRate: plenty, WriteRate: plenty,
 		Streams:      middleware.StreamLimits{PerKey: 5000, All: 5000},
-		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
+		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -1,0 +1,64 @@
+package server_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+)
+
+// BenchmarkRequests sends requests through the whole tree of routes, with all of its
+// middleware, over a sandbox in a process of its own. Time and allocations are those
+// of the gateway alone: there is no network and no HTTP client in front of it.
+//
+//	go test ./internal/server -run '^$' -bench Requests -benchmem
+func BenchmarkRequests(b *testing.B) {
+	bench := newBench(b)
+	defer bench.close()
+	routes := bench.server.Config.Handler
+	caller := sandbox.Seeded()[0]
+	order := `{"owner": "` + caller.Group + `", "account": "accounts/00000000000000000000000001", "externalReference": "`
+	rest := `", "side": "LIMIT_ORDER_SIDE_BUY",
+		"quantity": {"token": {"code": "XLM", "ledger": "LEDGER_STELLAR"}, "value": {"value": "0.0000001"}},
+		"limitPrice": {"token": {"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A",
+			"ledger": "LEDGER_STELLAR"}, "value": {"value": "0.01"}}}`
+	run := strconv.FormatInt(int64(b.N), 10)
+	for _, test := range []struct{ name, verb, target string }{
+		{"get", http.MethodGet, "/v1/limit_orders/00000000000000000000000002"},
+		{"search", http.MethodGet, "/v1/groups:search?displayName=harbour"},
+		{"list", http.MethodGet, "/v1/accounts"},
+		{"create", http.MethodPost, "/v1/limit_orders"},
+	} {
+		n := 0
+		b.Run(test.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				var body io.Reader
+				if test.verb == http.MethodPost {
+					n++
+					body = strings.NewReader(order + run + "-" + strconv.Itoa(n) + rest)
+				}
+				request := httptest.NewRequest(test.verb, test.target, body)
+				request.Header = http.Header{
+					"X-Api-Key": {caller.APIKey}, "X-Group": {caller.Group}, "Accept": {"*/*"},
+					"User-Agent": {"curl/8"}, "Accept-Encoding": {"gzip"},
+				}
+				if body != nil {
+					request.Header.Set("Content-Type", "application/json")
+				}
+				answer := httptest.NewRecorder()
+				b.StartTimer()
+				routes.ServeHTTP(answer, request)
+				if answer.Code != http.StatusOK {
+					b.Fatalf("%d %s", answer.Code, bytes.TrimSpace(answer.Body.Bytes()))
+				}
+			}
+		})
+	}
+}
