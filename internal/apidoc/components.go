@@ -222,7 +222,7 @@ func (d *document) addGatewayPaths() {
 		"operationId": "CreateStreamTicket", "tags": []string{gatewayTag},
 		"summary":     "Gives a ticket for one stream",
 		"description": "For EventSource and WebSocket, which cannot set headers: the stream is opened as `{path}?ticket={ticket}`, so that no key stands in a URL. It opens that path, once, within 30 seconds. What the ticket's owner may see is asked when the stream opens.",
-		"security":    operation{}.security(),
+		"security":    keyAndGroup(),
 		"requestBody": object{"required": true, "content": object{"application/json": object{"schema": ref("StreamTicketRequest")}}},
 		"responses":   tickets,
 	}}

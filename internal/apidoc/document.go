@@ -1,7 +1,8 @@
-// Package apidoc writes the OpenAPI document. The plugin protoc-gen-openapiv3
-// knows the messages and their comments; access, validation, streams, errors,
-// headers and examples it leaves out, or says for another gateway than ours.
-// They are read from the descriptors, and from the sandbox's own answers.
+// Package apidoc writes the OpenAPI document. It starts from the output of
+// protoc-gen-openapiv3, which describes the messages and their comments. The
+// plugin leaves out access rules, validation, errors, headers and examples, and
+// describes streams that this gateway does not send. These are added from
+// internal/contract, the descriptors, and the sandbox's own answers.
 package apidoc
 
 import (
@@ -13,8 +14,10 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/types/pluginpb"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
@@ -44,14 +47,16 @@ Every error is a google.rpc.Status as JSON: a gRPC code, a message for developer
 
 A request may name itself with ` + "`X-Request-Id`" + `; its answer, its errors and the logs then bear that name.`
 
-// Write finishes the document that the plugin's files were merged into. Each
-// operation of the contract must be in it, and have its example in recorded.
-func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tour.Recording) ([]byte, error) {
-	files, err := readFiles(request)
+// Write finishes the document that the plugin's files were merged into. It fails
+// if merged or recorded lacks an operation of the contract. sources are the
+// .proto files with their source info, from which it takes comments: the
+// descriptors in the generated code have none.
+func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []tour.Recording) ([]byte, error) {
+	commented, err := protodesc.NewFiles(sources)
 	if err != nil {
 		return nil, err
 	}
-	operations, err := readOperations(request, files)
+	operations, err := operations(contract.Methods())
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func Write(request *pluginpb.CodeGeneratorRequest, merged []byte, recorded []tou
 	if err := d.finishPaths(operations); err != nil {
 		return nil, err
 	}
-	if err := d.finishSchemas(files); err != nil {
+	if err := d.finishSchemas(commented); err != nil {
 		return nil, err
 	}
 	d.addComponents()
@@ -140,7 +145,7 @@ func (d *document) finishPaths(operations map[string]operation) error {
 			content, _ := value.(object)
 			key, _ := content["operationId"].(string)
 			op, known := operations[key]
-			if !known || op.verb != verb {
+			if !known || !strings.EqualFold(op.Verb, verb) {
 				return fmt.Errorf("%s %s: no route of the contract is %q", verb, path, key)
 			}
 			if err := op.finish(content, requests); err != nil {
@@ -175,7 +180,7 @@ func (d *document) finishPaths(operations map[string]operation) error {
 func (d *document) finishTags(operations map[string]operation) {
 	domains := make(map[string]string)
 	for _, op := range operations {
-		domains[op.tag] = op.domain
+		domains[op.tag()] = op.domain()
 	}
 	for _, tag := range d.Tags {
 		name, _ := tag["name"].(string)

@@ -3,22 +3,30 @@ package apidoc
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// finish adds to the plugin's description of the operation what the contract
-// says of it. A body that the plugin describes in place becomes a schema in
-// requests, under the name of the request.
+// finish adds what the contract says about the operation to the plugin's
+// description of it. A body that the plugin describes inline becomes a schema in
+// requests, under the name of the request message.
 func (op operation) finish(content, requests object) error {
 	op.describe(content)
 	content["operationId"] = op.id
-	content["tags"] = []string{op.tag}
-	content["x-mesh-type"] = op.kind
-	content["x-mesh-roles"] = append([]string{}, op.roles...) // [] rather than null
-	if op.verified {
+	content["tags"] = []string{op.tag()}
+	content["x-mesh-type"] = "READ"
+	if op.Method.Write {
+		content["x-mesh-type"] = "WRITE"
+	}
+	roles := []string{} // [] rather than null
+	for _, role := range op.Method.Roles {
+		roles = append(roles, role.String())
+	}
+	content["x-mesh-roles"] = roles
+	if op.Method.Verified {
 		content["x-mesh-verification"] = "VERIFIED"
 	}
 	content["security"] = op.security()
@@ -28,9 +36,9 @@ func (op operation) finish(content, requests object) error {
 	if err := op.finishBody(content, requests); err != nil {
 		return err
 	}
-	if op.body != "*" || content["requestBody"] == nil {
+	if op.Body != "*" || content["requestBody"] == nil {
 		// No schema is of the request as a whole, so the operation tells its rules.
-		rules, err := messageRules(op.request)
+		rules, err := messageRules(op.request())
 		if err != nil {
 			return err
 		}
@@ -57,35 +65,39 @@ func (op operation) describe(content object) {
 	content["summary"] = strings.TrimSuffix(summary, ".")
 
 	access := "Public: it needs neither a key nor a group."
-	if !op.public {
+	if !op.Method.Public {
 		var roles []string
-		for _, role := range op.roles {
-			roles = append(roles, "`"+role+"`")
+		for _, role := range op.Method.Roles {
+			roles = append(roles, "`"+role.String()+"`")
 		}
 		access = "Needs one of the roles " + strings.Join(roles, ", ") + " in the executing group or one above it."
 	}
-	if op.verified {
+	if op.Method.Verified {
 		access += " The client behind the executing group must be VERIFIED."
 	}
-	if op.kind == "WRITE" {
+	if op.Method.Write {
 		access += " The gateway never sends it twice."
 	}
 	content["description"] = strings.TrimSpace(rest + "\n\n" + access)
 }
 
-// security is the alternatives by which a caller may authenticate.
+// security lists the alternative ways to authenticate.
 func (op operation) security() []object {
-	if op.public {
+	switch {
+	case op.Method.Public:
 		return []object{}
+	case op.Method.Streams():
+		return append(keyAndGroup(), object{"ticket": []string{}})
 	}
-	alternatives := []object{
+	return keyAndGroup()
+}
+
+// keyAndGroup lists the headers that a key may be sent in, each with the group.
+func keyAndGroup() []object {
+	return []object{
 		{"apiKey": []string{}, "group": []string{}},
 		{"bearer": []string{}, "group": []string{}},
 	}
-	if op.streams {
-		alternatives = append(alternatives, object{"ticket": []string{}})
-	}
-	return alternatives
 }
 
 func (op operation) finishParameters(content object) error {
@@ -102,13 +114,13 @@ func (op operation) finishParameters(content object) error {
 			return fmt.Errorf("parameter %v: %w", parameter["name"], err)
 		}
 	}
-	if op.kind == "READ" && op.verb == "get" && !op.workbook {
+	if !op.Method.Write && op.Verb == http.MethodGet && !op.workbook() {
 		given = append(given, parameterRef(fieldsParameter))
 	}
-	if op.workbook {
+	if op.workbook() {
 		given = append(given, parameterRef(altParameter))
 	}
-	if op.streams {
+	if op.Method.Streams() {
 		given = append(given, parameterRef(lastEventParameter))
 	} else {
 		given = append(given, parameterRef(timeoutParameter))
@@ -121,7 +133,7 @@ func (op operation) finishParameters(content object) error {
 // request field, which it fills only together with the collection before it.
 func (op operation) finishPathParameter(parameter object) error {
 	name, _ := parameter["name"].(string)
-	field, err := fieldByPath(op.request, name)
+	field, err := fieldByPath(op.request(), name)
 	if err != nil {
 		return err
 	}
@@ -134,8 +146,8 @@ func (op operation) finishPathParameter(parameter object) error {
 		parameter["schema"] = schema
 		return nil
 	}
-	if name != op.route.field {
-		return fmt.Errorf("path parameter %s, want %s", name, op.route.field)
+	if name != op.PathField {
+		return fmt.Errorf("path parameter %s, want %s", name, op.PathField)
 	}
 	whole, _ := schema["pattern"].(string)
 	_, id, found := strings.Cut(whole, op.route.collection)
@@ -151,7 +163,7 @@ func (op operation) finishPathParameter(parameter object) error {
 
 func (op operation) finishQueryParameter(parameter object) error {
 	name, _ := parameter["name"].(string)
-	field, err := fieldByPath(op.request, name)
+	field, err := fieldByPath(op.request(), name)
 	if err != nil {
 		return err
 	}
@@ -165,7 +177,7 @@ func (op operation) finishQueryParameter(parameter object) error {
 		parameter["required"] = true
 	}
 	if first, _, nested := strings.Cut(name, "."); nested {
-		outer, err := fieldByPath(op.request, first)
+		outer, err := fieldByPath(op.request(), first)
 		if err != nil {
 			return err
 		}
@@ -217,7 +229,7 @@ func (op operation) finishBody(content, requests object) error {
 		delete(content, "requestBody")
 		return nil
 	}
-	name := string(op.request.FullName())
+	name := string(op.request().FullName())
 	if _, taken := requests[name]; taken {
 		return fmt.Errorf("%s has two bodies", name)
 	}
@@ -235,12 +247,12 @@ func (op operation) finishResponses(content object) error {
 	}
 	response["headers"] = headerRefs(answerHeaders...)
 	switch {
-	case op.streams:
+	case op.Method.Streams():
 		if err := op.unwrapStream(response); err != nil {
 			return err
 		}
-		responses["101"] = object{"description": "A WebSocket, for who asks to upgrade: a text message for each " + op.response + ", and a close: 1000 at the end, 4000 and the gRPC code for an error, with its message as the reason."}
-	case op.workbook:
+		responses["101"] = object{"description": "A WebSocket, for who asks to upgrade: a text message for each " + op.response() + ", and a close: 1000 at the end, 4000 and the gRPC code for an error, with its message as the reason."}
+	case op.workbook():
 		media, _ := response["content"].(object)
 		media[workbookMedia] = object{"schema": object{"type": "string", "format": "binary"}}
 		response["headers"] = headerRefs(append(slices.Clone(answerHeaders), "ContentDisposition")...)
@@ -255,13 +267,13 @@ func (op operation) finishResponses(content object) error {
 // operation answers with is seen in the tour.
 func (op operation) errors(content object) map[string]string {
 	can := maps.Clone(anyOperation)
-	if !op.public {
+	if !op.Method.Public {
 		can["403"] = "PermissionDenied"
 	}
 	if strings.Contains(op.route.path, "{") {
 		can["404"] = "NotFound"
 	}
-	if op.verb != "get" {
+	if op.Verb != http.MethodGet {
 		// One without fields may have a body still: {}.
 		can["413"], can["415"] = "BodyTooLarge", "UnsupportedMediaType"
 	}
@@ -283,6 +295,6 @@ func (op operation) unwrapStream(response object) error {
 		"application/x-ndjson": object{"schema": message},
 		"text/event-stream":    object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
 	}
-	response["description"] = fmt.Sprintf("A stream of %s, one per line. Should it fail under way, the last line is `{\"error\": Status}`.", op.response)
+	response["description"] = fmt.Sprintf("A stream of %s, one per line. Should it fail under way, the last line is `{\"error\": Status}`.", op.response())
 	return nil
 }

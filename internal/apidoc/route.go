@@ -2,48 +2,38 @@ package apidoc
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"unicode"
+
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// route is a google.api.http template as OpenAPI writes it.
+// route is the path of an operation as OpenAPI writes it.
 type route struct {
-	// path has its variable named for the resource, so that all operations on a
-	// resource share one path item: "/v1/groups/{group}".
+	// path has its variable named after the resource, so that all operations on
+	// a resource share one path item: "/v1/groups/{group}".
 	path string
 	// parameter is the name of the variable segment: "group". It is empty where
-	// the path has no variable, or one that holds a whole field and keeps its
-	// name.
+	// the path has no variable, or where the segment is the whole value of a
+	// field, in which case the parameter has the name of the field.
 	parameter string
-	// field and collection say what the segment is for: with the collection
-	// "groups/" in front, it is the value of the request's field.
-	field, collection string
+	// collection is what precedes the segment in the value of the field that the
+	// path fills: "groups/". It is empty where parameter is.
+	collection string
 }
 
-func readRoute(template string) (route, error) {
-	before, after, found := strings.Cut(template, "{")
-	if !found {
-		return route{path: template}, nil
+func routeOf(binding *contract.Binding) (route, error) {
+	value := binding.PathValue("*")
+	if value == "" || value == "*" {
+		return route{path: binding.Pattern("{" + binding.PathField + "}")}, nil
 	}
-	variable, tail, closed := strings.Cut(after, "}")
-	if !closed || strings.Contains(tail, "{") {
-		return route{}, fmt.Errorf("template %q: want one variable", template)
+	collection, ok := strings.CutSuffix(value, "/*")
+	if !ok {
+		return route{}, fmt.Errorf("template %s: want {field=collection/*}", binding.Template)
 	}
-	field, segments, templated := strings.Cut(variable, "=")
-	if !templated {
-		return route{path: template}, nil
-	}
-	collection, starred := strings.CutSuffix(segments, "/*")
-	if !starred || strings.Contains(collection, "*") {
-		return route{}, fmt.Errorf("template %q: want {field=collection/*}", template)
-	}
-	parameter := singular(collection[strings.LastIndex(collection, "/")+1:])
-	return route{
-		path:       before + collection + "/{" + parameter + "}" + tail,
-		parameter:  parameter,
-		field:      field,
-		collection: collection + "/",
-	}, nil
+	parameter := singular(path.Base(collection))
+	return route{path: binding.Pattern("{" + parameter + "}"), parameter: parameter, collection: collection + "/"}, nil
 }
 
 // singular is the English singular of a collection's name.

@@ -302,3 +302,10 @@ func (d demands) fixedLength() bool {
 	rest := repetition.ReplaceAllString(inner, "")
 	return len(runs) == 1 && rest == regexp.QuoteMeta(rest)
 }
+
+func enumName(field protoreflect.FieldDescriptor, number protoreflect.EnumNumber) string {
+	if value := field.Enum().Values().ByNumber(number); value != nil {
+		return string(value.Name())
+	}
+	return fmt.Sprint(number)
+}

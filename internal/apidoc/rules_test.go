@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // compileFields compiles a message with the fields.
@@ -167,7 +169,7 @@ func TestDescribe(t *testing.T) {
 		{"Gets a group by v1.2 rules.", "Gets a group by v1.2 rules", ""},
 	} {
 		content := object{"summary": test.comment}
-		operation{public: true}.describe(content)
+		operation{Binding: &contract.Binding{Method: &contract.Method{Public: true}}}.describe(content)
 		want := strings.TrimSpace(test.description + "\n\nPublic: it needs neither a key nor a group.")
 		if content["summary"] != test.summary || content["description"] != want {
 			t.Errorf("%q: %q, %q", test.comment, content["summary"], content["description"])

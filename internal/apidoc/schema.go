@@ -16,16 +16,17 @@ const schemaRef = "#/components/schemas/"
 // ref points at a schema of the document.
 func ref(name string) object { return object{"$ref": schemaRef + name} }
 
-// finishSchemas gives the plugin's schemas, which it calls by the full names of
-// the messages, short names and all that the contract demands of their fields.
-func (d *document) finishSchemas(files *protoregistry.Files) error {
+// finishSchemas renames the plugin's schemas, which have the full names of the
+// messages, to short names, and adds what the contract demands of their fields.
+// The comments on the values of enums come from commented.
+func (d *document) finishSchemas(commented *protoregistry.Files) error {
 	schemas, _ := d.Components["schemas"].(object)
 	if len(schemas) == 0 {
 		return fmt.Errorf("no schemas")
 	}
 	finished, full := make(object), make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(schemas)) {
-		descriptor, err := files.FindDescriptorByName(protoreflect.FullName(name))
+		descriptor, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
 			return fmt.Errorf("schema %s: %w", name, err)
 		}
@@ -34,7 +35,7 @@ func (d *document) finishSchemas(files *protoregistry.Files) error {
 		case protoreflect.MessageDescriptor:
 			err = finishMessage(descriptor, schema)
 		case protoreflect.EnumDescriptor:
-			describeValues(descriptor, schema)
+			err = describeValues(descriptor, schema, commented)
 		default:
 			err = fmt.Errorf("is neither a message nor an enum")
 		}
@@ -126,20 +127,25 @@ func pairs(oneof protoreflect.OneofDescriptor) []object {
 	return pairs
 }
 
-// describeValues tells what each value of an enum means: for people in the
-// description, for generators of clients in x-enum-descriptions.
-func describeValues(enum protoreflect.EnumDescriptor, schema object) {
+// describeValues adds the comment on each value of an enum: to the description
+// for people, and to x-enum-descriptions for generators of clients.
+func describeValues(enum protoreflect.EnumDescriptor, schema object, commented *protoregistry.Files) error {
 	values := enum.Values()
 	var list strings.Builder
 	var each []string
 	for i := range values.Len() {
-		comment := unwrap(enum.ParentFile().SourceLocations().ByDescriptor(values.Get(i)).LeadingComments)
+		value, err := commented.FindDescriptorByName(values.Get(i).FullName())
+		if err != nil {
+			return fmt.Errorf("%s: %w", values.Get(i).Name(), err)
+		}
+		comment := unwrap(value.ParentFile().SourceLocations().ByDescriptor(value).LeadingComments)
 		each = append(each, comment)
 		fmt.Fprintf(&list, "\n- `%s`: %s", values.Get(i).Name(), comment)
 	}
 	text, _ := schema["description"].(string)
 	schema["description"] = unwrap(text) + "\n" + list.String()
 	schema["x-enum-descriptions"] = each
+	return nil
 }
 
 var paragraphs = regexp.MustCompile(`\n\s*\n`)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -74,14 +73,10 @@ func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, e
 	return request, nil
 }
 
-// writeImage compiles what is below dir to one descriptor set, imports and
-// source comments included. buf cannot resolve the imports by itself, since
-// they come from Go modules; from an image it need not.
-func writeImage(ctx context.Context, dir, file string) error {
-	request, err := compile(ctx, dir)
-	if err != nil {
-		return err
-	}
+// writeImage writes all files of the request to one descriptor set, imports and
+// source comments included. buf reads it because it cannot resolve the imports,
+// which come from Go modules.
+func writeImage(request *pluginpb.CodeGeneratorRequest, file string) error {
 	image, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{File: request.GetProtoFile()})
 	if err != nil {
 		return err
@@ -104,30 +99,4 @@ func linkedDescriptor(name string) (protocompile.SearchResult, error) {
 		return protocompile.SearchResult{}, err
 	}
 	return protocompile.SearchResult{Desc: file}, nil
-}
-
-// exchange runs the plugin once.
-func (p plugin) exchange(ctx context.Context, request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
-	request = proto.CloneOf(request)
-	request.Parameter = proto.String(p.parameter)
-	// protoc sends the wire form of custom options; the plugins read them with
-	// types of their own.
-	input, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
-	if err != nil {
-		return nil, err
-	}
-	cmd := goCommand(ctx, "tool", p.name)
-	cmd.Stdin = bytes.NewReader(input)
-	output, err := cmd.Output()
-	if err != nil {
-		return nil, err
-	}
-	response := new(pluginpb.CodeGeneratorResponse)
-	if err := proto.Unmarshal(output, response); err != nil {
-		return nil, err
-	}
-	if response.Error != nil {
-		return nil, errors.New(response.GetError())
-	}
-	return response, nil
 }

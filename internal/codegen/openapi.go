@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,55 +11,48 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/types/pluginpb"
-
-	"github.com/meshtrade/mesh-gateway/internal/apidoc"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
-// openAPIPlugin describes the messages. Its own error response goes with an
-// envelope around streams that this gateway does not send.
-func openAPIPlugin() plugin {
-	return plugin{name: "protoc-gen-openapiv3", parameter: "disable_default_errors=true"}
+// openAPIPlugin describes the messages. Its default error response is disabled:
+// it has an envelope around streams that this gateway does not send.
+var openAPIPlugin = plugin{name: "protoc-gen-openapiv3", parameter: "disable_default_errors=true"}
+
+// writeOpenAPI writes the OpenAPI documents to dir. files are the plugin's
+// documents by name, one per service file.
+//
+// internal/codegen/openapi does most of the work. It imports the generated code,
+// which must therefore have been written. It is a separate program because one
+// that imported the code it generates could not run while that code is missing
+// or broken.
+func writeOpenAPI(ctx context.Context, request *pluginpb.CodeGeneratorRequest, files map[string]string, dir string) error {
+	input, err := os.MkdirTemp("", "openapi-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(input)
+
+	merged, err := mergeOpenAPI(ctx, files, input)
+	if err != nil {
+		return fmt.Errorf("openapiv3-merge: %w", err)
+	}
+	document, sources := filepath.Join(input, "merged.json"), filepath.Join(input, "sources.binpb")
+	if err := os.WriteFile(document, merged, 0o600); err != nil {
+		return err
+	}
+	if err := writeImage(request, sources); err != nil {
+		return err
+	}
+	overlay, err := withoutDocuments(input, dir)
+	if err != nil {
+		return err
+	}
+	return goCommand(ctx, "run", "-overlay", overlay, "github.com/meshtrade/mesh-gateway/internal/codegen/openapi",
+		"-merged", document, "-sources", sources, "-out", dir).Run()
 }
 
-// openAPIDocument makes one document of those that the plugin wrote. It runs
-// what is generated, so that must be written by now.
-func openAPIDocument(ctx context.Context, request *pluginpb.CodeGeneratorRequest, files map[string]string) ([]byte, error) {
-	merged, err := mergeOpenAPI(ctx, files)
-	if err != nil {
-		return nil, fmt.Errorf("openapiv3-merge: %w", err)
-	}
-	recorded, err := recordExamples(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("examples: %w", err)
-	}
-	document, err := apidoc.Write(request, merged, recorded)
-	if err != nil {
-		return nil, fmt.Errorf("openapi: %w", err)
-	}
-	return document, nil
-}
-
-// recordExamples is a program of its own: one that imported the code it
-// generates could not run while that code is missing or broken.
-func recordExamples(ctx context.Context) ([]tour.Recording, error) {
-	output, err := goCommand(ctx, "run", "github.com/meshtrade/mesh-gateway/internal/codegen/record").Output()
-	if err != nil {
-		return nil, err
-	}
-	var recorded []tour.Recording
-	return recorded, json.Unmarshal(output, &recorded)
-}
-
-// mergeOpenAPI joins the plugin's documents, one per service file, in the
-// order of their names.
-func mergeOpenAPI(ctx context.Context, files map[string]string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "openapi-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-
+// mergeOpenAPI joins the plugin's documents in the order of their names. It
+// keeps them in dir, because the tool reads files.
+func mergeOpenAPI(ctx context.Context, files map[string]string, dir string) ([]byte, error) {
 	var paths []string
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		path := filepath.Join(dir, fmt.Sprintf("%03d.json", i))
@@ -68,4 +62,22 @@ func mergeOpenAPI(ctx context.Context, files map[string]string) ([]byte, error) 
 		paths = append(paths, path)
 	}
 	return goCommand(ctx, append([]string{"tool", "openapiv3-merge"}, paths...)...).Output()
+}
+
+// withoutDocuments writes a build overlay to temp and returns its path. Under it
+// the documents in dir are empty. The gateway embeds them, and the program that
+// writes them runs a gateway for their examples: it must also build while they
+// are missing, and must not depend on what an earlier run wrote.
+func withoutDocuments(temp, dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	empty, overlay := filepath.Join(temp, "empty.json"), filepath.Join(temp, "overlay.json")
+	replace := map[string]string{filepath.Join(dir, "openapi.json"): empty, filepath.Join(dir, "swagger.json"): empty}
+	content, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	return overlay, errors.Join(os.WriteFile(empty, []byte("{}"), 0o600), os.WriteFile(overlay, content, 0o600))
 }

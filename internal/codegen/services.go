@@ -38,8 +38,8 @@ func Services() []Service {
 }
 `))
 
-// servicesList writes the one list of services that the program has.
-func servicesList(request *pluginpb.CodeGeneratorRequest) ([]byte, error) {
+// servicesList returns the source of the only list of services in the program.
+func servicesList(request *pluginpb.CodeGeneratorRequest) (string, error) {
 	type service struct {
 		Name, Package, Import, File string
 		Index                       int
@@ -55,7 +55,7 @@ func servicesList(request *pluginpb.CodeGeneratorRequest) ([]byte, error) {
 		}
 		path, name, named := strings.Cut(file.GetOptions().GetGoPackage(), ";")
 		if len(file.GetService()) > 0 && !named {
-			return nil, fmt.Errorf(`%s: go_package must be "path;name"`, file.GetName())
+			return "", fmt.Errorf(`%s: go_package must be "path;name"`, file.GetName())
 		}
 		for i, s := range file.GetService() {
 			services = append(services, service{
@@ -66,7 +66,8 @@ func servicesList(request *pluginpb.CodeGeneratorRequest) ([]byte, error) {
 	}
 	var source bytes.Buffer
 	if err := servicesTemplate.Execute(&source, services); err != nil {
-		return nil, err
+		return "", err
 	}
-	return format.Source(source.Bytes())
+	formatted, err := format.Source(source.Bytes())
+	return string(formatted), err
 }

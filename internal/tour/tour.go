@@ -2,9 +2,6 @@
 // sandbox as it starts, and for some the refusals that are their own. The
 // OpenAPI document takes its examples from what the sandbox answers to it, the
 // guide its snippets, and tests the first of their calls.
-//
-// It is data alone, so that the code generator can read it while the code that
-// it generates is missing.
 package tour
 
 import (

@@ -1,18 +1,12 @@
-// Command record makes the calls of the tour on a sandbox, each on one as it
-// starts, and prints the answers as JSON. The code generator runs it for the
-// examples of the OpenAPI document, once the code that it is built from is
-// generated.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,17 +18,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
-func main() {
-	recordings, err := record(context.Background())
-	if err == nil {
-		err = json.NewEncoder(os.Stdout).Encode(recordings)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "record:", err)
-		os.Exit(1)
-	}
-}
-
+// record makes the calls of the tour and returns them with their answers.
 func record(ctx context.Context) ([]tour.Recording, error) {
 	var recordings []tour.Recording
 	var failed []error
@@ -49,7 +33,8 @@ func record(ctx context.Context) ([]tour.Recording, error) {
 	return recordings, errors.Join(failed...)
 }
 
-// visit makes the call on a sandbox of its own, where each run is the same.
+// visit makes the call on a new sandbox, so that the answer is the same in every
+// run and whatever the other calls do.
 func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err error) {
 	mesh, err := sandbox.New(sandbox.WithSeed(1), sandbox.WithClock(sandbox.ClockManual))
 	if err != nil {
@@ -83,7 +68,7 @@ func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err e
 	return recording, nil
 }
 
-// dial connects to the sandbox as the gateway does, whose words errors have.
+// dial connects to the sandbox as the program does, so that errors read the same.
 func dial(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
 	return upstream.Dial("sandbox:1", upstream.Options{Plaintext: true, Dialer: mesh.DialContext})
 }

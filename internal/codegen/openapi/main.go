@@ -1,0 +1,61 @@
+// Command openapi writes the OpenAPI documents. The code generator runs it after
+// it has written the Go code, which this program is built from: the contract is
+// read from the generated descriptors, and the examples are the answers of a
+// sandbox.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/apidoc"
+)
+
+func main() {
+	merged := flag.String("merged", "", "read the merged output of protoc-gen-openapiv3 from this `file`")
+	sources := flag.String("sources", "", "read the compiled .proto files, with source info, from this `file`, a FileDescriptorSet")
+	out := flag.String("out", "", "write openapi.json and swagger.json to this `folder`")
+	flag.Parse()
+	if err := run(context.Background(), *merged, *sources, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "openapi:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, mergedFile, sourcesFile, out string) error {
+	merged, err := os.ReadFile(mergedFile)
+	if err != nil {
+		return err
+	}
+	image, err := os.ReadFile(sourcesFile)
+	if err != nil {
+		return err
+	}
+	sources := new(descriptorpb.FileDescriptorSet)
+	if err := proto.Unmarshal(image, sources); err != nil {
+		return fmt.Errorf("%s: %w", sourcesFile, err)
+	}
+	recorded, err := record(ctx)
+	if err != nil {
+		return fmt.Errorf("examples: %w", err)
+	}
+	document, err := apidoc.Write(sources, merged, recorded)
+	if err != nil {
+		return err
+	}
+	swagger, err := apidoc.Swagger2(document)
+	if err != nil {
+		return fmt.Errorf("swagger: %w", err)
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(out, "openapi.json"), document, 0o644),
+		os.WriteFile(filepath.Join(out, "swagger.json"), swagger, 0o644),
+	)
+}
