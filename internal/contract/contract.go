@@ -41,26 +41,38 @@ func (m *Method) Name() string {
 // Streams reports whether the method answers with a stream.
 func (m *Method) Streams() bool { return m.Descriptor.IsStreamingServer() }
 
-// methods reads the contract once. It is compiled in, so a mistake in it is a
-// defect of the build, which the tests of this package find.
-var methods = sync.OnceValue(func() []*Method {
+var methods = sync.OnceValues(func() ([]*Method, error) {
 	var all []*Method
 	for _, service := range meshproto.Services() {
 		for i := range service.Descriptor.Methods().Len() {
 			method, err := read(service.Descriptor.Methods().Get(i))
 			if err != nil {
-				panic(fmt.Sprintf("contract: %s: %v", service.Descriptor.Methods().Get(i).FullName(), err))
+				return nil, fmt.Errorf("contract: %s: %w", service.Descriptor.Methods().Get(i).FullName(), err)
 			}
 			all = append(all, method)
 		}
 	}
-	return all
+	return all, nil
 })
+
+// Check returns the first mistake in the contract. The contract is compiled in,
+// so a mistake in it is a defect of the build, on which all else in this package
+// panics. The code generator checks it first, and the tests of this package do.
+func Check() error {
+	_, err := methods()
+	return err
+}
 
 // Methods returns every method, in the order of the generated list of services
 // and, within a service, in the order of its .proto file. The caller must not
 // change what it returns.
-func Methods() []*Method { return methods() }
+func Methods() []*Method {
+	all, err := methods()
+	if err != nil {
+		panic(err)
+	}
+	return all
+}
 
 var byName = sync.OnceValue(func() map[string]*Method {
 	named := make(map[string]*Method)

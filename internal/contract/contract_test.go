@@ -21,6 +21,12 @@ func methods(t *testing.T) map[string]*contract.Method {
 	return byName
 }
 
+func TestCheck(t *testing.T) {
+	if err := contract.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMethods(t *testing.T) {
 	for _, test := range []struct {
 		name                             string

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apidoc"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 func main() {
@@ -41,6 +42,9 @@ func run(ctx context.Context, mergedFile, sourcesFile, out string) error {
 	sources := new(descriptorpb.FileDescriptorSet)
 	if err := proto.Unmarshal(image, sources); err != nil {
 		return fmt.Errorf("%s: %w", sourcesFile, err)
+	}
+	if err := contract.Check(); err != nil {
+		return err
 	}
 	recorded, err := record(ctx)
 	if err != nil {
