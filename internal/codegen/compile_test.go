@@ -1,11 +1,14 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
@@ -57,6 +60,25 @@ func TestCompileFails(t *testing.T) {
 				t.Errorf("%v, want an error with %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestImageHasImports(t *testing.T) {
+	dir := write(t, map[string]string{"a.proto": `syntax = "proto3"; import "google/type/date.proto"; message A { google.type.Date date = 1; }`})
+	image := filepath.Join(t.TempDir(), "image.binpb")
+	if err := run(t.Context(), dir, "", image); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := new(descriptorpb.FileDescriptorSet)
+	if err := proto.Unmarshal(content, set); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := protodesc.NewFiles(set); err != nil || len(set.GetFile()) != 2 {
+		t.Errorf("%d files (%v), want a.proto and its import", len(set.GetFile()), err)
 	}
 }
 
