@@ -9,8 +9,6 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // readQuery reads the query once, for the generated handler too. A parameter is a
@@ -155,12 +153,9 @@ func (rt *route) queryParameters() []string {
 	return names
 }
 
-// takesMask reports whether the route takes the parameter of partial answers.
-func (rt *route) takesMask() bool { return TakesFields(rt.Method) }
-
-// TakesFields reports whether a method takes the query parameter fields, which names
-// the part of its answer to send (AIP-157). Every READ does.
-func TakesFields(method *contract.Method) bool { return !method.Write }
+// takesMask reports whether the route takes the parameter of partial answers. Every
+// READ does, and the answer to a WRITE is always whole: it may hold what is told once.
+func (rt *route) takesMask() bool { return !rt.Method.Write }
 
 func sortedKeys(values url.Values) []string {
 	keys := make([]string, 0, len(values))

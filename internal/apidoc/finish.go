@@ -114,7 +114,7 @@ func (op operation) finishParameters(content object) error {
 			return fmt.Errorf("parameter %v: %w", parameter["name"], err)
 		}
 	}
-	if !op.Method.Write && op.Verb == http.MethodGet && !op.workbook() {
+	if !op.Method.Write {
 		given = append(given, parameterRef(fieldsParameter))
 	}
 	if op.workbook() {
