@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
@@ -34,16 +35,16 @@ type serveCommand struct {
 	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Where to serve the sandbox to gRPC clients too, such as 127.0.0.1:50051."`
 	sandboxFlags
 
-	PublicURL      string          `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, such as https://api.example.com: the documentation names it."`
-	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
-	RateLimitRead  middleware.Rate `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
-	RateLimitWrite middleware.Rate `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
-	MaxStreams     int             `default:"5000" placeholder:"N" help:"How many streams may be open at a time (${default})."`
-	MaxKeyStreams  int             `default:"100" placeholder:"N" help:"How many of them one API key may have open (${default})."`
-	MaxBodyBytes   int64           `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
-	RequestTimeout time.Duration   `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
-	TrustedProxy   []trustedProxy  `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
-	Credentials    string          `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
+	PublicURL      string         `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, such as https://api.example.com: the documentation names it."`
+	CORSOrigin     []origin       `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
+	RateLimitRead  policy.Rate    `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
+	RateLimitWrite policy.Rate    `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
+	MaxStreams     int            `default:"5000" placeholder:"N" help:"How many streams may be open at a time (${default})."`
+	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"How many of them one API key may have open (${default})."`
+	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
+	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
+	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
+	Credentials    string         `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
 }
 
 func (c *serveCommand) where() openapi.Where {
@@ -134,7 +135,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Version:        buildVersion(),
 		ReadRate:       c.RateLimitRead,
 		WriteRate:      c.RateLimitWrite,
-		Streams:        middleware.StreamLimits{PerKey: c.MaxKeyStreams, All: c.MaxStreams},
+		Streams:        policy.StreamLimits{PerKey: c.MaxKeyStreams, All: c.MaxStreams},
 		PublicURL:      c.PublicURL,
 		MaxBodyBytes:   c.MaxBodyBytes,
 		RequestTimeout: c.RequestTimeout,

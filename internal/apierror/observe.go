@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -25,10 +26,20 @@ func Observe(ctx context.Context, err error) {
 	}
 }
 
-// ReasonOf returns the reason of an error's ErrorInfo, "" where it has none.
+// CodeOf returns the gRPC code of the status that [Write] answers an error with.
+func CodeOf(err error) codes.Code {
+	st, _ := resolve(err)
+	return codes.Code(st.GetCode())
+}
+
+// ReasonOf returns the reason in the gateway's ErrorInfo of the status that [Write]
+// answers an error with. It is "" for a status of the upstream, whose ErrorInfo has
+// another domain.
 func ReasonOf(err error) string {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+	st, _ := resolve(err)
+	for _, detail := range st.GetDetails() {
+		info := new(errdetails.ErrorInfo)
+		if detail.UnmarshalTo(info) == nil && info.GetDomain() == Domain {
 			return info.GetReason()
 		}
 	}

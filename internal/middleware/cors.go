@@ -14,6 +14,7 @@ import (
 	"github.com/rs/cors"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
 // corsMaxAge is how long a browser may keep the answer to a preflight request,
@@ -36,11 +37,11 @@ func CORS(origins []string) func(http.Handler) http.Handler {
 			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodHead,
 		},
 		AllowedHeaders: []string{
-			apiKeyHeader, groupHeader, authorizationHeader, "Content-Type", "Idempotency-Key", "Request-Timeout",
+			policy.APIKeyHeader, policy.GroupHeader, policy.AuthorizationHeader, "Content-Type", policy.RequestTimeoutHeader,
 			apierror.RequestIDHeader, "Last-Event-ID", "traceparent", "X-Sandbox-Fault",
 		},
 		ExposedHeaders: []string{
-			apierror.RequestIDHeader, "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotency-Replayed",
+			apierror.RequestIDHeader, "RateLimit", "RateLimit-Policy", "Retry-After",
 			"X-Mesh-Environment", "Allow", "WWW-Authenticate", "Content-Disposition",
 		},
 		MaxAge: corsMaxAge,

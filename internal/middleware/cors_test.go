@@ -31,7 +31,7 @@ func TestCORS(t *testing.T) {
 		{"null", []string{app}, http.MethodGet, []string{"Origin", "null"}, "", true},
 		{"a star is no wildcard", []string{"*", "https://*.example.com"}, http.MethodGet, []string{"Origin", app}, "", true},
 		{"preflight", []string{app}, http.MethodOptions,
-			preflight(app, "PATCH", "authorization,content-type,idempotency-key,last-event-id,request-timeout,traceparent,x-api-key,x-group,x-request-id"), app, false},
+			preflight(app, "PATCH", "authorization,content-type,last-event-id,request-timeout,traceparent,x-api-key,x-group,x-request-id"), app, false},
 		{"preflight of another origin", []string{app}, http.MethodOptions, preflight("https://evil.com", "GET", ""), "", false},
 		{"preflight with another header", []string{app}, http.MethodOptions, preflight(app, "GET", "x-other"), "", false},
 		{"preflight for DELETE", []string{app}, http.MethodOptions, preflight(app, "DELETE", ""), "", false},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
 // Local adds the developer's own credentials to requests, and guards them: any
@@ -44,10 +45,10 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 					"The gateway runs in local mode, with its user's own credentials, and refuses requests that a browser makes for another site."))
 				return
 			}
-			if len(r.Header.Values(apiKeyHeader)) == 0 && len(r.Header.Values(authorizationHeader)) == 0 {
-				r.Header.Set(apiKeyHeader, creds.APIKey)
-				if len(r.Header.Values(groupHeader)) == 0 {
-					r.Header.Set(groupHeader, creds.Group)
+			if len(r.Header.Values(policy.APIKeyHeader)) == 0 && len(r.Header.Values(policy.AuthorizationHeader)) == 0 {
+				r.Header.Set(policy.APIKeyHeader, creds.APIKey)
+				if len(r.Header.Values(policy.GroupHeader)) == 0 {
+					r.Header.Set(policy.GroupHeader, creds.Group)
 				}
 			}
 			next.ServeHTTP(w, r)

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,9 +13,9 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-// Recover answers a panic with 500 and logs it with its stack. Where the
-// answer has begun it cannot be taken back, so the connection is cut instead:
-// the client would take the part for the whole.
+// Recover answers a panic with 500 and logs it with its stack. Where the answer
+// has begun it cannot be taken back, so the connection is aborted instead: the
+// client would take the part for the whole. [AccessLog] gets the panic as the cause.
 //
 // [http.ErrAbortHandler] is a panic on purpose and goes on.
 func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
@@ -29,21 +30,24 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 				if value == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
 					panic(value)
 				}
+				text := maskCredentials(fmt.Sprint(value), r.Header)
 				logger.LogAttrs(r.Context(), slog.LevelError, "panic while answering a request",
-					slog.String("panic", fmt.Sprint(value)),
+					slog.String("panic", text),
 					slog.String("stack", string(debug.Stack())),
 					slog.String("request_id", r.Header.Get(apierror.RequestIDHeader)),
 					slog.String("method", r.Method),
 					slog.String("path", truncate(r.URL.Path, maxLoggedPath)),
 				)
+				refusal := defect(r.Method).WithCause(errors.New("panic: " + text))
 				if ww.Status() != 0 {
+					apierror.Observe(r.Context(), refusal)
 					panic(http.ErrAbortHandler)
 				}
-				// They described the answer that did not come about.
+				// These described the answer that is not sent.
 				for _, name := range []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified"} {
 					ww.Header().Del(name)
 				}
-				apierror.Write(ww, r, defect(r.Method))
+				apierror.Write(ww, r, refusal)
 			}()
 			next.ServeHTTP(ww, r)
 		})

@@ -1,10 +1,10 @@
-// Package middleware holds what stands between the listener and the gateway,
-// one small file each. Every middleware has the shape
-// func(http.Handler) http.Handler and refuses by package apierror.
+// Package middleware holds what stands between the listener and the gateway, one
+// small file each. Every middleware has the shape func(http.Handler) http.Handler
+// and answers what it refuses with package apierror.
 //
-// The order, from the outside in: [RequestID], [ClientIP], [AccessLog],
-// [Recover], [CORS], [Local] (local mode only), [BodyLimit], then [Auth] for
-// each method's routes.
+// The order, from the outside in: [RequestID], [ClientIP], [AccessLog], [Recover],
+// [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each method
+// [LogMethod], [Tickets.Redeem], [Admit], [Compressor.Reads].
 package middleware
 
 import (

@@ -1,84 +1,54 @@
 package middleware
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
+	"net/url"
+	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
-const (
-	// ticketTime is how long a ticket can be redeemed.
-	ticketTime = 30 * time.Second
-	// maxTickets bounds those that are out at a time.
-	maxTickets = 10_000
-	// maxTicketRequest is the largest request for a ticket, in bytes.
-	maxTicketRequest = 4 << 10
-)
+// maxTicketRequest is the largest request for a ticket, in bytes.
+const maxTicketRequest = 4 << 10
 
 // Tickets let a browser open a stream: EventSource and WebSocket cannot set
 // headers, and a key must not stand in a URL, which histories and logs keep. A
-// ticket stands for the key and the group of who asked for it, on one path,
-// once, for 30 seconds.
-type Tickets struct {
-	streams chi.Router
-	store   TicketStore
-}
+// ticket stands for the key and the group of its owner, on one path, once, for 30
+// seconds.
+type Tickets struct{ store TicketStore }
 
-// Ticket is what a ticket stands for.
-type Ticket struct {
-	Key, Group, Path string
-	Expires          time.Time
-}
+// NewTickets returns tickets that are kept in the store.
+func NewTickets(store TicketStore) *Tickets { return &Tickets{store} }
 
-// TicketStore keeps the tickets that are out. It is an interface so that several
-// gateways behind one address can share a store.
-type TicketStore interface {
-	// Keep stores a ticket until it expires. It fails where there is no room.
-	Keep(ctx context.Context, name string, ticket Ticket) error
-	// Take removes a ticket and returns it, to one caller alone. It reports
-	// false for one that is not there or has expired.
-	Take(ctx context.Context, name string) (Ticket, bool, error)
-}
-
-// NewTickets returns tickets for the streams among the methods.
-func NewTickets(methods []*contract.Method, store TicketStore) *Tickets {
-	t := &Tickets{streams: chi.NewRouter(), store: store}
-	for _, method := range methods {
-		for _, binding := range method.Bindings {
-			if method.Streams() {
-				t.streams.Method(binding.Verb, binding.Pattern("{id:[^/:]+}"), http.NotFoundHandler())
-			}
-		}
-	}
-	return t
-}
-
-// Issue answers a request {"path": "/v1/…:monitor"} with a ticket. It is put
-// behind Auth.
+// Issue answers a request {"path": "/v1/…:monitor"} with a ticket. It needs [Admit],
+// which checks the credentials that the ticket stands for.
 func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	var request struct {
 		Path string `json:"path"`
 	}
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxTicketRequest))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil || !t.streams.Match(chi.NewRouteContext(), http.MethodGet, request.Path) {
+	if err := decoder.Decode(&request); err != nil || !isStream(request.Path) {
 		apierror.Write(w, r, apierror.Invalid(apierror.Violation{
 			Field: "path", Description: `must be the path of a stream, without a query: send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
 		return
 	}
 	name, expires := rand.Text(), time.Now().Add(ticketTime)
-	if err := t.store.Keep(r.Context(), name, Ticket{r.Header.Get(apiKeyHeader), r.Header.Get(groupHeader), request.Path, expires}); err != nil {
-		apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute."))
+	ticket := Ticket{Key: r.Header.Get(policy.APIKeyHeader), Group: r.Header.Get(policy.GroupHeader), Path: request.Path, Expires: expires}
+	if err := t.store.Keep(r.Context(), name, ticket); err != nil {
+		refusal := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be issued right now. Try again in a moment.")
+		if errors.Is(err, ErrTooManyTickets) {
+			refusal = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute.")
+		}
+		apierror.Write(w, r, refusal.WithCause(err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -88,73 +58,70 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// Redeem puts the key and the group that a ticket stands for in its place.
-func (t *Tickets) Redeem(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		if !query.Has("ticket") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		one, ok, err := t.store.Take(r.Context(), query.Get("ticket"))
-		if err != nil {
-			apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be looked up now. Ask for another in a moment."))
-			return
-		}
-		if !ok || r.Method != http.MethodGet || one.Path != r.URL.Path {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="mesh"`)
-			apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
-				"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST /stream_tickets)."))
-			return
-		}
-		query.Del("ticket")
-		r = r.Clone(r.Context())
-		r.URL.RawQuery = query.Encode()
-		r.Header.Del(authorizationHeader)
-		r.Header.Set(apiKeyHeader, one.Key)
-		r.Header.Set(groupHeader, one.Group)
-		next.ServeHTTP(w, r)
-	})
+// isStream reports whether GET of the path is a streaming method of the contract.
+func isStream(path string) bool {
+	found, _ := contract.Match(path)
+	if found == nil {
+		return false
+	}
+	binding := found.Binding(http.MethodGet)
+	return binding != nil && binding.Method.Streams()
 }
 
-// MemoryTickets is a TicketStore of one process, bounded in size.
-type MemoryTickets struct {
-	now func() time.Time
-
-	mu  sync.Mutex
-	out map[string]Ticket
-}
-
-// NewMemoryTickets returns a store that is empty.
-func NewMemoryTickets() *MemoryTickets {
-	return &MemoryTickets{now: time.Now, out: make(map[string]Ticket)}
-}
-
-var errNoRoom = errors.New("middleware: too many tickets are out")
-
-// Keep implements TicketStore.
-func (m *MemoryTickets) Keep(_ context.Context, name string, ticket Ticket) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.out) >= maxTickets {
-		for other, kept := range m.out {
-			if m.now().After(kept.Expires) {
-				delete(m.out, other)
+// Redeem replaces the ticket in the query of a stream by the key and the group that
+// it stands for. It comes before [Admit]. Methods that do not stream know no tickets.
+func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		if !method.Streams() {
+			return next
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			name, query, found := cutTicket(r.URL.RawQuery)
+			if !found {
+				next.ServeHTTP(w, r)
+				return
 			}
-		}
+			ticket, ok, err := t.store.Take(r.Context(), name)
+			if err != nil {
+				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
+					"Tickets cannot be looked up now. Ask for another in a moment.").WithCause(err))
+				return
+			}
+			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
+				apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
+					"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST /stream_tickets)."))
+				return
+			}
+			r.Header.Del(policy.AuthorizationHeader)
+			r.Header.Set(policy.APIKeyHeader, ticket.Key)
+			r.Header.Set(policy.GroupHeader, ticket.Group)
+			// The URL belongs to whoever called this handler, so a copy is changed.
+			u := *r.URL
+			u.RawQuery = query
+			r = r.WithContext(r.Context())
+			r.URL = &u
+			next.ServeHTTP(w, r)
+		})
 	}
-	if len(m.out) >= maxTickets {
-		return errNoRoom
-	}
-	m.out[name] = ticket
-	return nil
 }
 
-// Take implements TicketStore.
-func (m *MemoryTickets) Take(_ context.Context, name string) (Ticket, bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	ticket, ok := m.out[name]
-	delete(m.out, name)
-	return ticket, ok && !m.now().After(ticket.Expires), nil
+// cutTicket takes the parameter "ticket" out of a query and returns its first value.
+// The other parameters stay as they were sent.
+func cutTicket(query string) (name, rest string, found bool) {
+	var kept strings.Builder
+	for pair := range strings.SplitSeq(query, "&") {
+		field, value, _ := strings.Cut(pair, "=")
+		if field, err := url.QueryUnescape(field); err == nil && field == "ticket" {
+			if !found {
+				found = true
+				name, _ = url.QueryUnescape(value) // one that is malformed is "", which is no ticket
+			}
+			continue
+		}
+		if kept.Len() > 0 {
+			kept.WriteByte('&')
+		}
+		kept.WriteString(pair)
+	}
+	return name, kept.String(), found
 }

@@ -25,7 +25,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
@@ -126,10 +126,10 @@ func newBench(b *testing.B) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	plenty := middleware.Rate{} // no limit
+	plenty := policy.Rate{} // no limit
 	routes, err := server.Routes(server.Options{
 		Conn: conn, ReadRate: plenty, WriteRate: plenty,
-		Streams:      middleware.StreamLimits{PerKey: 5000, All: 5000},
+		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
@@ -37,9 +37,9 @@ type Options struct {
 	// CORSOrigins are the origins whose pages may call; none is the default.
 	CORSOrigins []string
 	// ReadRate and WriteRate are the budgets of one API key.
-	ReadRate, WriteRate middleware.Rate
+	ReadRate, WriteRate policy.Rate
 	// Streams is how many streams may be open at a time.
-	Streams middleware.StreamLimits
+	Streams policy.StreamLimits
 	// MaxBodyBytes is the largest request body taken.
 	MaxBodyBytes int64
 	// RequestTimeout is the longest a unary call may take.
@@ -57,7 +57,7 @@ type Options struct {
 // Routes returns the one tree of routes. It reads from the outside in, as a
 // request passes.
 func Routes(o Options) (http.Handler, error) {
-	limiter, err := middleware.NewLimiter(o.ReadRate, o.WriteRate)
+	admission, err := policy.New(policy.Limits{Read: o.ReadRate, Write: o.WriteRate, Streams: o.Streams, Timeout: o.RequestTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,7 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{sandbox.FaultHeader}
 	}
-	streams := middleware.NewStreams(o.Streams)
-	methods := contract.Methods()
-	tickets := middleware.NewTickets(methods, middleware.NewMemoryTickets())
+	tickets := middleware.NewTickets(middleware.NewMemoryTickets())
 	docs, err := docsui.New(documented(o))
 	if err != nil {
 		return nil, err
@@ -78,11 +76,9 @@ func Routes(o Options) (http.Handler, error) {
 	}
 	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
 		return []func(http.Handler) http.Handler{
-			limiter.ByAddress(method),
-			middleware.Auth(method),
-			limiter.ByKey(method),
-			streams.Limit(method),
-			middleware.Deadline(method, o.RequestTimeout),
+			middleware.LogMethod(method),
+			tickets.Redeem(method),
+			middleware.Admit(admission, policy.RulesOf(method)),
 			compressor.Reads(method),
 		}
 	}))
@@ -106,9 +102,9 @@ func Routes(o Options) (http.Handler, error) {
 	r.NotFound(notFound("The routes are listed at /docs."))
 	r.MethodNotAllowed(methodNotAllowed(r))
 
-	r.Handle("/v1/*", tickets.Redeem(api))
-	asked := &contract.Method{} // a ticket is asked for as an authorised READ is
-	r.With(limiter.ByAddress(asked), middleware.Auth(asked), limiter.ByKey(asked)).Post("/stream_tickets", tickets.Issue)
+	r.Handle("/v1/*", api)
+	// A ticket is asked for as a read is that needs credentials.
+	r.With(middleware.Admit(admission, policy.Rules{})).Post("/stream_tickets", tickets.Issue)
 
 	if o.Sandbox != nil {
 		sandboxRoutes(r, o.Sandbox)

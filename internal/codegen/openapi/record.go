@@ -11,7 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/tour"
@@ -47,7 +47,7 @@ func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err e
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	handler, err := server.Routes(server.Options{
-		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: middleware.StreamLimits{PerKey: 100, All: 100},
+		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: policy.StreamLimits{PerKey: 100, All: 100},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

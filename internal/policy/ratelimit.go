@@ -1,12 +1,10 @@
-package middleware
+package policy
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
+	"context"
 	"fmt"
 	"math"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +16,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 const (
@@ -29,6 +26,11 @@ const (
 	// maxTracked bounds the memory of each budget: callers beyond it push out
 	// those not seen for longest, whose budget then starts afresh.
 	maxTracked = 65536
+
+	// Header names in the form that net/http keeps them in, so that they need not
+	// be converted on each call.
+	rateLimitHeader       = "Ratelimit"
+	rateLimitPolicyHeader = "Ratelimit-Policy"
 )
 
 // Rate is a budget of requests over a period. The zero Rate is no limit.
@@ -72,15 +74,15 @@ func (r Rate) String() string {
 	return strconv.Itoa(r.Requests) + "/" + r.Period.String()
 }
 
-// Limiter keeps the budgets of callers: those of reads and of writes are
-// separate, and each is counted by API key and, wider, by client address.
-type Limiter struct{ read, write budget }
+// limiter keeps the budgets of callers: reads and writes have separate ones, and
+// each is counted by API key and, wider, by client address.
+type limiter struct{ read, write budget }
 
+// budget holds the quotas of a kind of call, nil where there is no limit.
 type budget struct{ key, address *quota }
 
-// NewLimiter returns a limiter that counts in memory, within a bound.
-func NewLimiter(read, write Rate) (*Limiter, error) {
-	var l Limiter
+func newLimiter(read, write Rate) (*limiter, error) {
+	var l limiter
 	for _, b := range []struct {
 		name string
 		rate Rate
@@ -101,50 +103,21 @@ func NewLimiter(read, write Rate) (*Limiter, error) {
 	return &l, nil
 }
 
-func (l *Limiter) of(method *contract.Method) budget {
-	if method.Write {
+func (l *limiter) budget(write bool) budget {
+	if write {
 		return l.write
 	}
 	return l.read
 }
 
-// ByAddress limits the calls of a client address. It stands before the check
-// of credentials, so that guessing keys is limited too. It needs [ClientIP].
-func (l *Limiter) ByAddress(method *contract.Method) func(http.Handler) http.Handler {
-	return l.of(method).address.limit(func(r *http.Request) string {
-		return network(ClientIPOf(r.Context()))
-	})
-}
-
-// ByKey limits the calls of an API key, and those without one by address. It
-// stands behind [Auth], which settles what the key is.
-func (l *Limiter) ByKey(method *contract.Method) func(http.Handler) http.Handler {
-	return l.of(method).key.limit(func(r *http.Request) string {
-		if key := r.Header.Get("X-Api-Key"); key != "" {
-			// The key itself is not kept.
-			sum := sha256.Sum256([]byte(key))
-			return base64.RawStdEncoding.EncodeToString(sum[:])
-		}
-		return network(ClientIPOf(r.Context()))
-	})
-}
-
-// network is the unit in which addresses are handed out: one IPv4 address, or
-// the /64 of an IPv6 host, which owns all of it.
-func network(address netip.Addr) string {
-	if address.Is6() && !address.Is4In6() {
-		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return address.String()
-}
-
-// quota is one budget of every caller.
+// quota is one budget of every caller, kept in memory within a bound.
 type quota struct {
 	name    string
 	rate    Rate
 	limiter *throttled.GCRARateLimiterCtx
+	// policy is the value of RateLimit-Policy, and left the part of RateLimit
+	// before the requests that are left.
+	policy, left string
 }
 
 func newQuota(name string, rate Rate) (*quota, error) {
@@ -159,37 +132,36 @@ func newQuota(name string, rate Rate) (*quota, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rate limit %s: %w", name, err)
 	}
-	return &quota{name: name, rate: rate, limiter: limiter}, nil
+	return &quota{
+		name: name, rate: rate, limiter: limiter,
+		policy: fmt.Sprintf("%q;q=%d;w=%d", name, rate.Requests, int(rate.Period.Seconds())),
+		left:   strconv.Quote(name) + ";r=",
+	}, nil
 }
 
-// limit refuses a caller over its budget with 429. The RateLimit and
-// RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers) tell of every
-// budget that the request passed; t is the seconds until it is whole again.
-func (q *quota) limit(caller func(*http.Request) string) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		if q == nil {
-			return next
-		}
-		policy := fmt.Sprintf("%q;q=%d;w=%d", q.name, q.rate.Requests, int(q.rate.Period.Seconds()))
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			limited, result, err := q.limiter.RateLimitCtx(r.Context(), caller(r), 1)
-			if err != nil {
-				apierror.Write(w, r, err)
-				return
-			}
-			w.Header().Add("RateLimit-Policy", policy)
-			w.Header().Add("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", q.name, result.Remaining, wholeSeconds(result.ResetAfter)))
-			if limited {
-				seconds := max(1, wholeSeconds(result.RetryAfter))
-				w.Header().Set("Retry-After", strconv.Itoa(seconds))
-				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-					fmt.Sprintf("Over the limit %s of %d requests in %s. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
-					&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)}))
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
+// take counts a call of the caller and refuses one over the budget. The answer's
+// RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) say what is
+// left; t is the seconds until the budget is whole again.
+func (q *quota) take(ctx context.Context, caller string, answer http.Header) error {
+	if q == nil {
+		return nil
 	}
+	limited, result, err := q.limiter.RateLimitCtx(ctx, caller, 1)
+	if err != nil {
+		return apierror.New(codes.Internal, apierror.Internal,
+			"The gateway could not count this request. Nothing was sent to the Mesh API. Report it with the request id.").WithCause(err)
+	}
+	if answer != nil {
+		answer.Add(rateLimitPolicyHeader, q.policy)
+		answer.Add(rateLimitHeader, q.left+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
+	}
+	if !limited {
+		return nil
+	}
+	seconds := max(1, wholeSeconds(result.RetryAfter))
+	return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
+		fmt.Sprintf("Over the limit %s of %d requests in %s. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)})
 }
 
 // wholeSeconds rounds up: a client that waits as told must succeed.

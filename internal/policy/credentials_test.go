@@ -1,16 +1,40 @@
-package middleware
+package policy
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-func TestAuth(t *testing.T) {
+const (
+	testKey   = "Zq3-_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789Zq"
+	otherKey  = "Xq3-_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789Xq"
+	testGroup = "groups/01HZXJ5K8MNPQRSTVWXYZ01234"
+)
+
+// headerOf makes a header of name, value pairs; a name may repeat.
+func headerOf(pairs ...string) http.Header {
+	header := make(http.Header)
+	for i := 0; i < len(pairs); i += 2 {
+		header.Add(pairs[i], pairs[i+1])
+	}
+	return header
+}
+
+// wantRefusal checks the code and the reason of a refusal.
+func wantRefusal(t *testing.T, err error, code codes.Code, reason apierror.Reason) {
+	t.Helper()
+	if status.Code(err) != code || apierror.ReasonOf(err) != string(reason) {
+		t.Errorf("refused with %s %s (%v), want %s %s", status.Code(err), apierror.ReasonOf(err), err, code, reason)
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
 	const (
 		missing   = apierror.CredentialsMissing
 		malformed = apierror.CredentialsMalformed
@@ -23,7 +47,7 @@ func TestAuth(t *testing.T) {
 		sent    []string
 		reason  apierror.Reason // empty where the request passes
 		message []string
-		key     string // behind the middleware
+		key     string // that is returned
 	}{
 		{"key and group", false, both("X-Api-Key", testKey), "", nil, testKey},
 		{"bearer", false, both("Authorization", "Bearer "+testKey), "", nil, testKey},
@@ -61,36 +85,33 @@ func TestAuth(t *testing.T) {
 		{"public, another scheme", true, []string{"Authorization", "Basic eDp5"}, malformed, []string{"only Bearer"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, next := httptest.NewRecorder(), new(capture)
-			Auth(&contract.Method{Public: test.public})(next).ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), test.sent...))
+			header := headerOf(test.sent...)
+			key, err := authenticate(header, test.public)
 			if test.reason == "" {
-				if next.request == nil {
-					t.Fatalf("refused: %s", w.Body)
+				if err != nil {
+					t.Fatalf("refused: %v", err)
 				}
-				got := next.request.Header
-				if _, left := got["Authorization"]; left {
+				if _, left := header["Authorization"]; left {
 					t.Error("Authorization is left")
 				}
-				if test.key == "" && len(got.Values("X-Api-Key")) > 0 || test.key != "" && (len(got.Values("X-Api-Key")) != 1 || got.Get("X-Api-Key") != test.key) {
-					t.Errorf("X-Api-Key %q, want %q", got.Values("X-Api-Key"), test.key)
+				sent := header.Values("X-Api-Key")
+				if key != test.key || test.key == "" && len(sent) > 0 || test.key != "" && (len(sent) != 1 || sent[0] != test.key) {
+					t.Errorf("key %q, X-Api-Key %q, want %q", key, sent, test.key)
 				}
 				return
 			}
-			if next.request != nil {
+			if err == nil {
 				t.Fatal("passed")
 			}
-			message := wantRefusal(t, w, http.StatusUnauthorized, test.reason)
+			wantRefusal(t, err, codes.Unauthenticated, test.reason)
 			for _, part := range test.message {
-				if !strings.Contains(message, part) {
-					t.Errorf("message %q, want %q in it", message, part)
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("message %q, want %q in it", err, part)
 				}
 			}
-			if w.Header().Get("WWW-Authenticate") == "" {
-				t.Error("no WWW-Authenticate")
-			}
 			for _, value := range []string{testKey[:10], otherKey[:10], testGroup[7:17], "eDp5"} {
-				if strings.Contains(w.Body.String(), value) {
-					t.Errorf("the answer repeats %q", value)
+				if strings.Contains(err.Error(), value) {
+					t.Errorf("the error repeats %q", value)
 				}
 			}
 		})

@@ -1,4 +1,4 @@
-package middleware
+package policy
 
 import (
 	"net/http"
@@ -7,54 +7,46 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 )
 
+// The request headers that carry credentials.
 const (
-	apiKeyHeader        = "X-Api-Key" //nolint:gosec // the name of a header
-	groupHeader         = "X-Group"
-	authorizationHeader = "Authorization"
+	APIKeyHeader        = "X-Api-Key" //nolint:gosec // the name of a header
+	GroupHeader         = "X-Group"
+	AuthorizationHeader = "Authorization"
 )
 
-// Auth checks that a request brings the credentials that the method needs, in
-// form only; whether they are valid is the upstream's to say. The key comes as
+// authenticate checks that a request has the credentials that its method needs, in
+// form only; whether they are valid is for the upstream to say. The key comes as
 // X-Api-Key or as "Authorization: Bearer" (RFC 6750, section 2.1), the group as
 // X-Group. A public method needs neither, but what is sent must be well-formed.
 //
-// Behind it a request has the key in X-Api-Key alone and no Authorization.
-// A refusal names everything that is wrong and never repeats a value.
-func Auth(method *contract.Method) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			key, keyProblem := apiKey(r.Header)
-			group, groupProblem := groupName(r.Header)
+// It returns the key, "" where there is none, and leaves it in X-Api-Key alone. The
+// error names everything that is wrong and never repeats a value.
+func authenticate(header http.Header, public bool) (string, error) {
+	key, keyProblem := apiKey(header)
+	group, groupProblem := groupName(header)
 
-			var problems, missing []string
-			for _, problem := range []string{keyProblem, groupProblem} {
-				if problem != "" {
-					problems = append(problems, problem)
-				}
-			}
-			if !method.Public {
-				if key == "" && keyProblem == "" {
-					missing = append(missing, `X-Api-Key (the API key; "Authorization: Bearer KEY" is understood too)`)
-				}
-				if group == "" && groupProblem == "" {
-					missing = append(missing, `X-Group (the group to act for, "groups/" and its ULID)`)
-				}
-			}
-			if len(problems)+len(missing) > 0 {
-				apierror.Write(w, r, refuse(problems, missing))
-				return
-			}
-
-			r.Header.Del(authorizationHeader)
-			setOrDelete(r.Header, apiKeyHeader, key)
-			setOrDelete(r.Header, groupHeader, group)
-			next.ServeHTTP(w, r)
-		})
+	var problems, missing []string
+	if keyProblem != "" {
+		problems = append(problems, keyProblem)
+	} else if key == "" && !public {
+		missing = append(missing, `X-Api-Key (the API key; "Authorization: Bearer KEY" is understood too)`)
 	}
+	if groupProblem != "" {
+		problems = append(problems, groupProblem)
+	} else if group == "" && !public {
+		missing = append(missing, `X-Group (the group to act for, "groups/" and its ULID)`)
+	}
+	if len(problems)+len(missing) > 0 {
+		return "", refuse(problems, missing)
+	}
+
+	header.Del(AuthorizationHeader)
+	setOrDelete(header, APIKeyHeader, key)
+	setOrDelete(header, GroupHeader, group)
+	return key, nil
 }
 
 func refuse(problems, missing []string) *apierror.Error {
@@ -72,10 +64,10 @@ func refuse(problems, missing []string) *apierror.Error {
 	return apierror.New(codes.Unauthenticated, reason, strings.Join(problems, " "))
 }
 
-// apiKey is the key of a request, empty where it has none, or what is wrong
-// with it.
+// apiKey returns the key of a request, "" where it has none, or what is wrong with
+// it.
 func apiKey(header http.Header) (key, problem string) {
-	keys, authorizations := header.Values(apiKeyHeader), header.Values(authorizationHeader)
+	keys, authorizations := header.Values(APIKeyHeader), header.Values(AuthorizationHeader)
 	if len(keys) > 1 {
 		return "", "X-Api-Key must be sent once."
 	}
@@ -83,8 +75,8 @@ func apiKey(header http.Header) (key, problem string) {
 		key = keys[0]
 	}
 
-	// Beside a key the upstream's own header decides, and an Authorization of
-	// another scheme is some proxy's business.
+	// Beside X-Api-Key an Authorization of another scheme is meant for a proxy in
+	// front of the gateway.
 	bearer := ""
 	switch {
 	case len(authorizations) > 1:
@@ -111,10 +103,10 @@ func apiKey(header http.Header) (key, problem string) {
 	return key, ""
 }
 
-// groupName is the group of a request, empty where it has none, or what is
-// wrong with it.
+// groupName returns the group of a request, "" where it has none, or what is wrong
+// with it.
 func groupName(header http.Header) (group, problem string) {
-	groups := header.Values(groupHeader)
+	groups := header.Values(GroupHeader)
 	switch {
 	case len(groups) > 1:
 		return "", "X-Group must be sent once."
@@ -127,9 +119,10 @@ func groupName(header http.Header) (group, problem string) {
 }
 
 func setOrDelete(header http.Header, name, value string) {
-	if value == "" {
+	switch {
+	case value == "":
 		header.Del(name)
-		return
+	case header.Get(name) != value:
+		header.Set(name, value)
 	}
-	header.Set(name, value)
 }

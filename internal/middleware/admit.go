@@ -1,0 +1,29 @@
+package middleware
+
+import (
+	"net/http"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
+)
+
+// Admit lets calls of a method through as the policy decides ([policy.Policy.Admit]) and
+// answers the others with its error. It needs [ClientIP].
+func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, release, err := admission.Admit(r.Context(), policy.Call{
+				Rules: rules, Header: r.Header, Answer: w.Header(), Address: ClientIPOf(r.Context()),
+			})
+			if err != nil {
+				apierror.Write(w, r, err)
+				return
+			}
+			defer release()
+			if ctx != r.Context() {
+				r = r.WithContext(ctx)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
