@@ -1,0 +1,226 @@
+package middleware
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+)
+
+const (
+	readMethod   = "/meshtrade.iam.group.v1.GroupService/GetGroup"
+	writeMethod  = "/meshtrade.iam.group.v1.GroupService/CreateGroup"
+	streamMethod = "/meshtrade.trading.limit_order.v1.LimitOrderService/MonitorLimitOrder"
+)
+
+// compressing serves the handler as the answer of a read, behind [Recover].
+func compressing(t *testing.T, handler http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	compressor, err := NewCompressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	s := httptest.NewServer(Recover(logger)(compressor.Reads(contract.ByName(readMethod))(handler)))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// fetch reads the answer to a request that accepts the encoding, as it was sent. A
+// connection that was aborted is an error.
+func fetch(t *testing.T, s *httptest.Server, encoding string) (*http.Response, []byte, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept-Encoding", encoding)
+	response, err := s.Client().Do(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return response, body, err
+}
+
+// ends reports whether the body is a complete gzip or zstd stream.
+func ends(encoding string, body []byte) bool {
+	if encoding == "zstd" {
+		reader, err := zstd.NewReader(nil)
+		if err != nil {
+			return false
+		}
+		defer reader.Close()
+		_, err = reader.DecodeAll(body, nil)
+		return err == nil
+	}
+	reader, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, reader)
+	return err == nil
+}
+
+// noise is text that does not become smaller, so that what is written is also sent.
+func noise(n int) []byte {
+	text, source := make([]byte, n), rand.NewChaCha8([32]byte{})
+	_, _ = source.Read(text)
+	return text
+}
+
+// TestAPanicEndsNoCompressedAnswer panics on the way through an answer. A client
+// must never get a part of the answer as if it were the whole.
+func TestAPanicEndsNoCompressedAnswer(t *testing.T) {
+	for _, encoding := range []string{"gzip", "zstd", "identity"} {
+		for _, test := range []struct {
+			name  string
+			size  int
+			flush bool
+			value any // of the panic
+			want  int // the status of a whole answer; 0 where the connection is aborted
+		}{
+			{"before anything was written", 0, false, "boom", http.StatusInternalServerError},
+			{"in a large answer", 1 << 20, false, "boom", 0},
+			{"after a flush", 2 * compressAbove, true, "boom", 0},
+			{"abort before anything was written", 0, false, http.ErrAbortHandler, 0},
+			{"abort in a small answer", compressAbove - 1, false, http.ErrAbortHandler, 0},
+			{"abort in a large answer", 1 << 20, false, http.ErrAbortHandler, 0},
+		} {
+			t.Run(encoding+" "+test.name, func(t *testing.T) {
+				s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					if test.size > 0 {
+						w.Header().Set("Etag", `"of-the-answer"`)
+						_, _ = w.Write(noise(test.size))
+					}
+					if test.flush {
+						_ = http.NewResponseController(w).Flush()
+					}
+					panic(test.value)
+				})
+				wantAborted(t, s, encoding, test.want)
+			})
+		}
+		if encoding == "identity" {
+			continue // nothing is buffered
+		}
+		// Whether a byte left the compressor is its own affair, but below the size
+		// from which it compresses none has.
+		for name, size := range map[string]int{"in one byte": 1, "in a small answer": compressAbove - 1} {
+			t.Run(encoding+" "+name, func(t *testing.T) {
+				s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					w.Header().Set("Etag", `"of-the-answer"`)
+					w.WriteHeader(http.StatusCreated)
+					_, _ = w.Write(noise(size))
+					panic("boom")
+				})
+				wantAborted(t, s, encoding, http.StatusInternalServerError)
+			})
+		}
+	}
+}
+
+// wantAborted wants a whole answer of the status, or for 0 an aborted connection
+// and no valid end of what came over it.
+func wantAborted(t *testing.T, s *httptest.Server, encoding string, status int) {
+	t.Helper()
+	response, body, err := fetch(t, s, encoding)
+	if status == 0 {
+		if err == nil {
+			t.Fatalf("%s with %d bytes and a clean end", response.Status, len(body))
+		}
+		if len(body) > 0 && encoding != "identity" && ends(encoding, body) {
+			t.Errorf("%d bytes that end as %s does", len(body), encoding)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	w.Code, w.Body = response.StatusCode, bytes.NewBuffer(body)
+	wantRefusal(t, w, status, apierror.Internal)
+	if response.Header.Get("Content-Encoding") != "" || response.Header.Get("Etag") != "" {
+		t.Errorf("headers of the answer that did not come about: %v", response.Header)
+	}
+}
+
+// TestNothingIsWrittenAfterAPanic looks beneath the compressor, since net/http itself
+// may lose the end of an answer that is aborted.
+func TestNothingIsWrittenAfterAPanic(t *testing.T) {
+	compressor, err := NewCompressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, encoding := range []string{"gzip", "zstd"} {
+		for name, size := range map[string]int{"small": compressAbove - 1, "at the least size": compressAbove, "large": 1 << 20} {
+			t.Run(encoding+" "+name, func(t *testing.T) {
+				w, before := httptest.NewRecorder(), 0
+				handler := compressor.Reads(contract.ByName(readMethod))(http.HandlerFunc(func(inner http.ResponseWriter, _ *http.Request) {
+					inner.Header().Set("Content-Type", "application/json")
+					_, _ = inner.Write(noise(size))
+					before = w.Body.Len()
+					panic(http.ErrAbortHandler)
+				}))
+				func() {
+					defer func() { _ = recover() }()
+					handler.ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), "Accept-Encoding", encoding))
+				}()
+				if after := w.Body.Len(); after != before {
+					t.Errorf("%d bytes were written after the panic", after-before)
+				}
+			})
+		}
+	}
+}
+
+func TestCompressorLeavesAnswersWhole(t *testing.T) {
+	answer := bytes.Repeat([]byte("answer "), compressAbove)
+	for _, encoding := range []string{"gzip", "zstd"} {
+		t.Run(encoding, func(t *testing.T) {
+			s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write(answer[:compressAbove])
+				if err := http.NewResponseController(w).Flush(); err != nil {
+					t.Error(err)
+				}
+				_, _ = w.Write(answer[compressAbove:])
+			})
+			response, body, err := fetch(t, s, encoding)
+			if err != nil || response.Header.Get("Content-Encoding") != encoding || !ends(encoding, body) || len(body) > len(answer)/2 {
+				t.Errorf("%v, %d bytes of %d, %v", err, len(body), len(answer), response)
+			}
+		})
+	}
+}
+
+func TestOnlyReadsAreCompressed(t *testing.T) {
+	compressor, err := NewCompressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{readMethod: "gzip", writeMethod: "", streamMethod: ""} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			compressor.Reads(contract.ByName(name))(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write(make([]byte, 2*compressAbove))
+			})).ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), "Accept-Encoding", "gzip"))
+			if got := w.Header().Get("Content-Encoding"); got != want {
+				t.Errorf("Content-Encoding is %q, want %q", got, want)
+			}
+		})
+	}
+}
