@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -175,15 +176,15 @@ func levelOf(status int) slog.Level {
 
 // maskCredentials replaces the keys of a request's header in a text for the log.
 func maskCredentials(text string, header http.Header) string {
+	keys := slices.Clone(header.Values(policy.APIKeyHeader))
+	for _, value := range header.Values(policy.AuthorizationHeader) {
+		_, key, _ := strings.Cut(value, " ") // after the scheme
+		keys = append(keys, strings.TrimSpace(key))
+	}
 	var pairs []string
-	for _, name := range []string{policy.APIKeyHeader, policy.AuthorizationHeader} {
-		for _, value := range header.Values(name) {
-			if _, token, ok := strings.Cut(value, " "); ok {
-				value = strings.TrimSpace(token) // of "Bearer KEY"
-			}
-			if value != "" {
-				pairs = append(pairs, value, "[redacted]")
-			}
+	for _, key := range keys {
+		if key != "" {
+			pairs = append(pairs, key, "[redacted]")
 		}
 	}
 	return strings.NewReplacer(pairs...).Replace(text)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,12 @@ import (
 	"testing"
 
 	"github.com/go-chi/chi/v5"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 func TestAccessLog(t *testing.T) {
@@ -114,5 +121,173 @@ func TestAccessLogLetsStreamsFlush(t *testing.T) {
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if !w.Flushed {
 		t.Error("the flush did not get through")
+	}
+}
+
+// logged serves a request with the handler behind AccessLog and Recover, and returns
+// its record.
+func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any {
+	t.Helper()
+	var log bytes.Buffer
+	func() {
+		defer func() { _ = recover() }()
+		AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))(Recover(slog.New(slog.DiscardHandler))(handler)).ServeHTTP(httptest.NewRecorder(), r)
+	}()
+	var record map[string]any
+	if err := json.Unmarshal(log.Bytes(), &record); err != nil {
+		t.Fatalf("want one record: %v in %s", err, log.String())
+	}
+	return record
+}
+
+func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
+	refusal := func(w http.ResponseWriter, r *http.Request) {
+		apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now").
+			WithCause(errors.New("dial tcp 10.0.0.1:443: refused")))
+	}
+	for _, test := range []struct {
+		name                       string
+		handler                    http.HandlerFunc
+		level, code, reason, cause any
+	}{
+		{"a good request", func(http.ResponseWriter, *http.Request) {}, "INFO", nil, nil, nil},
+		{"a refusal of the gateway", func(w http.ResponseWriter, r *http.Request) {
+			apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "nothing here"))
+		}, "INFO", "NOT_FOUND", "UNKNOWN_PATH", nil},
+		{"one with a cause", refusal, "WARN", "UNAVAILABLE", "UPSTREAM_UNREACHABLE", "dial tcp 10.0.0.1:443: refused"},
+		{"a status of the upstream", func(w http.ResponseWriter, r *http.Request) {
+			st, err := status.New(codes.Canceled, "no").WithDetails(&errdetails.ErrorInfo{Reason: "ITS_OWN", Domain: "mesh.trade"})
+			if err != nil {
+				t.Error(err)
+			}
+			apierror.Write(w, r, st.Err())
+		}, "INFO", "CANCELLED", nil, nil},
+		{"an error without a status", func(w http.ResponseWriter, r *http.Request) {
+			apierror.Write(w, r, errors.New("disk full"))
+		}, "ERROR", "INTERNAL", "INTERNAL", "disk full"},
+		{"a panic", func(http.ResponseWriter, *http.Request) { panic("boom") }, "ERROR", "INTERNAL", "INTERNAL", "panic: boom"},
+		{"a panic after the answer began", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			panic("boom")
+		}, "INFO", "INTERNAL", "INTERNAL", "panic: boom"},
+		{"an abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "ERROR", nil, nil, nil},
+		{"the end of a stream", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			apierror.Observe(r.Context(), status.Error(codes.Unavailable, "the market closed"))
+		}, "INFO", "UNAVAILABLE", nil, nil},
+		{"an answer that replaced another", func(w http.ResponseWriter, r *http.Request) {
+			refusal(httptest.NewRecorder(), r)
+			apierror.Write(w, r, status.Error(codes.NotFound, "no"))
+		}, "INFO", "NOT_FOUND", nil, nil},
+		{"from another goroutine", func(_ http.ResponseWriter, r *http.Request) {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				apierror.Observe(r.Context(), status.Error(codes.Aborted, "lost"))
+			}()
+			apierror.Observe(r.Context(), status.Error(codes.Aborted, "lost"))
+			<-done
+		}, "INFO", "ABORTED", nil, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			record := logged(t, httptest.NewRequest(http.MethodGet, "/", nil), test.handler)
+			for name, want := range map[string]any{"level": test.level, "code": test.code, "reason": test.reason, "cause": test.cause} {
+				if record[name] != want {
+					t.Errorf("%s is %v, want %v", name, record[name], want)
+				}
+			}
+		})
+	}
+}
+
+func TestAccessLogLimitsTheCause(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		length, want int
+	}{{"below", 499, 499}, {"at", 500, 500}, {"over", 501, 500}} {
+		t.Run(test.name, func(t *testing.T) {
+			record := logged(t, httptest.NewRequest(http.MethodGet, "/", nil), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				apierror.Write(w, r, errors.New(strings.Repeat("c", test.length)))
+			}))
+			if cause, _ := record["cause"].(string); len(cause) != test.want {
+				t.Errorf("%d bytes, want %d", len(cause), test.want)
+			}
+		})
+	}
+}
+
+func TestAccessLogMasksKeysInACause(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		sent []string
+		late string // a key that a middleware puts into the request
+		text string
+	}{
+		{"the key", []string{"X-Api-Key", testKey}, "", "x-api-key: " + testKey + " is bad"},
+		{"twice", []string{"X-Api-Key", testKey}, "", testKey + testKey},
+		{"one of two keys", []string{"X-Api-Key", otherKey, "X-Api-Key", testKey}, "", "is " + testKey},
+		{"a bearer", []string{"Authorization", "Bearer  " + testKey}, "", "is " + testKey},
+		{"a malformed key", []string{"X-Api-Key", testKey[:40]}, "", "is " + testKey[:40]},
+		{"a key that was added on the way", nil, testKey, "is " + testKey},
+		{"where the cause is cut", []string{"X-Api-Key", testKey}, "", strings.Repeat("c", maxLoggedCause-20) + testKey},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, handler := range map[string]http.HandlerFunc{
+				"cause": func(w http.ResponseWriter, r *http.Request) { apierror.Write(w, r, errors.New(test.text)) },
+				"panic": func(http.ResponseWriter, *http.Request) { panic(test.text) },
+			} {
+				record := logged(t, headers(httptest.NewRequest(http.MethodGet, "/", nil), test.sent...), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if test.late != "" {
+						r.Header.Set("X-Api-Key", test.late)
+					}
+					handler(w, r)
+				}))
+				if cause, _ := record["cause"].(string); strings.Contains(cause, testKey[:10]) || !strings.Contains(cause, "[redacted") {
+					t.Errorf("%s: cause is %q", name, cause)
+				}
+			}
+		})
+	}
+}
+
+func TestAccessLogNamesTheMethod(t *testing.T) {
+	method := contract.ByName(streamMethod)
+	setPattern := func(pattern string, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if pattern != "" {
+				r = r.WithContext(r.Context()) // as the gateway does, on a copy
+				r.Pattern = pattern
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	var log bytes.Buffer
+	router := chi.NewRouter()
+	router.Use(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))
+	router.Handle("/v1/pattern", setPattern("GET /v1/{name=limit_orders/*}:monitor", LogMethod(method)(ok)))
+	router.Handle("/v1/*", setPattern("", LogMethod(method)(ok)))
+	router.Handle("/docs/*", ok)
+
+	for _, test := range []struct {
+		name, path string
+		rpc, route any
+	}{
+		{"the gateway's pattern", "/v1/pattern", streamMethod, "/v1/{name=limit_orders/*}:monitor"},
+		{"no pattern but the router's", "/v1/x", streamMethod, "/v1/*"},
+		{"a route beside the API", "/docs/index.html", nil, "/docs/*"},
+		{"no route", "/nothing", nil, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			log.Reset()
+			router.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, test.path, nil))
+			var record map[string]any
+			if err := json.Unmarshal(log.Bytes(), &record); err != nil {
+				t.Fatal(err)
+			}
+			if record["rpc"] != test.rpc || record["route"] != test.route {
+				t.Errorf("rpc %v, route %v; want %v, %v", record["rpc"], record["route"], test.rpc, test.route)
+			}
+		})
 	}
 }

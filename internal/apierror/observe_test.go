@@ -1,0 +1,58 @@
+package apierror_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+func TestWhatOperatorsLearn(t *testing.T) {
+	foreign, err := status.New(codes.Aborted, "no").WithDetails(&errdetails.ErrorInfo{Reason: "ITS_OWN", Domain: "mesh.trade"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("dial tcp: refused")
+	refusal := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now")
+	for _, test := range []struct {
+		name   string
+		err    error
+		code   codes.Code
+		reason apierror.Reason
+		cause  error
+	}{
+		{"a refusal", refusal, codes.Unavailable, apierror.UpstreamUnreachable, nil},
+		{"a refusal with a cause", refusal.WithCause(cause), codes.Unavailable, apierror.UpstreamUnreachable, cause},
+		{"one that is wrapped", fmt.Errorf("x: %w", refusal.WithCause(cause)), codes.Unavailable, apierror.UpstreamUnreachable, cause},
+		{"a status of the upstream", status.Error(codes.NotFound, "no"), codes.NotFound, "", nil},
+		{"one with a reason of another domain", foreign.Err(), codes.Aborted, "", nil},
+		{"an error without a status", cause, codes.Internal, apierror.Internal, cause},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var observed error
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r = r.WithContext(apierror.WithObserver(r.Context(), func(err error) { observed = err }))
+			apierror.Write(httptest.NewRecorder(), r, test.err)
+			if got := apierror.CodeOf(observed); got != test.code {
+				t.Errorf("code %s, want %s", got, test.code)
+			}
+			if got := apierror.ReasonOf(observed); got != string(test.reason) {
+				t.Errorf("reason %s, want %s", got, test.reason)
+			}
+			if got := apierror.CauseOf(observed); got != test.cause { //nolint:errorlint // the very error is wanted
+				t.Errorf("cause %v, want %v", got, test.cause)
+			}
+		})
+	}
+}
+
+func TestObserveWithoutAnObserver(t *testing.T) {
+	apierror.Observe(t.Context(), errors.New("nobody asks")) // must not panic
+}

@@ -1,0 +1,145 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+)
+
+const streamPath = "/v1/limit_orders/00000000000000000000000001:monitor"
+
+func TestIssue(t *testing.T) {
+	for _, test := range []struct {
+		name, body string
+		want       int
+	}{
+		{"a stream", `{"path": "` + streamPath + `"}`, http.StatusOK},
+		{"a stream without a variable", `{"path": "/v1/limit_orders:monitor"}`, http.StatusOK},
+		{"a read", `{"path": "/v1/groups"}`, http.StatusBadRequest},
+		{"a write", `{"path": "/v1/limit_orders/00000000000000000000000001:cancel"}`, http.StatusBadRequest},
+		{"an unknown path", `{"path": "/v1/nothing:monitor"}`, http.StatusBadRequest},
+		{"a query", `{"path": "` + streamPath + `?x=y"}`, http.StatusBadRequest},
+		{"no path", `{}`, http.StatusBadRequest},
+		{"an unknown field", `{"path": "` + streamPath + `", "key": "x"}`, http.StatusBadRequest},
+		{"not JSON", `path`, http.StatusBadRequest},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			NewTickets(NewMemoryTickets()).Issue(w, httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(test.body)))
+			if w.Code != test.want {
+				t.Errorf("status %d, want %d: %s", w.Code, test.want, w.Body)
+			}
+		})
+	}
+}
+
+// TestRedeem redeems a ticket for testKey and streamPath with each request.
+func TestRedeem(t *testing.T) {
+	for _, test := range []struct {
+		name, rpc, method, path, query string
+		refused                        bool
+		rest                           string // of the query
+		key                            string // behind Redeem
+	}{
+		{"the ticket", streamMethod, http.MethodGet, streamPath, "ticket=TICKET", false, "", testKey},
+		{"among other parameters", streamMethod, http.MethodGet, streamPath, "b=%2f+x&ticket=TICKET&a=;&c", false, "b=%2f+x&a=;&c", testKey},
+		{"in another spelling", streamMethod, http.MethodGet, streamPath, "%74icket=TICKE%54", false, "", testKey},
+		{"twice", streamMethod, http.MethodGet, streamPath, "ticket=TICKET&ticket=x", false, "", testKey},
+		{"none", streamMethod, http.MethodGet, streamPath, "b=%2f+x&tickets=1", false, "b=%2f+x&tickets=1", otherKey},
+		{"no query", streamMethod, http.MethodGet, streamPath, "", false, "", otherKey},
+		{"of another stream", streamMethod, http.MethodGet, "/v1/limit_orders/00000000000000000000000002:monitor", "ticket=TICKET", true, "", ""},
+		{"with HEAD", streamMethod, http.MethodHead, streamPath, "ticket=TICKET", true, "", ""},
+		{"a guess", streamMethod, http.MethodGet, streamPath, "ticket=GUESS", true, "", ""},
+		{"a guess before the ticket", streamMethod, http.MethodGet, streamPath, "ticket=GUESS&ticket=TICKET", true, "", ""},
+		{"empty", streamMethod, http.MethodGet, streamPath, "ticket", true, "", ""},
+		{"malformed", streamMethod, http.MethodGet, streamPath, "ticket=%zz", true, "", ""},
+		{"on a read", readMethod, http.MethodGet, "/v1/groups/x", "ticket=TICKET", false, "ticket=TICKET", otherKey},
+		{"on a write", writeMethod, http.MethodPost, "/v1/groups", "ticket=TICKET", false, "ticket=TICKET", otherKey},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store := NewMemoryTickets()
+			tickets := NewTickets(store)
+			if err := store.Keep(t.Context(), "TICKET", Ticket{Key: testKey, Group: testGroup, Path: streamPath, Expires: store.now().Add(ticketTime)}); err != nil {
+				t.Fatal(err)
+			}
+			r := headers(httptest.NewRequest(test.method, test.path+"?"+test.query, nil), "X-Api-Key", otherKey, "X-Group", otherGroup, "Authorization", "Basic x")
+			w, next := httptest.NewRecorder(), new(capture)
+			tickets.Redeem(contract.ByName(test.rpc))(next).ServeHTTP(w, r)
+			if test.refused {
+				if next.request != nil {
+					t.Fatal("passed")
+				}
+				wantRefusal(t, w, http.StatusUnauthorized, apierror.CredentialsMalformed)
+				if w.Header().Get("WWW-Authenticate") == "" {
+					t.Error("no WWW-Authenticate")
+				}
+				return
+			}
+			if next.request == nil {
+				t.Fatalf("refused: %s", w.Body)
+			}
+			group, authorization := testGroup, ""
+			if test.key == otherKey {
+				group, authorization = otherGroup, "Basic x"
+			}
+			for name, want := range map[string]string{"X-Api-Key": test.key, "X-Group": group, "Authorization": authorization} {
+				if got := next.request.Header.Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+			if got := next.request.URL.RawQuery; got != test.rest {
+				t.Errorf("query %q, want %q", got, test.rest)
+			}
+			if r.URL.RawQuery != test.query {
+				t.Errorf("the caller's own URL was changed to %s", r.URL)
+			}
+		})
+	}
+}
+
+// failing is a store that cannot be reached.
+type failing struct{ err error }
+
+func (f failing) Keep(context.Context, string, Ticket) error { return f.err }
+
+func (f failing) Take(context.Context, string) (Ticket, bool, error) { return Ticket{}, false, f.err }
+
+func TestAStoreThatFails(t *testing.T) {
+	lost := errors.New("dial tcp 10.0.0.1: refused")
+	for _, test := range []struct {
+		name   string
+		err    error
+		redeem bool
+		status int
+		reason apierror.Reason
+	}{
+		{"no room", ErrTooManyTickets, false, http.StatusTooManyRequests, apierror.RateLimited},
+		{"lost on issue", lost, false, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
+		{"lost on redeem", lost, true, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tickets := NewTickets(failing{test.err})
+			var handler http.Handler = http.HandlerFunc(tickets.Issue)
+			if test.redeem {
+				handler = tickets.Redeem(contract.ByName(streamMethod))(new(capture))
+			}
+			var observed error
+			r := httptest.NewRequest(http.MethodPost, streamPath+"?ticket=x", strings.NewReader(`{"path": "`+streamPath+`"}`))
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r.WithContext(apierror.WithObserver(r.Context(), func(err error) { observed = err })))
+			wantRefusal(t, w, test.status, test.reason)
+			if !errors.Is(observed, test.err) {
+				t.Errorf("operators are told %v, want the cause %v", observed, test.err)
+			}
+			if strings.Contains(w.Body.String(), "10.0.0.1") {
+				t.Errorf("clients are told the cause: %s", w.Body)
+			}
+		})
+	}
+}
