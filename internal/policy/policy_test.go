@@ -157,7 +157,7 @@ func TestAdmitSetsTheDeadline(t *testing.T) {
 				t.Errorf("deadline %s, %t", deadline, limited)
 			}
 			release()
-			if limited && ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it itself
+			if limited && ctx.Err() != context.Canceled {
 				t.Errorf("after release the context is %v", ctx.Err())
 			}
 		})
