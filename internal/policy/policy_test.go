@@ -190,10 +190,14 @@ func TestAStreamCountsUntilItIsReleased(t *testing.T) {
 		unary()
 	}
 	release()
-	if release, err = admit(stream); err != nil {
-		t.Fatalf("the stream that was released still counts: %v", err)
+	limited := call(policy.Rules{Stream: true}, "192.0.2.1", keyOf("a"))
+	limited.Header.Set("Request-Timeout", "60")
+	for _, c := range []policy.Call{limited, stream} {
+		if release, err = admit(c); err != nil {
+			t.Fatalf("the stream that was released still counts: %v", err)
+		}
+		release()
 	}
-	release()
 }
 
 // TestFrontsWithoutHTTP admits a call as a gRPC front would: its metadata become a
