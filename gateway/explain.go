@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -389,13 +390,22 @@ func valueFits(field protoreflect.FieldDescriptor, raw json.RawMessage) bool {
 		if _, err := strconv.ParseInt(string(raw), 10, bitSize(kind)); err == nil {
 			return true
 		}
+		// ProtoJSON takes 1.0 and 1e2 for integers. A short one is exact as a float.
+		if number, err := strconv.ParseFloat(string(raw), 64); err == nil && len(raw) <= maxExactDigits {
+			if whole := number == math.Trunc(number); !whole || math.Abs(number) <= math.MaxInt32 {
+				return whole
+			}
+		}
 	case protoreflect.StringKind:
 		if len(raw) < 2 || raw[0] != '"' {
 			return false
 		}
-		if bytes.IndexByte(raw, '\\') < 0 {
+		if bytes.IndexByte(raw, '\\') < 0 || !bytes.Contains(raw, []byte(`\u`)) {
 			return true
 		}
+		// Half of a surrogate pair is no character.
+		var text string
+		return json.Unmarshal(raw, &text) == nil && strings.Count(text, "\uFFFD") == bytes.Count(bytes.ToLower(raw), []byte(`\ufffd`))+bytes.Count(raw, []byte("\uFFFD"))
 	}
 	if field.IsList() {
 		raw = append(append([]byte{'['}, raw...), ']')
@@ -403,6 +413,9 @@ func valueFits(field protoreflect.FieldDescriptor, raw json.RawMessage) bool {
 	member, err := json.Marshal(map[string]json.RawMessage{field.JSONName(): raw})
 	return err == nil && protojson.Unmarshal(member, dynamicpb.NewMessage(field.ContainingMessage())) == nil
 }
+
+// maxExactDigits is the length of a number that a float64 holds exactly.
+const maxExactDigits = 15
 
 func bitSize(kind protoreflect.Kind) int {
 	if kind == protoreflect.Int32Kind {

@@ -9,6 +9,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
@@ -99,5 +102,25 @@ func TestAccessLogTellsTheCause(t *testing.T) {
 	}
 	if strings.Contains(string(a.body), target) {
 		t.Errorf("the answer tells the upstream's address: %s", a.body)
+	}
+}
+
+// TestAccessLogTellsHowAStreamEnded has the record of an error after the first message,
+// which the status of the answer does not show.
+func TestAccessLogTellsHowAStreamEnded(t *testing.T) {
+	upstream := meshtest.NewUpstream(t)
+	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
+	caller := http.Header{"X-Api-Key": {strings.Repeat("k", 43)}, "X-Group": {group}}
+	upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
+		return []proto.Message{dynamicpb.NewMessage(method.Output())}, status.Error(codes.Aborted, "the market closed")
+	})
+	_, record := p.recordOf(t, "late-error", "GET", "/v1/limit_orders/"+ulid+":monitor", caller)
+	for name, want := range map[string]any{
+		"status": 200.0, "code": "ABORTED", "route": "/v1/{name=limit_orders/*}:monitor",
+		"rpc": "/meshtrade.trading.limit_order.v1.LimitOrderService/MonitorLimitOrder",
+	} {
+		if record[name] != want {
+			t.Errorf("%s is %v, want %v", name, record[name], want)
+		}
 	}
 }
