@@ -5,6 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
@@ -112,5 +116,33 @@ func FuzzWalker(f *testing.F) {
 func TestRefusalsAreTyped(t *testing.T) {
 	if _, ok := errors.AsType[*apierror.Error](unreadable(errors.New("reset"))); !ok {
 		t.Error("a body that breaks off is a defect")
+	}
+}
+
+// TestWorkStopsWithTheRequest has bodies that would be explained, of requests that
+// have ended.
+func TestWorkStopsWithTheRequest(t *testing.T) {
+	rt := testRoute(t, "CreateClient")
+	body := `{"owners": [` + strings.Repeat("1,", 1000) + `1]}`
+	for _, test := range []struct {
+		name  string
+		cause error
+		code  codes.Code
+	}{{"the client left", context.Canceled, codes.Canceled}, {"its time ran out", context.DeadlineExceeded, codes.DeadlineExceeded}} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+			if test.code == codes.Canceled {
+				ctx, cancel = context.WithCancel(t.Context())
+			}
+			cancel()
+			q := &request{route: rt, ctx: ctx}
+			err := q.explain([]byte(body))
+			if status.Code(err) != test.code || !strings.Contains(err.Error(), "Nothing was sent") {
+				t.Errorf("%v, want %s", err, test.code)
+			}
+			if n := len(q.problems.List()); n > 0 {
+				t.Errorf("%d faults were looked for", n)
+			}
+		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
 // fieldsParameter is the query parameter of partial responses (AIP-157).
@@ -33,8 +35,8 @@ func (q *request) readMask(chosen format) {
 			continue
 		}
 		numbers, problem := resolve(q.route.Method.Descriptor.Output(), path)
-		if problem != "" {
-			q.problems.add(fieldsParameter, problem)
+		if problem != nil {
+			q.problems.add(problem.Field, problem.Description)
 			continue
 		}
 		q.mask.add(numbers)
@@ -44,24 +46,28 @@ func (q *request) readMask(chosen format) {
 	}
 }
 
-// resolve finds the fields of a path in JSON or proto spelling, or says what is wrong
-// with it. A path goes through lists: "accounts.name" is the name of each account.
-func resolve(message protoreflect.MessageDescriptor, path string) (numbers []protoreflect.FieldNumber, problem string) {
-	if path == "" {
-		return nil, "names no field; write paths of the answer with commas between them, such as " + strings.Join(jsonFields(message), ",")
+// resolve finds the fields of a path in JSON or proto spelling. A path goes through
+// lists: "accounts.name" is the name of each account.
+func resolve(message protoreflect.MessageDescriptor, path string) ([]protoreflect.FieldNumber, *apierror.Violation) {
+	refuse := func(description string) ([]protoreflect.FieldNumber, *apierror.Violation) {
+		return nil, &apierror.Violation{Field: fieldsParameter, Description: description}
 	}
+	if path == "" {
+		return refuse("names no field; write paths of the answer with commas between them, such as " + strings.Join(jsonFields(message), ","))
+	}
+	var numbers []protoreflect.FieldNumber
 	at := ""
 	for name := range strings.SplitSeq(path, ".") {
 		if message == nil {
-			return nil, fmt.Sprintf("%q goes too deep: %s has no fields of its own", path, at)
+			return refuse(fmt.Sprintf("%q goes too deep: %s has no fields of its own", path, at))
 		}
 		field := fieldByName(message, name)
 		if field == nil {
-			return nil, fmt.Sprintf("%q is unknown: there is no %q among %s", path, name, strings.Join(jsonFields(message), ", "))
+			return refuse(fmt.Sprintf("%q is unknown: there is no %q among %s", path, name, strings.Join(jsonFields(message), ", ")))
 		}
 		numbers, message, at = append(numbers, field.Number()), nested(field), join(at, field.JSONName())
 	}
-	return numbers, ""
+	return numbers, nil
 }
 
 // add adds a path to the mask. Of two paths that overlap, the shorter one wins.

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
 // readQuery reads the query once, for the generated handler too. A parameter is a
@@ -31,8 +33,8 @@ func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 	for _, parameter := range sortedKeys(values) {
 		path, field, problem := q.route.queryField(parameter)
 		switch {
-		case problem != "":
-			q.problems.add(parameter, problem)
+		case problem != nil:
+			q.problems.add(problem.Field, problem.Description)
 		case given[path] != "":
 			q.problems.add(parameter, "is the same parameter as "+given[path]+"; send one of them")
 		case len(values[parameter]) > 1 && !field.IsList():
@@ -82,16 +84,18 @@ func textFits(field protoreflect.FieldDescriptor, value string) bool {
 	return err == nil && valueFits(field, raw)
 }
 
-// queryField finds the field of a parameter and its path in JSON spelling, or says
-// why there is none. The path is known even where the parameter is refused, if the
-// field exists.
-func (rt *route) queryField(parameter string) (path string, field protoreflect.FieldDescriptor, problem string) {
-	unknown := func() (string, protoreflect.FieldDescriptor, string) {
+// queryField finds the field of a parameter and its path in JSON spelling. It refuses a
+// parameter that has no field; the path is known even then, if there is one.
+func (rt *route) queryField(parameter string) (path string, field protoreflect.FieldDescriptor, problem *apierror.Violation) {
+	refuse := func(path, description string) (string, protoreflect.FieldDescriptor, *apierror.Violation) {
+		return path, nil, &apierror.Violation{Field: parameter, Description: description}
+	}
+	unknown := func() (string, protoreflect.FieldDescriptor, *apierror.Violation) {
 		known := rt.queryParameters()
 		if len(known) == 0 {
-			return "", nil, "unknown query parameter; this method takes none"
+			return refuse("", "unknown query parameter; this method takes none")
 		}
-		return "", nil, "unknown query parameter; this method takes " + strings.Join(known, ", ")
+		return refuse("", "unknown query parameter; this method takes "+strings.Join(known, ", "))
 	}
 	if rt.Body == "*" {
 		return unknown()
@@ -111,17 +115,17 @@ func (rt *route) queryField(parameter string) (path string, field protoreflect.F
 	path = strings.Join(jsonNames, ".")
 	switch {
 	case strings.Join(names, ".") == rt.PathField:
-		return path, nil, "is set by the path"
+		return refuse(path, "is set by the path")
 	case names[0] == rt.Body:
-		return "", nil, "is sent in the body"
+		return refuse("", "is sent in the body")
 	case message != nil:
 		var fields []string
 		for i := range message.Fields().Len() {
 			fields = append(fields, parameter+"."+message.Fields().Get(i).JSONName())
 		}
-		return path, nil, "has fields of its own; send " + strings.Join(fields, ", ")
+		return refuse(path, "has fields of its own; send "+strings.Join(fields, ", "))
 	}
-	return path, field, ""
+	return path, field, nil
 }
 
 // queryParameters lists what a route takes in its query, in JSON spelling.

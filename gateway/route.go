@@ -94,8 +94,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The runtime would take a deadline from it; the policy alone sets deadlines.
 	r.Header.Del("Grpc-Timeout")
 
-	ctx, cancel := context.WithCancelCause(withMetadata(r.Context(), rt.headers.metadata(r.Header)))
-	defer cancel(nil)
+	ctx := withMetadata(r.Context(), rt.headers.metadata(r.Header))
 	q := &request{route: rt, ctx: ctx, body: r.Body, length: r.ContentLength}
 	if q.body == nil {
 		q.body = http.NoBody
@@ -112,20 +111,28 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	r = r.WithContext(ctx)
+	if !rt.Method.Streams() {
+		rt.call(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook}, r, q)
+		return
+	}
+	var leave context.CancelCauseFunc
+	q.ctx, leave = context.WithCancelCause(ctx)
+	defer leave(nil)
+	s := newStream(w, r, q, format, leave)
+	defer s.close()
+	rt.call(s, r, q)
+}
+
+// call calls the generated handler.
+func (rt *route) call(w receiver, r *http.Request, q *request) {
+	r = r.WithContext(q.ctx)
 	r.Body = q
 	r.Form, r.PostForm = q.query, url.Values{} // as ParseForm leaves them
 	var params map[string]string
 	if rt.PathField != "" {
 		params = map[string]string{rt.PathField: q.path}
 	}
-	if !rt.Method.Streams() {
-		rt.handle(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook}, r, params)
-		return
-	}
-	s := newStream(w, r, q, format, cancel)
-	defer s.close()
-	rt.handle(s, r, params)
+	rt.handle(w, r, params)
 }
 
 // refuseQuery lists what is wrong with the query and, so that a client learns of all
