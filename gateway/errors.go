@@ -14,6 +14,12 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
+// WriteError answers a request with an error, in the shape of all errors of the gateway:
+// google.rpc.Status as JSON. The HTTP status follows from the gRPC code of the error; an
+// error without one is answered with 500 and a text that does not give it away. Where w
+// has the header X-Request-Id, the answer repeats it.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) { apierror.Write(w, r, err) }
+
 // notFound answers a path that has no route.
 func notFound(w http.ResponseWriter, r *http.Request) {
 	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is nothing at "+r.URL.Path+"."))

@@ -1,10 +1,31 @@
-// Package gateway turns a connection to the Mesh gRPC API into an HTTP handler
-// that speaks JSON. It knows nothing of flags, listeners or files, so another
-// program can embed it:
+// Package gateway serves the Mesh gRPC API as REST.
 //
-//	conn, err := grpc.NewClient(target, …)
+// [New] takes a connection to the API and returns an [http.Handler], which another
+// program can embed:
+//
+//	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(credentials.NewTLS(nil)))
 //	handler, err := gateway.New(conn)
-//	http.ListenAndServe("localhost:8080", handler)
+//	err = http.ListenAndServe("localhost:8080", handler)
+//
+// # Requests
+//
+// A resource's name is its URL: GET /v1/groups/X answers with the resource "groups/X".
+// JSON is canonical ProtoJSON. Unknown fields, parameters and enum values are refused with
+// status 400, and so is a request that breaks a validation rule of the contract; the
+// refusal lists every fault. Nothing invalid reaches the upstream.
+//
+// The handler forwards X-Api-Key and X-Group as metadata, and checks neither: the
+// upstream does. Middleware for each method ([WithMethodMiddleware]) is the place for
+// checks and limits of your own.
+//
+// # Answers
+//
+// Errors are google.rpc.Status as JSON, with the HTTP status that belongs to the code
+// (google/rpc/code.proto). [WriteError] writes errors of middleware in the same shape.
+// Streams are NDJSON, server-sent events or WebSockets, as the client asks. They end with
+// an error of their own when the context of [WithDrain] is done.
+//
+// # Implementation
 //
 // A request passes these files, in this order:
 //
@@ -36,14 +57,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/proto"
 )
 
-// Method is an RPC and what the contract says about it.
-type Method = contract.Method
-
 // Option sets how the handler is built.
 type Option func(*options)
 
 type options struct {
-	middleware   func(*Method) []func(http.Handler) http.Handler
+	middleware   func(Method) []func(http.Handler) http.Handler
 	notFound     http.Handler
 	headers      []string
 	keepAlive    time.Duration
@@ -57,7 +75,7 @@ type options struct {
 // contract says about the method. The first is the outermost. Only requests whose
 // route exists reach it; they carry the route in [http.Request.Pattern], such as
 // "GET /v1/{name=groups/*}".
-func WithMethodMiddleware(choose func(*Method) []func(http.Handler) http.Handler) Option {
+func WithMethodMiddleware(choose func(Method) []func(http.Handler) http.Handler) Option {
 	return func(o *options) { o.middleware = choose }
 }
 
@@ -102,7 +120,7 @@ func WithDrain(ctx context.Context) Option {
 // New returns the handler of every route of the contract, calling conn.
 func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	o := options{
-		middleware:   func(*Method) []func(http.Handler) http.Handler { return nil },
+		middleware:   func(Method) []func(http.Handler) http.Handler { return nil },
 		notFound:     http.HandlerFunc(notFound),
 		keepAlive:    15 * time.Second,
 		writeTimeout: 30 * time.Second,
@@ -122,7 +140,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	forwarded := forwardedHeaders(o.headers)
 	for binding, handler := range generated {
 		var chain http.Handler = newRoute(binding, handler, &o, rules, forwarded)
-		middleware := o.middleware(binding.Method)
+		middleware := o.middleware(Method{binding.Method})
 		for i := len(middleware) - 1; i >= 0; i-- {
 			chain = middleware[i](chain)
 		}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docsui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
@@ -74,7 +75,8 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(method *gateway.Method) []func(http.Handler) http.Handler {
+	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(m gateway.Method) []func(http.Handler) http.Handler {
+		method := contract.ByName(m.Name())
 		return []func(http.Handler) http.Handler{
 			middleware.LogMethod(method),
 			tickets.Redeem(method),
