@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
 // cli is the command line; one file a subcommand.
@@ -28,13 +30,22 @@ type cli struct {
 type streams struct{ out, err io.Writer }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr})
-	stop()
-	os.Exit(code)
+	os.Exit(run(untilSignal(), os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 
-// run returns the exit status: 0, 1 for a failure, 2 for a bad command line.
+// untilSignal returns a context that SIGTERM and SIGINT end. The cause of the
+// second is server.ErrInterrupted: who presses Ctrl-C does not want to wait for a
+// load balancer.
+func untilSignal() context.Context {
+	terminated, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	interrupted, _ := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, cancel := context.WithCancelCause(terminated)
+	context.AfterFunc(interrupted, func() { cancel(server.ErrInterrupted) })
+	return ctx
+}
+
+// run returns the exit status: 0, 1 for a failure, 2 for a bad command line. When
+// ctx is done, a command that serves ends in order.
 func run(ctx context.Context, args []string, std streams) (code int) {
 	// kong prints help and then calls Exit, expecting not to come back.
 	type exit int

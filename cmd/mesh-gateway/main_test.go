@@ -68,7 +68,7 @@ type program struct {
 // test ends, and wants it to end well.
 func start(t *testing.T, flags ...string) *program {
 	t.Helper()
-	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", ""}, flags...)...)
+	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)...)
 	line := p.stdout.wait(t, "Mesh API")
 	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
 	return p

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
 // sandboxFlags say how a sandbox behaves; serve and sandbox share them.
@@ -41,7 +42,7 @@ type sandboxCommand struct {
 	sandboxFlags
 }
 
-// Run serves until ctx ends.
+// Run serves until ctx is done and calls in flight have finished.
 func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	mesh, err := c.open()
 	if err != nil {
@@ -51,19 +52,13 @@ func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	if c.Describe {
 		return mesh.Describe(std.out)
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	s := server.New(slog.New(slog.NewJSONHandler(std.err, nil)), 0)
+	address, err := s.ListenService(c.Listen, mesh.NewServer())
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w", c.Listen, err)
+		return err
 	}
 	first := sandbox.Seeded()[0]
 	fmt.Fprintf(std.out, "Mesh gRPC  %s, without TLS; health and reflection are on\nKey        %s  (as x-api-key)\nGroup      %s  (as x-group)\n",
-		listener.Addr(), first.APIKey, first.Group)
-	return serveSandbox(ctx, mesh, listener)
-}
-
-// serveSandbox serves the sandbox's gRPC clients until ctx ends.
-func serveSandbox(ctx context.Context, mesh *sandbox.Sandbox, listener net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { _ = mesh.Close() }) // its error is told by the Close that follows
-	defer stop()
-	return mesh.Serve(listener)
+		address, first.APIKey, first.Group)
+	return s.Run(ctx)
 }

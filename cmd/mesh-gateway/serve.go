@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
@@ -43,6 +42,7 @@ type serveCommand struct {
 	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"How many of them one API key may have open (${default})."`
 	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
 	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
+	DrainDelay     *time.Duration `placeholder:"DURATION" help:"How long to go on serving after SIGTERM, with /readyz at 503, until load balancers send no more (5s; 0s with --sandbox)."`
 	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
 	Credentials    string         `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
 }
@@ -95,6 +95,8 @@ func (c *serveCommand) Validate() error {
 		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)
 	case c.RequestTimeout <= 0:
 		return fmt.Errorf("--request-timeout: must be above 0, not %s", c.RequestTimeout)
+	case c.drainDelay() < 0 || c.drainDelay() >= server.EndTimeout:
+		return fmt.Errorf("--drain-delay: must be from 0s to below %s, in which all must have ended, not %s", server.EndTimeout, c.drainDelay())
 	}
 	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}, {"upstream", c.Upstream}, {"sandbox-grpc-listen", c.SandboxGRPCListen}} {
 		if address.value == "" {
@@ -119,6 +121,18 @@ func (c *serveCommand) listen() string {
 	return cmp.Or(c.Listen, ":8080")
 }
 
+// drainDelay is how long to go on serving after SIGTERM. There is no load balancer
+// in front of a sandbox.
+func (c *serveCommand) drainDelay() time.Duration {
+	switch {
+	case c.DrainDelay != nil:
+		return *c.DrainDelay
+	case c.Sandbox:
+		return 0
+	}
+	return 5 * time.Second
+}
+
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -128,9 +142,10 @@ func loopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Run serves until ctx ends.
+// Run serves until ctx is done and calls in flight have finished.
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	logger := slog.New(slog.NewJSONHandler(std.err, nil))
+	s := server.New(logger, c.drainDelay())
 	options := server.Options{
 		Version:        buildVersion(),
 		ReadRate:       c.RateLimitRead,
@@ -139,7 +154,8 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		PublicURL:      c.PublicURL,
 		MaxBodyBytes:   c.MaxBodyBytes,
 		RequestTimeout: c.RequestTimeout,
-		Drain:          ctx,
+		Stopping:       s.Stopping(),
+		Drain:          s.Draining(),
 		Logger:         logger,
 	}
 	for _, origin := range c.CORSOrigin {
@@ -174,42 +190,24 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	sdks, err := c.listenGRPC()
+	defer func() { err = errors.Join(err, s.Close()) }()
+	address, err := s.Listen(c.listen(), routes)
 	if err != nil {
 		return err
 	}
-	s := server.New(logger)
-	address, err := s.Listen(c.listen(), routes)
-	var admin net.Addr
-	if err == nil && c.AdminListen != "" {
-		admin, err = s.Listen(c.AdminListen, server.AdminRoutes(options))
-	}
-	if err != nil {
-		if sdks != nil {
-			err = errors.Join(err, sdks.Close())
+	var admin, sdks net.Addr
+	if c.AdminListen != "" {
+		if admin, err = s.ListenAdmin(c.AdminListen, server.AdminRoutes(options)); err != nil {
+			return err
 		}
-		return errors.Join(err, s.Close())
+	}
+	if c.SandboxGRPCListen != "" {
+		if sdks, err = s.ListenService(c.SandboxGRPCListen, options.Sandbox.NewServer()); err != nil {
+			return err
+		}
 	}
 	c.announce(std.out, browsable(address), admin, sdks)
-	if sdks == nil {
-		return s.Run(ctx)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.Run(ctx) })
-	group.Go(func() error { return serveSandbox(ctx, options.Sandbox, sdks) })
-	return group.Wait()
-}
-
-// listenGRPC opens the sandbox's own listener, nil where none is wanted.
-func (c *serveCommand) listenGRPC() (net.Listener, error) {
-	if c.SandboxGRPCListen == "" {
-		return nil, nil //nolint:nilnil // no listener and no fault
-	}
-	listener, err := net.Listen("tcp", c.SandboxGRPCListen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", c.SandboxGRPCListen, err)
-	}
-	return listener, nil
+	return s.Run(ctx)
 }
 
 // connect returns the connection to the Mesh to front. This is the one place
@@ -231,14 +229,14 @@ func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) 
 }
 
 // announce tells a person what to do next.
-func (c *serveCommand) announce(out io.Writer, base string, admin net.Addr, sdks net.Listener) {
+func (c *serveCommand) announce(out io.Writer, base string, admin, sdks net.Addr) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
 	if admin != nil {
 		fmt.Fprintf(&b, "Admin      %s\n", browsable(admin))
 	}
 	if sdks != nil {
-		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", sdks.Addr())
+		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", sdks)
 	}
 	switch {
 	case c.Sandbox:

@@ -50,7 +50,8 @@ const (
 // Sandbox is a running Mesh.
 type Sandbox struct {
 	store  *store
-	server *grpc.Server
+	guard  *guard
+	server *grpc.Server // of the connection in the process
 	memory *bufconn.Listener
 	conn   *grpc.ClientConn
 	close  func() error
@@ -133,14 +134,7 @@ func New(opts ...Option) (*Sandbox, error) {
 	}
 
 	guard := &guard{store: mesh, validator: validator}
-	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(faultUnary, guard.unary),
-		grpc.ChainStreamInterceptor(faultStream, guard.stream),
-		grpc.MaxRecvMsgSize(maxMessageBytes),
-	)
-	register(server, mesh)
-	registerTools(server)
-
+	server := newServer(mesh, guard)
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
 	conn, err := grpc.NewClient("passthrough:///sandbox",
@@ -151,7 +145,7 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.close())
 	}
-	s := &Sandbox{store: mesh, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
+	s := &Sandbox{store: mesh, guard: guard, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
 	s.running.Go(func() { _ = server.Serve(droppable{listener}) }) // it ends when the server stops
 	if interval := o.clock.interval(); interval > 0 {
@@ -203,16 +197,6 @@ func (s *Sandbox) DialContext(ctx context.Context) (net.Conn, error) {
 	return s.memory.DialContext(ctx)
 }
 
-// Serve serves the sandbox to gRPC clients, the official SDKs among them, until
-// Close; it closes the listener. Health checks and reflection are on, and there
-// is no TLS.
-func (s *Sandbox) Serve(listener net.Listener) error {
-	if err := s.server.Serve(droppable{listener}); !errors.Is(err, grpc.ErrServerStopped) {
-		return err
-	}
-	return nil
-}
-
 // Advance lets time pass on a sandbox whose clock is [ClockManual]: one tick for
 // each 250 ms of d, at most [MaxAdvance].
 func (s *Sandbox) Advance(d time.Duration) error {
@@ -240,6 +224,19 @@ func (s *Sandbox) Reset() error {
 		s.store.journal.wiped = true
 	}
 	return seed(s.store)
+}
+
+// newServer returns a gRPC server of the store. Its options come first, so that
+// interceptors among them see a call before all others.
+func newServer(mesh *store, guard *guard, opts ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append(opts,
+		grpc.ChainUnaryInterceptor(faultUnary, guard.unary),
+		grpc.ChainStreamInterceptor(faultStream, guard.stream),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
+	)...)
+	register(server, mesh)
+	registerTools(server)
+	return server
 }
 
 // register is the one list of what the sandbox serves.

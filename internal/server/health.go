@@ -26,10 +26,15 @@ func version(version string) http.Handler {
 	return object(map[string]string{"version": version})
 }
 
-// ready says whether the upstream is connected, and connects if it is not.
-func ready(conn *grpc.ClientConn) http.Handler {
+// ready says whether requests should be sent here: the upstream is connected and
+// stopping, which may be nil, is not done. It connects the upstream if need be.
+func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopping != nil && stopping.Err() != nil {
+			apierror.Write(w, r, errStopping())
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyWait)
 		defer cancel()
 		conn.Connect()

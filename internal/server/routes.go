@@ -49,7 +49,9 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Credentials, in local mode, are added to requests that carry none.
 	Credentials *credentials.Credentials
-	// Drain is done when streams are to end; nil is never.
+	// Stopping is done once /readyz must answer 503; nil is never.
+	Stopping context.Context
+	// Drain is done once streams must end; nil is never.
 	Drain context.Context
 	// Logger takes the access log and reports of defects.
 	Logger *slog.Logger
@@ -119,7 +121,7 @@ func Routes(o Options) (http.Handler, error) {
 		get(r, path, spec)
 	}
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Conn))
+	get(r, "/readyz", ready(o.Conn, o.Stopping))
 	get(r, "/version", version(o.Version))
 	return r, nil
 }
@@ -143,7 +145,7 @@ func AdminRoutes(o Options) http.Handler {
 	r.NotFound(notFound(""))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Conn))
+	get(r, "/readyz", ready(o.Conn, o.Stopping))
 	get(r, "/version", version(o.Version))
 	r.HandleFunc("/debug/pprof/*", pprof.Index)
 	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

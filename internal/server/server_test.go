@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestDrain ends the server while a request is in flight, which must finish.
 func TestDrain(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	s := server.New(slog.New(slog.DiscardHandler))
+	s := server.New(slog.New(slog.DiscardHandler), 0)
 	address, err := s.Listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
@@ -54,7 +54,7 @@ func TestDrain(t *testing.T) {
 }
 
 func TestCloseGivesUpThePort(t *testing.T) {
-	s := server.New(slog.New(slog.DiscardHandler))
+	s := server.New(slog.New(slog.DiscardHandler), 0)
 	address, err := s.Listen("127.0.0.1:0", http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestCloseGivesUpThePort(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := server.New(slog.New(slog.DiscardHandler))
+	again := server.New(slog.New(slog.DiscardHandler), 0)
 	if _, err := again.Listen(address.String(), http.NotFoundHandler()); err != nil {
 		t.Error(err)
 	}

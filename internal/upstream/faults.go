@@ -185,6 +185,9 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 // call was sent, and whether it would change anything.
 func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code) *apierror.Error {
 	sent := c.sent.Load()
+	if code == codes.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded // the gateway had to stop before the answer came
+	}
 	if code == codes.Canceled {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			if sent && !read {

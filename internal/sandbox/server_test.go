@@ -52,8 +52,9 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server := m.sandbox.NewServer()
 	served := make(chan error, 1)
-	go func() { served <- m.sandbox.Serve(listener) }()
+	go func() { served <- server.Serve(listener) }()
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +63,9 @@ func TestServe(t *testing.T) {
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
-		closeSandbox(t, m.sandbox)
+		if err := server.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
