@@ -62,6 +62,11 @@ type program struct {
 	base   string
 	stdout *transcript
 	stderr *transcript
+	// stop tells the program to end, as SIGTERM does, and as SIGINT does where the
+	// cause is server.ErrInterrupted.
+	stop context.CancelCauseFunc
+	// end waits until the program has ended and returns its exit status.
+	end func() int
 }
 
 // start runs `mesh-gateway serve` with the flags on a free port, until the
@@ -77,14 +82,14 @@ func start(t *testing.T, flags ...string) *program {
 // launch runs the program until the test ends, and wants it to end well.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	p := &program{stdout: newTranscript(), stderr: newTranscript()}
+	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan int, 1)
+	p := &program{stdout: newTranscript(), stderr: newTranscript(), stop: stop, end: sync.OnceValue(func() int { return <-ended })}
 	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
-		cancel()
-		if code := <-ended; code != 0 {
+		stop(nil)
+		if code := p.end(); code != 0 {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
 	})

@@ -3,6 +3,7 @@
 package meshtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -19,6 +20,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
+
+// ErrStayOpen, as the error of an answer, keeps the call open until the client
+// ends it.
+var ErrStayOpen = errors.New("stay open")
 
 // Call is what an upstream received.
 type Call struct {
@@ -131,6 +136,10 @@ func (u *Upstream) handle(_ any, stream grpc.ServerStream) error {
 		if err := stream.SendMsg(message); err != nil {
 			return err
 		}
+	}
+	if errors.Is(err, ErrStayOpen) {
+		<-stream.Context().Done()
+		return status.FromContextError(stream.Context().Err()).Err()
 	}
 	return err
 }

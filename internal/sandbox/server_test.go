@@ -63,7 +63,7 @@ func TestServe(t *testing.T) {
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := server.Shutdown(t.Context()); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 		if err := <-served; err != nil {
