@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 )
 
 // dial opens a WebSocket; it is closed with the test.
@@ -88,6 +94,47 @@ func TestWebSocket(t *testing.T) {
 			t.Fatalf("%v %v", response, err)
 		}
 	})
+}
+
+// TestDrainDuringAWrite drains while the client reads nothing and a message is on
+// its way. It must still get the close code.
+func TestDrainDuringAWrite(t *testing.T) {
+	const messages, size = 64, 1 << 20 // more than connections buffer
+	upstream := meshtest.NewUpstream(t)
+	upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) {
+		order := &limitorderv1.LimitOrder{ExternalReference: strings.Repeat("x", size)}
+		return slices.Repeat([]proto.Message{order}, messages), meshtest.ErrStayOpen
+	})
+	drain, stop := context.WithCancel(t.Context())
+	defer stop()
+	handler, err := gateway.New(upstream.Dial(t), gateway.WithDrain(drain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	conn, _, err := streaming{}.dial(t, server.URL+"/v1/limit_orders/00000000000000000000000006:monitor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadLimit(-1)
+	if _, _, err := conn.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for read := 1; ; read++ {
+		_, _, err := conn.Read(t.Context())
+		if err == nil {
+			continue
+		}
+		if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+			t.Errorf("after %d messages: %v, want 1012", read, err)
+		}
+		if read == messages {
+			t.Error("all messages were written before the drain")
+		}
+		return
+	}
 }
 
 func TestWebSocketOrigins(t *testing.T) {

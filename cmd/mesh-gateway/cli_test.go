@@ -42,6 +42,8 @@ func TestBadFlags(t *testing.T) {
 		{"SDKs without a port", []string{"--sandbox", "--sandbox-grpc-listen", "127.0.0.1"}, "--sandbox-grpc-listen"},
 		{"a public URL without a scheme", []string{"--public-url", "api.example.com"}, "--public-url"},
 		{"no time", []string{"--request-timeout", "0s"}, "--request-timeout"},
+		{"a negative delay", []string{"--drain-delay", "-1s"}, "--drain-delay"},
+		{"a delay that leaves no time to end", []string{"--drain-delay", "30s"}, "--drain-delay"},
 		{"sandbox and upstream", []string{"--sandbox", "--upstream", "mesh.example:443"}, "--upstream"},
 		{"sandbox and credentials", []string{"--sandbox", "--credentials", "auto"}, "--credentials"},
 		{"credentials for all to use", []string{"--credentials", "auto", "--listen", ":8080"}, "--listen"},

@@ -1,19 +1,24 @@
 package sandbox_test
 
 import (
+	"context"
+	"errors"
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
+	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
@@ -48,28 +53,7 @@ func (m standing) open(t *testing.T) string {
 // TestServe calls the sandbox over TCP, as an SDK does.
 func TestServe(t *testing.T) {
 	m := newStanding(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := m.sandbox.NewServer()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
+	_, conn := serve(t, m.sandbox)
 
 	t.Run("one store with the connection in the process", func(t *testing.T) {
 		_, err := groupv1.NewGroupServiceClient(conn).CreateGroup(m.as(t, "Broker Admin"), &groupv1.CreateGroupRequest{
@@ -120,4 +104,84 @@ func TestServe(t *testing.T) {
 		err = conn.Invoke(t.Context(), older+"ListApiUsers", &apiuserv1.ListAPIUsersRequest{}, answer)
 		wantCode(t, err, codes.Unauthenticated)
 	})
+}
+
+// TestShutdownTellsStreams shuts the server down with streams open: one whose
+// handler waits for changes, and two whose handlers wait for the client.
+func TestShutdownTellsStreams(t *testing.T) {
+	m := newStanding(t)
+	server, conn := serve(t, m.sandbox)
+	order, err := limitorderv1.NewLimitOrderServiceClient(conn).MonitorLimitOrder(m.as(t, "Broker Admin"), &limitorderv1.MonitorLimitOrderRequest{
+		Identifier: &limitorderv1.MonitorLimitOrderRequest_Name{Name: "limit_orders/00000000000000000000000006"}})
+	wantCode(t, err, codes.OK)
+	health, err := healthv1.NewHealthClient(conn).Watch(t.Context(), new(healthv1.HealthCheckRequest))
+	wantCode(t, err, codes.OK)
+	reflection, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	wantCode(t, err, codes.OK)
+	wantCode(t, reflection.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}), codes.OK)
+
+	open := map[string]func() error{
+		"an order":   func() error { _, err := order.Recv(); return err },
+		"health":     func() error { _, err := health.Recv(); return err },
+		"reflection": func() error { _, err := reflection.Recv(); return err },
+	}
+	for _, receive := range open {
+		wantCode(t, receive(), codes.OK)
+	}
+	if err := server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, receive := range open {
+		t.Run(name, func(t *testing.T) { wantCode(t, receive(), codes.Unavailable) })
+	}
+	// The connection in the process is another server's.
+	_, err = groupv1.NewGroupServiceClient(m).ListGroups(m.as(t, "Broker Admin"), new(groupv1.ListGroupsRequest))
+	wantCode(t, err, codes.OK)
+}
+
+// TestShutdownIsBounded shuts the server down with a call that takes longer than
+// there is time.
+func TestShutdownIsBounded(t *testing.T) {
+	m := newStanding(t)
+	server, conn := serve(t, m.sandbox)
+	slow, err := conn.NewStream(metadata.AppendToOutgoingContext(m.as(t, "Broker Admin"), "x-sandbox-fault", "slow=1m"),
+		new(grpc.StreamDesc), groupv1.GroupService_ListGroups_FullMethodName)
+	wantCode(t, err, codes.OK)
+	wantCode(t, slow.SendMsg(new(groupv1.ListGroupsRequest)), codes.OK)
+	wantCode(t, slow.CloseSend(), codes.OK)
+	// An answer to a later call shows that the server has the slow one.
+	_, err = healthv1.NewHealthClient(conn).Check(t.Context(), new(healthv1.HealthCheckRequest))
+	wantCode(t, err, codes.OK)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown returns %v with a call in flight", err)
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, slow.RecvMsg(new(groupv1.ListGroupsResponse)), codes.Unavailable)
+}
+
+// serve serves the sandbox over TCP until the test ends, and connects to it.
+func serve(t *testing.T, s *sandbox.Sandbox) (*sandbox.Server, *grpc.ClientConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := s.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(conn.Close(), server.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	return server, conn
 }

@@ -255,6 +255,24 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
+// TestCutOff ends the context of a call with the cause that the server gives when
+// it has to stop. The client is still there, and must learn what is known.
+func TestCutOff(t *testing.T) {
+	reached := make(chan struct{}, 1)
+	s := serve(t, func(_ *server, stream grpc.ServerStream) error {
+		reached <- struct{}{}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	})
+	conn := dial(t, s.Addr().String(), Options{Plaintext: true})
+	for method, reason := range map[string]apierror.Reason{writeMethod: apierror.OutcomeUnknown, readMethod: apierror.UpstreamTimeout} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() { <-reached; cancel(context.DeadlineExceeded) }()
+		err := conn.Invoke(ctx, method, new(emptypb.Empty), new(emptypb.Empty))
+		wantFault(t, err, codes.DeadlineExceeded, reason, "")
+	}
+}
+
 func TestClosedConnection(t *testing.T) {
 	s := serve(t, func(*server, grpc.ServerStream) error { return nil })
 	conn := dial(t, s.Addr().String(), Options{Plaintext: true})
