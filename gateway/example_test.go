@@ -44,7 +44,9 @@ func dialExample() (conn *grpc.ClientConn, stop func()) {
 	return conn, func() {
 		_ = conn.Close()
 		server.Stop()
-		<-served
+		if err := <-served; err != nil {
+			log.Fatal(err)
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func (p *program) watchEvents(t *testing.T, header http.Header, opened func()) e
 	header.Set("Accept", "text/event-stream")
 	rest, err := p.watch(t, header, "\n\n", opened)
 	if err != nil || !strings.Contains(rest, "event: error\n") || !strings.Contains(rest, "DRAINING") {
-		return fmt.Errorf("event stream: ended with %q, %v", rest, err)
+		return fmt.Errorf("event stream: ended with %q, %v", rest, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (p *program) watchEvents(t *testing.T, header http.Header, opened func()) e
 func (p *program) watchLines(t *testing.T, header http.Header, opened func()) error {
 	rest, err := p.watch(t, header, "\n", opened)
 	if err != nil || !strings.HasPrefix(rest, `{"error":{"code":14,`) || !strings.Contains(rest, "DRAINING") {
-		return fmt.Errorf("lines: ended with %q, %v", rest, err)
+		return fmt.Errorf("lines: ended with %q, %v", rest, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func (p *program) createGroup(t *testing.T, header http.Header) error {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("call: %s %s, %v", response.Status, body, err)
+		return fmt.Errorf("call: %s %s, %v", response.Status, body, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }
