@@ -20,6 +20,9 @@ import (
 type validatingConn struct {
 	conn  grpc.ClientConnInterface
 	rules *rules
+	// codec leaves replies in their wire form. A connection that ignores it hands over
+	// messages, which are written by protojson.
+	codec wireCodec
 	// keepAlive is how long a stream waits for its first message.
 	keepAlive time.Duration
 }
@@ -29,7 +32,7 @@ func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply 
 	if err := c.rules.check(args); err != nil {
 		return err
 	}
-	return c.conn.Invoke(outgoing(ctx), method, args, reply, opts...)
+	return c.conn.Invoke(outgoing(ctx), method, args, reply, append(opts, grpc.ForceCodecV2(c.codec))...)
 }
 
 // NewStream returns a stream that is opened when its request has passed the check.
@@ -40,7 +43,9 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 	}
 	return &validatingStream{
 		rules: c.rules, keepAlive: c.keepAlive, method: called,
-		open: func() (grpc.ClientStream, error) { return c.conn.NewStream(outgoing(ctx), desc, method, opts...) },
+		open: func() (grpc.ClientStream, error) {
+			return c.conn.NewStream(outgoing(ctx), desc, method, append(opts, grpc.ForceCodecV2(c.codec))...)
+		},
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 )
 
@@ -24,7 +25,7 @@ func testRoute(t testing.TB, rpc string) *route {
 	}
 	for _, method := range contract.Methods() {
 		if string(method.Descriptor.Name()) == rpc {
-			return newRoute(method.Bindings[0], nil, &options{}, rules, nil)
+			return newRoute(method.Bindings[0], nil, &options{}, rules, nil, new(wirejson.Types))
 		}
 	}
 	t.Fatalf("the contract has no %s", rpc)

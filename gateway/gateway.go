@@ -37,7 +37,7 @@
 //     does not fit; explain.go lists everything that is wrong with it;
 //  5. conn.go checks the message against the rules of the contract and calls the
 //     upstream with the metadata of headers.go and no other;
-//  6. reply.go writes the answer, or stream.go the messages of a stream in the
+//  6. codec.go leaves the reply in its wire form, and reply.go writes it as JSON, or stream.go the messages of a stream in the
 //     framing of lines.go, events.go or websocket.go;
 //  7. errors.go writes what went wrong, wherever it did.
 package gateway
@@ -54,6 +54,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
 
@@ -133,13 +134,18 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 		return nil, err
 	}
 	g := &gateway{notFound: o.notFound, routes: make(map[*contract.Binding]http.Handler)}
-	generated, err := generatedHandlers(&validatingConn{conn: conn, rules: rules, keepAlive: o.keepAlive})
+	codec, err := newWireCodec()
+	if err != nil {
+		return nil, err
+	}
+	generated, err := generatedHandlers(&validatingConn{conn: conn, rules: rules, codec: codec, keepAlive: o.keepAlive})
 	if err != nil {
 		return nil, err
 	}
 	forwarded := forwardedHeaders(o.headers)
+	var types wirejson.Types
 	for binding, handler := range generated {
-		var chain http.Handler = newRoute(binding, handler, &o, rules, forwarded)
+		var chain http.Handler = newRoute(binding, handler, &o, rules, forwarded, &types)
 		middleware := o.middleware(Method{binding.Method})
 		for i := len(middleware) - 1; i >= 0; i-- {
 			chain = middleware[i](chain)

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
 
 // fieldsParameter is the query parameter of partial responses (AIP-157).
@@ -91,6 +92,24 @@ func jsonFields(message protoreflect.MessageDescriptor) []string {
 		names[i] = message.Fields().Get(i).JSONName()
 	}
 	return names
+}
+
+// compiled returns the mask for a type.
+func (m mask) compiled(t *wirejson.Type) *wirejson.Mask {
+	if len(m) == 0 {
+		return nil
+	}
+	out := t.Mask()
+	for number, within := range m {
+		inner := (*wirejson.Mask)(nil)
+		if len(within) > 0 {
+			inner = within.compiled(t.Message(number))
+		}
+		if t.Keep(out, number, inner) != nil {
+			continue // not reached: resolve has found the field
+		}
+	}
+	return out
 }
 
 // prune clears what the mask leaves out of a message. Fields that are not in the

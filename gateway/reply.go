@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
 
 // receiver is what the generated handlers are given to write to. It takes messages
@@ -43,22 +44,53 @@ type written struct{}
 
 func forwarded(context.Context, proto.Message) (any, error) { return written{}, nil }
 
-// render writes the part of a message that the mask admits as canonical ProtoJSON:
+// wireForm returns the wire form of a reply. It reports false for a message that was
+// unmarshalled, by a connection that ignores the codec.
+func wireForm(message proto.Message) (wire []byte, raw bool) {
+	m, raw := message.ProtoReflect(), true
+	m.Range(func(protoreflect.FieldDescriptor, protoreflect.Value) bool { raw = false; return false })
+	return m.GetUnknown(), raw
+}
+
+// render appends the part of a reply that was asked for to out, as canonical ProtoJSON:
 // lowerCamelCase names, 64-bit integers as strings, enums by name, fields at their
-// default left out. It changes the message.
-func render(message proto.Message, m mask) ([]byte, error) {
-	m.prune(message.ProtoReflect())
+// default left out.
+func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
+	wire, raw := wireForm(message)
+	if raw && q.route.reply.Supported() {
+		body, err := q.route.reply.Append(out, wire, q.mask.compiled(q.route.reply))
+		if err != nil {
+			return nil, q.unusable(err)
+		}
+		return body, nil
+	}
+	if raw {
+		message = newMessage(q.route.Method.Descriptor.Output())
+		if err := proto.Unmarshal(wire, message); err != nil {
+			return nil, q.unusable(err)
+		}
+	}
+	q.mask.prune(message.ProtoReflect())
 	body, err := protojson.Marshal(message)
 	if err != nil {
-		return nil, apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API answered with a message that cannot be written as JSON.").WithCause(err)
+		return nil, q.unusable(err)
 	}
 	// protojson varies its spacing from build to build.
-	var out bytes.Buffer
-	out.Grow(len(body) + 1)
-	if err := json.Compact(&out, body); err != nil {
-		return nil, err
+	compact := bytes.NewBuffer(out)
+	if err := json.Compact(compact, body); err != nil {
+		return nil, q.unusable(err)
 	}
-	return out.Bytes(), nil
+	return compact.Bytes(), nil
+}
+
+// unusable is the error of a reply that is malformed.
+func (q *request) unusable(cause error) error {
+	message := "The Mesh API answered with something that cannot be used. Report it with the request id."
+	if q.route.Method.Write {
+		message = "The request was sent to the Mesh API, but its answer cannot be used. The request may or may not have been carried out: " +
+			"look for its effect (get or list) before you repeat it."
+	}
+	return apierror.New(codes.Internal, apierror.UpstreamReply, message).WithCause(cause)
 }
 
 // reply receives the one message of a unary call.
@@ -66,6 +98,7 @@ type reply struct {
 	http.ResponseWriter
 	request  *request
 	workbook bool
+	head     bool
 	done     bool
 }
 
@@ -76,12 +109,62 @@ func (a *reply) receive(message proto.Message) error {
 	if a.workbook {
 		return a.sendWorkbook(message)
 	}
-	body, err := render(message, a.request.mask)
+	wire, raw := wireForm(message)
+	// The answer to a WRITE is rendered whole before the first byte, so that a reply that
+	// cannot be used is known in time. A HEAD needs the length.
+	if raw && a.request.route.reply.Supported() && len(wire) >= wirejson.PieceSize/2 && !a.request.route.Method.Write && !a.head {
+		return a.sendPieces(wire)
+	}
+	body, err := a.request.render(make([]byte, 0, 2*len(wire)+64), message)
 	if err != nil {
 		return err
 	}
 	a.send(mediaJSON, append(body, '\n'))
 	return nil
+}
+
+// sendPieces writes a large reply in pieces, so that its JSON is never in memory as a
+// whole.
+func (a *reply) sendPieces(wire []byte) error {
+	to := pieces{reply: a}
+	err := a.request.route.reply.Write(&to, wire, a.request.mask.compiled(a.request.route.reply))
+	switch {
+	case err == nil:
+		to.last()
+		return nil
+	case !a.done:
+		return a.request.unusable(err)
+	case to.failed:
+		return nil // the client is gone
+	}
+	// Half an answer must not look whole.
+	apierror.Observe(a.request.ctx, a.request.unusable(err))
+	panic(http.ErrAbortHandler)
+}
+
+// pieces sends the pieces of a reply, a single one with its length.
+type pieces struct {
+	reply  *reply
+	failed bool
+}
+
+// Write implements [io.Writer].
+func (p *pieces) Write(piece []byte) (int, error) {
+	a := p.reply
+	if !a.done {
+		a.Header().Set("Content-Type", mediaJSON)
+		if len(piece) < wirejson.PieceSize { // the only one
+			a.Header().Set("Content-Length", strconv.Itoa(len(piece)+1))
+		}
+		a.done = true
+	}
+	n, err := a.ResponseWriter.Write(piece)
+	p.failed = err != nil
+	return n, err
+}
+
+func (p *pieces) last() {
+	_, _ = p.reply.ResponseWriter.Write([]byte{'\n'}) // the client may be gone
 }
 
 func (a *reply) send(media string, body []byte) {
@@ -114,7 +197,16 @@ func (a *reply) sendWorkbook(message proto.Message) error {
 }
 
 func workbookIn(message proto.Message, field protoreflect.FieldDescriptor) ([]byte, error) {
-	return base64.StdEncoding.DecodeString(message.ProtoReflect().Get(field).String())
+	text := []byte(message.ProtoReflect().Get(field).String())
+	if wire, raw := wireForm(message); raw {
+		var err error
+		if text, err = wirejson.Bytes(wire, field.Number()); err != nil {
+			return nil, err
+		}
+	}
+	file := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(file, text)
+	return file[:n], err
 }
 
 // codec is the runtime's marshaler. Its decoder reads bodies (body.go). It marshals

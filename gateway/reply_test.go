@@ -2,12 +2,22 @@ package gateway_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/xuri/excelize/v2"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
 func TestWorkbookDownload(t *testing.T) {
@@ -59,4 +69,98 @@ func TestWorkbookDownload(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listOf is an upstream that answers with n accounts, and then with what is given in
+// wire form.
+func listOf(t *testing.T, n int, rest []byte) *meshtest.Upstream {
+	t.Helper()
+	upstream := meshtest.NewUpstream(t)
+	upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
+		if method.Output().Name() != "ListAccountsResponse" {
+			return []proto.Message{unusable(method.Output(), rest)}, nil
+		}
+		list := new(accountv1.ListAccountsResponse)
+		for i := range n {
+			list.Accounts = append(list.Accounts, &accountv1.Account{Number: strconv.Itoa(1_000_000 + i), DisplayName: strings.Repeat("x", 100)})
+		}
+		list.ProtoReflect().SetUnknown(rest)
+		return []proto.Message{list}, nil
+	})
+	return upstream
+}
+
+func unusable(descriptor protoreflect.MessageDescriptor, rest []byte) proto.Message {
+	message := dynamicpb.NewMessage(descriptor)
+	message.SetUnknown(rest)
+	return message
+}
+
+// malformed is a first field whose bytes are cut off, within a message of its own.
+var malformed = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte{0xff})
+
+func TestReplies(t *testing.T) {
+	for _, test := range []struct {
+		name, verb, path string
+		accounts         int
+		length           bool // Content-Length is known
+	}{
+		{"a small one has its length", "GET", "/v1/accounts", 3, true},
+		{"a large one comes in pieces", "GET", "/v1/accounts", 2000, false},
+		{"part of a large one, which is small, has its length", "GET", "/v1/accounts?fields=accounts.state", 2000, true},
+		{"HEAD tells the length of a large one", "HEAD", "/v1/accounts", 2000, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			upstream := listOf(t, test.accounts, nil)
+			response := get(t, test.verb, serveUpstream(t, upstream.Dial(t))+test.path, nil)
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != http.StatusOK || (response.ContentLength >= 0) != test.length {
+				t.Errorf("%s, Content-Length %d; want it: %t", response.Status, response.ContentLength, test.length)
+			}
+			if test.verb == "HEAD" {
+				return
+			}
+			var list struct{ Accounts []map[string]any }
+			if err := json.Unmarshal(body, &list); err != nil || len(list.Accounts) != test.accounts {
+				t.Errorf("%d accounts, %v", len(list.Accounts), err)
+			}
+		})
+	}
+}
+
+// TestUnusableReplies has replies that cannot be read to their end.
+func TestUnusableReplies(t *testing.T) {
+	t.Run("one that is small is an error", func(t *testing.T) {
+		upstream := listOf(t, 3, malformed)
+		response := get(t, "GET", serveUpstream(t, upstream.Dial(t))+"/v1/accounts", nil)
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusInternalServerError || !strings.Contains(string(body), "UPSTREAM_REPLY") {
+			t.Errorf("%s %s", response.Status, body)
+		}
+	})
+	t.Run("one whose first pieces are sent is cut off", func(t *testing.T) {
+		upstream := listOf(t, 2000, malformed)
+		response := get(t, "GET", serveUpstream(t, upstream.Dial(t))+"/v1/accounts", nil)
+		if body, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d bytes were read to a regular end: %v", len(body), err)
+		}
+	})
+	t.Run("of a write it says that the outcome is unknown", func(t *testing.T) {
+		upstream := listOf(t, 0, []byte{0xff})
+		got := callUpstream(t, upstream, "POST", "/v1/limit_orders/01ARZ3NDEKTSV4RRFFQ69G5FAV:cancel", "")
+		if got.status != http.StatusInternalServerError || !strings.Contains(got.message, "may or may not have been carried out") {
+			t.Errorf("%d %s", got.status, got.message)
+		}
+	})
+	t.Run("of a stream it ends the stream", func(t *testing.T) {
+		upstream := listOf(t, 0, []byte{0xff})
+		response := get(t, "GET", serveUpstream(t, upstream.Dial(t))+monitor, nil)
+		body, _ := io.ReadAll(response.Body)
+		if !strings.HasPrefix(string(body), `{"error":{"code":13,`) {
+			t.Errorf("%s %s", response.Status, body)
+		}
+	})
 }

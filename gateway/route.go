@@ -15,6 +15,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
 
 // route is what serves one route of the contract.
@@ -31,14 +32,17 @@ type route struct {
 	// pathInBody is the field that the path sets, where a body could set it too: a
 	// field of the message that the body holds.
 	pathInBody protoreflect.FieldDescriptor
+	// reply is the type of the answer, as it is written from its wire form.
+	reply *wirejson.Type
 	// workbook is the field of the reply that holds a file, nil on most routes.
 	workbook protoreflect.FieldDescriptor
 }
 
-func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, headers headerList) *route {
+func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, headers headerList, types *wirejson.Types) *route {
 	input := binding.Method.Descriptor.Input()
 	rt := &route{
 		Binding: binding, handle: handle, options: o, rules: rules, headers: headers, input: input,
+		reply:    types.Of(binding.Method.Descriptor.Output()),
 		workbook: binding.Method.Descriptor.Output().Fields().ByName(workbookField),
 	}
 	switch binding.Body {
@@ -112,7 +116,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if !rt.Method.Streams() {
-		rt.call(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook}, r, q)
+		rt.call(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook, head: r.Method == http.MethodHead}, r, q)
 		return
 	}
 	var leave context.CancelCauseFunc

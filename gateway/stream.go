@@ -85,7 +85,7 @@ func (s *stream) receive(message proto.Message) error {
 	if message == nil {
 		return s.open()
 	}
-	body, err := render(message, s.request.mask)
+	body, err := s.request.render(nil, message)
 	if err != nil {
 		return err
 	}

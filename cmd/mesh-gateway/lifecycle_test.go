@@ -363,7 +363,7 @@ func (p *program) slowCall(t *testing.T) <-chan error {
 		}
 		defer response.Body.Close()
 		if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
-			answered <- fmt.Errorf("%s %s: %v", response.Status, body, err)
+			answered <- fmt.Errorf("%s %s: %v", response.Status, body, err) //nolint:errorlint // err may be nil
 			return
 		}
 		answered <- nil

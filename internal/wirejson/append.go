@@ -1,0 +1,536 @@
+package wirejson
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+const (
+	// maxDepth is the deepest nesting of messages that is read, as in proto.Unmarshal.
+	maxDepth = 10_000
+	// PieceSize is the least size of the pieces that [Type.Write] writes, in bytes. Only
+	// the last piece is smaller.
+	PieceSize = 32 << 10
+)
+
+var (
+	errMalformed = errors.New("wirejson: malformed wire bytes")
+	errTooDeep   = errors.New("wirejson: messages are nested too deeply")
+	errText      = errors.New("wirejson: a string is not UTF-8")
+	errTime      = errors.New("wirejson: a timestamp is out of range")
+)
+
+// Append appends the JSON of a message to out, the part of it that the mask admits. wire
+// is the message's wire form. On an error what it returns is to be dropped.
+func (t *Type) Append(out, wire []byte, mask *Mask) ([]byte, error) {
+	w := writers.Get().(*writer)
+	defer writers.Put(w)
+	w.out, w.to = out, nil
+	err := w.message(t, wire, mask, maxDepth)
+	out, w.out = w.out, nil
+	w.reset()
+	return out, err
+}
+
+// Write writes the JSON of a message in pieces of [PieceSize] and a little more, so that it
+// is never in memory as a whole. After an error part of the message may be written.
+func (t *Type) Write(to io.Writer, wire []byte, mask *Mask) error {
+	w := writers.Get().(*writer)
+	defer writers.Put(w)
+	w.to = to
+	if cap(w.piece) == 0 {
+		w.piece = make([]byte, 0, PieceSize+PieceSize/4)
+	}
+	w.out = w.piece[:0]
+	err := w.message(t, wire, mask, maxDepth)
+	if err == nil {
+		_, err = to.Write(w.out)
+	}
+	if cap(w.out) <= 4*PieceSize {
+		w.piece = w.out[:0]
+	}
+	w.out, w.to = nil, nil
+	w.reset()
+	return err
+}
+
+// reset makes the writer ready for the next message.
+func (w *writer) reset() { w.slots, w.joined = w.slots[:0], nil }
+
+var writers = sync.Pool{New: func() any { return new(writer) }}
+
+// writer writes one message.
+type writer struct {
+	out []byte
+	// to takes pieces of the output; nil where all of it is appended to out.
+	to    io.Writer
+	piece []byte // kept for the next Write
+	// slots is a stack with the fields of each message that is being written.
+	slots []slot
+	// wireOnly is set while a message is checked that is not part of the result: it must
+	// be well-formed, and its timestamps may be out of range.
+	wireOnly bool
+	// joined are messages whose wire form came in parts, which is rare.
+	joined [][]byte
+}
+
+// slot is what the wire form has for one field: a number, or where its bytes are.
+type slot struct {
+	set bool
+	// value is a number or, for a message that came in parts, the place of the whole in
+	// joined plus one.
+	value      uint64
+	start, end int // of the value; for a list from the first tag to the end of the last value
+}
+
+// within returns the wire form of the message in a slot.
+func (w *writer) within(wire []byte, s slot) []byte {
+	if s.value > 0 {
+		return w.joined[s.value-1]
+	}
+	return wire[s.start:s.end]
+}
+
+// replaced is a message that is not written but must be well-formed: another member of its
+// oneof took its place, or it is a part of what is written.
+type replaced struct {
+	field *field
+	slot  slot
+}
+
+// message writes one message.
+func (w *writer) message(t *Type, wire []byte, mask *Mask, depth int) error {
+	if depth == 0 {
+		return errTooDeep
+	}
+	base := len(w.slots)
+	for range t.fields {
+		w.slots = append(w.slots, slot{})
+	}
+	replaced, err := w.scan(t, wire, base)
+	if err != nil {
+		return err
+	}
+	for _, r := range replaced {
+		outer := w.wireOnly
+		w.wireOnly = true
+		err := w.check(r.field, wire, r.slot, depth)
+		w.wireOnly = outer
+		if err != nil {
+			return err
+		}
+	}
+	if t.time {
+		err = w.time(w.slots[base], w.slots[base+1])
+	} else {
+		err = w.object(t, wire, mask, depth, base)
+	}
+	w.slots = w.slots[:base]
+	return err
+}
+
+// scan reads the wire form of a message into the slots of its fields, which begin at
+// base. It checks text where it finds it, since a later value may take its place.
+func (w *writer) scan(t *Type, wire []byte, base int) (gone []replaced, err error) {
+	slots := w.slots[base:]
+	for at := 0; at < len(wire); {
+		tag := at
+		number, wireType, n := consumeTag(wire[at:])
+		if n < 0 {
+			return nil, errMalformed
+		}
+		at += n
+		index := t.lookup(number)
+		if index == 0 {
+			if n = protowire.ConsumeFieldValue(number, wireType, wire[at:]); n < 0 {
+				return nil, errMalformed
+			}
+			at += n
+			continue
+		}
+		f, s := &t.fields[index-1], &slots[index-1]
+		packed := f.list && wireType == protowire.BytesType && f.wire != protowire.BytesType
+		if wireType != f.wire && !packed {
+			// A value of another wire type is an unknown field.
+			if n = protowire.ConsumeFieldValue(number, wireType, wire[at:]); n < 0 {
+				return nil, errMalformed
+			}
+			at += n
+			continue
+		}
+		value := uint64(0)
+		start, end := at, at
+		switch wireType {
+		case protowire.VarintType:
+			if value, n = consumeVarint(wire[at:]); n < 0 {
+				return nil, errMalformed
+			}
+			end += n
+		case protowire.Fixed32Type:
+			narrow, n := protowire.ConsumeFixed32(wire[at:])
+			if n < 0 {
+				return nil, errMalformed
+			}
+			value, end = uint64(narrow), end+n
+		case protowire.Fixed64Type:
+			if value, n = protowire.ConsumeFixed64(wire[at:]); n < 0 {
+				return nil, errMalformed
+			}
+			end += n
+		default: // bytes
+			size, n := consumeVarint(wire[at:])
+			if n < 0 || size > uint64(len(wire)-at-n) {
+				return nil, errMalformed
+			}
+			start = at + n
+			end = start + int(size)
+			switch {
+			case packed:
+				if !countPacked(f, wire[start:end], &value) {
+					return nil, errMalformed
+				}
+			case f.kind == kindString:
+				if !utf8.Valid(wire[start:end]) {
+					return nil, errText
+				}
+			case f.kind == kindMessage && !f.list && s.set:
+				// The parts of a message one after another are the message, if each of
+				// them is well-formed.
+				gone = append(gone, replaced{f, slot{start: start, end: end}})
+				if value = s.value; value == 0 {
+					gone = append(gone, replaced{f, *s})
+					w.joined = append(w.joined, slices.Clone(wire[s.start:s.end]))
+					value = uint64(len(w.joined))
+				}
+				w.joined[value-1] = append(w.joined[value-1], wire[start:end]...)
+			}
+		}
+		at = end
+		if f.list {
+			if packed && value == 0 {
+				continue // an empty packed list adds nothing
+			}
+			if !s.set {
+				s.set, s.start = true, tag
+			}
+			s.end = end
+			continue
+		}
+		for i := 0; f.oneof > 0 && i < len(t.fields); i++ {
+			if t.fields[i].oneof == f.oneof && slots[i].set && i != int(index-1) {
+				gone = append(gone, replaced{&t.fields[i], slots[i]})
+				slots[i] = slot{}
+			}
+		}
+		*s = slot{set: true, value: value, start: start, end: end}
+	}
+	return gone, nil
+}
+
+// countPacked counts the values of a packed list and reports whether it is well-formed.
+func countPacked(f *field, packed []byte, count *uint64) bool {
+	for len(packed) > 0 {
+		n := 0
+		switch f.wire {
+		case protowire.VarintType:
+			_, n = consumeVarint(packed)
+		case protowire.Fixed32Type:
+			_, n = protowire.ConsumeFixed32(packed)
+		default:
+			_, n = protowire.ConsumeFixed64(packed)
+		}
+		if n < 0 {
+			return false
+		}
+		packed = packed[n:]
+		*count++
+	}
+	return true
+}
+
+// object writes the fields whose slots begin at base.
+func (w *writer) object(t *Type, wire []byte, mask *Mask, depth, base int) error {
+	w.out = append(w.out, '{')
+	first := true
+	for i := range t.fields {
+		s := w.slots[base+i] // a copy: the stack grows below
+		if !s.set {
+			continue
+		}
+		f := &t.fields[i]
+		within, written := mask.field(i)
+		if !written {
+			if err := w.check(f, wire, s, depth); err != nil {
+				return err
+			}
+			continue
+		}
+		if !f.presence && !f.list && isDefault(f, s) {
+			continue
+		}
+		if !first {
+			w.out = append(w.out, ',')
+		}
+		first = false
+		w.out = append(w.out, f.key...)
+		var err error
+		switch {
+		case f.list:
+			err = w.list(f, wire, within, depth, s)
+		case f.kind == kindMessage:
+			err = w.message(f.message, w.within(wire, s), within, depth-1)
+		case f.wire == protowire.BytesType:
+			w.bytes(f.kind, wire[s.start:s.end])
+		default:
+			w.number(f, s.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.out = append(w.out, '}')
+	return nil
+}
+
+// isDefault reports whether a field without presence has its default.
+func isDefault(f *field, s slot) bool {
+	if f.wire == protowire.BytesType {
+		return s.start == s.end
+	}
+	switch f.kind {
+	case kindInt32, kindSint32, kindUint32, kindEnum:
+		return uint32(s.value) == 0 // what is cut off does not count
+	}
+	return s.value == 0
+}
+
+// list writes the values of a list, which are between other fields in the worst case.
+func (w *writer) list(f *field, wire []byte, mask *Mask, depth int, s slot) error {
+	w.out = append(w.out, '[')
+	first := true
+	own, _, _ := consumeTag(wire[s.start:])
+	for at := s.start; at < s.end; {
+		number, wireType, n := consumeTag(wire[at:])
+		at += n
+		if number != own || wireType != f.wire && wireType != protowire.BytesType {
+			at += protowire.ConsumeFieldValue(number, wireType, wire[at:])
+			continue
+		}
+		if wireType != protowire.BytesType {
+			value, n := consumeValue(wireType, wire[at:])
+			at += n
+			w.separate(&first)
+			w.number(f, value)
+			continue
+		}
+		size, n := consumeVarint(wire[at:])
+		at += n
+		value := wire[at : at+int(size)]
+		at += int(size)
+		switch {
+		case f.wire != protowire.BytesType:
+			for len(value) > 0 {
+				item, n := consumeValue(f.wire, value)
+				value = value[n:]
+				w.separate(&first)
+				w.number(f, item)
+			}
+		case f.kind == kindMessage:
+			w.separate(&first)
+			if err := w.message(f.message, value, mask, depth-1); err != nil {
+				return err
+			}
+		default:
+			w.separate(&first)
+			w.bytes(f.kind, value)
+		}
+		if w.to != nil && len(w.out) >= PieceSize {
+			if _, err := w.to.Write(w.out); err != nil {
+				return err
+			}
+			w.out = w.out[:0]
+		}
+	}
+	w.out = append(w.out, ']')
+	return nil
+}
+
+func (w *writer) separate(first *bool) {
+	if !*first {
+		w.out = append(w.out, ',')
+	}
+	*first = false
+}
+
+// check checks the messages of a field that is not written.
+func (w *writer) check(f *field, wire []byte, s slot, depth int) error {
+	if f.kind != kindMessage {
+		return nil
+	}
+	out, to := w.out, w.to
+	w.to = nil // nothing of it is sent
+	var err error
+	if f.list {
+		err = w.list(f, wire, nil, depth, s)
+	} else {
+		err = w.message(f.message, w.within(wire, s), nil, depth-1)
+	}
+	w.out, w.to = w.out[:len(out)], to
+	return err
+}
+
+// number writes a value that is not bytes.
+func (w *writer) number(f *field, value uint64) {
+	switch f.kind {
+	case kindBool:
+		w.out = strconv.AppendBool(w.out, value != 0)
+	case kindInt32, kindSfixed32:
+		w.out = strconv.AppendInt(w.out, int64(int32(value)), 10)
+	case kindSint32:
+		w.out = strconv.AppendInt(w.out, int64(int32(protowire.DecodeZigZag(value&0xffffffff))), 10)
+	case kindUint32, kindFixed32:
+		w.out = strconv.AppendUint(w.out, uint64(uint32(value)), 10)
+	case kindInt64, kindSfixed64:
+		w.out = append(strconv.AppendInt(append(w.out, '"'), int64(value), 10), '"')
+	case kindSint64:
+		w.out = append(strconv.AppendInt(append(w.out, '"'), protowire.DecodeZigZag(value), 10), '"')
+	case kindUint64, kindFixed64:
+		w.out = append(strconv.AppendUint(append(w.out, '"'), value, 10), '"')
+	case kindEnum:
+		w.out = f.enum.appendTo(w.out, int32(value))
+	}
+}
+
+func (w *writer) bytes(k kind, value []byte) {
+	if k == kindString {
+		w.out = appendText(w.out, value)
+		return
+	}
+	w.out = append(w.out, '"')
+	w.out = base64.StdEncoding.AppendEncode(w.out, value)
+	w.out = append(w.out, '"')
+}
+
+// appendText writes text that is known to be UTF-8 as a JSON string.
+func appendText(out, text []byte) []byte {
+	out = append(out, '"')
+	plain := 0
+	for i, c := range text {
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		out = append(out, text[plain:i]...)
+		plain = i + 1
+		switch c {
+		case '"', '\\':
+			out = append(out, '\\', c)
+		case '\b':
+			out = append(out, '\\', 'b')
+		case '\f':
+			out = append(out, '\\', 'f')
+		case '\n':
+			out = append(out, '\\', 'n')
+		case '\r':
+			out = append(out, '\\', 'r')
+		case '\t':
+			out = append(out, '\\', 't')
+		default:
+			const hex = "0123456789abcdef"
+			out = append(out, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+		}
+	}
+	out = append(out, text[plain:]...)
+	return append(out, '"')
+}
+
+// The range of google.protobuf.Timestamp, 0001-01-01 to 9999-12-31.
+const (
+	minSeconds = -62135596800
+	maxSeconds = 253402300799
+)
+
+// time writes a timestamp (RFC 3339) with as many groups of three digits as it needs.
+func (w *writer) time(seconds, nanos slot) error {
+	s, n := int64(seconds.value), int32(nanos.value)
+	if w.wireOnly {
+		return nil
+	}
+	if s < minSeconds || s > maxSeconds || n < 0 || n > 999_999_999 {
+		return errTime
+	}
+	layout := `"2006-01-02T15:04:05.000000000Z"`
+	switch {
+	case n == 0:
+		layout = `"2006-01-02T15:04:05Z"`
+	case n%1_000_000 == 0:
+		layout = `"2006-01-02T15:04:05.000Z"`
+	case n%1_000 == 0:
+		layout = `"2006-01-02T15:04:05.000000Z"`
+	}
+	w.out = time.Unix(s, int64(n)).UTC().AppendFormat(w.out, layout)
+	return nil
+}
+
+// consumeTag reads a tag, with a fast path for those of one byte.
+func consumeTag(wire []byte) (protowire.Number, protowire.Type, int) {
+	if len(wire) > 0 && wire[0] < 0x80 && wire[0] >= 1<<3 {
+		return protowire.Number(wire[0] >> 3), protowire.Type(wire[0] & 7), 1
+	}
+	number, wireType, n := protowire.ConsumeTag(wire)
+	if number > protowire.MaxValidNumber { // refused by proto.Unmarshal, not by ConsumeTag
+		return 0, 0, -1
+	}
+	return number, wireType, n
+}
+
+// consumeVarint reads a varint, with a fast path for those of one byte.
+func consumeVarint(wire []byte) (uint64, int) {
+	if len(wire) > 0 && wire[0] < 0x80 {
+		return uint64(wire[0]), 1
+	}
+	return protowire.ConsumeVarint(wire)
+}
+
+// consumeValue reads a value that is not bytes and is known to be well-formed.
+func consumeValue(wireType protowire.Type, wire []byte) (uint64, int) {
+	switch wireType {
+	case protowire.VarintType:
+		return consumeVarint(wire)
+	case protowire.Fixed32Type:
+		value, n := protowire.ConsumeFixed32(wire)
+		return uint64(value), n
+	case protowire.Fixed64Type:
+		return protowire.ConsumeFixed64(wire)
+	}
+	panic(fmt.Sprintf("wirejson: wire type %d is not a number", wireType))
+}
+
+// Bytes returns the value of a string or bytes field in the wire form of a message: the
+// last one, as proto.Unmarshal reads it. It is nil where the field is not set.
+func Bytes(wire []byte, number protowire.Number) ([]byte, error) {
+	var value []byte
+	for len(wire) > 0 {
+		found, wireType, n := consumeTag(wire)
+		if n < 0 {
+			return nil, errMalformed
+		}
+		size := protowire.ConsumeFieldValue(found, wireType, wire[n:])
+		if size < 0 {
+			return nil, errMalformed
+		}
+		if found == number && wireType == protowire.BytesType {
+			value, _ = protowire.ConsumeBytes(wire[n:])
+		}
+		wire = wire[n+size:]
+	}
+	return value, nil
+}
