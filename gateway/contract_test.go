@@ -30,8 +30,8 @@ const (
 	testGroup = "groups/01ARZ3NDEKTSV4RRFFQ69G5FAV"
 )
 
-// TestEveryRoute sends random valid messages through each route of the
-// contract and holds what arrives, and what comes back, against them.
+// TestEveryRoute sends random valid messages through each route of the contract and
+// compares what arrives at the upstream, and what comes back, with them.
 func TestEveryRoute(t *testing.T) {
 	methods := contract.Methods()
 	if len(methods) != 69 {
@@ -122,7 +122,7 @@ func requestFor(t *rapid.T, method *contract.Method, binding *contract.Binding) 
 	return request
 }
 
-// prune clears empty messages, which a query cannot say.
+// prune clears empty messages, which a query cannot express.
 func prune(message protoreflect.Message) {
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if field.Message() != nil && !field.IsList() && field.Message().FullName() != "google.protobuf.Timestamp" {
@@ -264,7 +264,7 @@ func wantMetadata() map[string][]string {
 	return map[string][]string{"x-api-key": {testKey}, "x-group": {testGroup}}
 }
 
-// visible leaves out what gRPC itself sends on every call.
+// visible leaves out the metadata that gRPC itself sends with every call.
 func visible(received map[string][]string) map[string][]string {
 	rest := make(map[string][]string)
 	for key, values := range received {

@@ -12,7 +12,7 @@ import (
 
 const notOpen = "/v1/accounts/00000000000000000000000005"
 
-func TestFieldsSlimAnAnswer(t *testing.T) {
+func TestFields(t *testing.T) {
 	s := newStreaming(t)
 	for _, test := range []struct{ name, path, want string }{
 		{"one", notOpen + "?fields=number", `{"number":"1000005"}`},
@@ -32,7 +32,7 @@ func TestFieldsSlimAnAnswer(t *testing.T) {
 	}
 }
 
-func TestFieldsThatAreNone(t *testing.T) {
+func TestFieldsThatDoNotExist(t *testing.T) {
 	s := newStreaming(t)
 	for _, test := range []struct {
 		name, verb, path string
@@ -56,7 +56,7 @@ func TestFieldsThatAreNone(t *testing.T) {
 	}
 }
 
-func TestFieldsKeepTheLengthTrue(t *testing.T) {
+func TestContentLengthWithFields(t *testing.T) {
 	s := newStreaming(t)
 	for _, verb := range []string{http.MethodGet, http.MethodHead} {
 		response, _ := s.do(t, verb, notOpen+"?fields=number")
@@ -66,7 +66,7 @@ func TestFieldsKeepTheLengthTrue(t *testing.T) {
 	}
 }
 
-func TestFieldsLeaveErrorsWhole(t *testing.T) {
+func TestErrorsIgnoreFields(t *testing.T) {
 	s := newStreaming(t)
 	if _, body := s.do(t, http.MethodGet, "/v1/accounts/7ZZZZZZZZZZZZZZZZZZZZZZZZZ?fields=number"); !strings.Contains(body, `"code":5`) {
 		t.Error(body)
@@ -100,7 +100,7 @@ func TestFieldsOfAStream(t *testing.T) {
 	}
 }
 
-// do calls as the sandbox's administrator.
+// do makes a request as the sandbox's administrator.
 func (s streaming) do(t *testing.T, verb, path string) (*http.Response, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), verb, s.base()+path, nil)
@@ -121,7 +121,7 @@ func (s streaming) do(t *testing.T, verb, path string) (*http.Response, string) 
 	return response, string(body)
 }
 
-// get is the body of a good answer.
+// get returns the body of an answer with status 200.
 func (s streaming) get(t *testing.T, path string) string {
 	t.Helper()
 	response, body := s.do(t, http.MethodGet, path)
@@ -131,5 +131,5 @@ func (s streaming) get(t *testing.T, path string) string {
 	return strings.TrimSpace(body)
 }
 
-// base is where the gateway is.
+// base is the URL of the gateway.
 func (s streaming) base() string { return s.url[:strings.Index(s.url, "/v1/")] }

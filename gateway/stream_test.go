@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// streaming is a gateway over a sandbox whose clock stands still, and a
-// transaction that waits for time to pass.
+// streaming is a gateway over a sandbox whose clock is moved by hand, and the URL of
+// a transaction that changes with the time.
 type streaming struct {
 	sandbox *sandbox.Sandbox
 	url     string
@@ -73,7 +73,7 @@ func (s streaming) tick(t *testing.T, ticks int) {
 	}
 }
 
-// open starts to read a stream; it ends with the test.
+// open opens a stream, which ends with the test.
 func (s streaming) open(t *testing.T, url, accept string, more ...string) (*http.Response, *bufio.Reader) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -93,8 +93,8 @@ func (s streaming) open(t *testing.T, url, accept string, more ...string) (*http
 	return response, bufio.NewReader(response.Body)
 }
 
-// event reads to the end of one event: its name, id and data. Comments and
-// retry are left out.
+// event reads one event and returns its name, id and data. It skips comments and
+// retry.
 func event(t *testing.T, reader *bufio.Reader) (name, id, data string) {
 	t.Helper()
 	for {
@@ -147,7 +147,7 @@ func TestEventStream(t *testing.T) {
 	}
 }
 
-func TestLinesAreTheDefaultOfAStream(t *testing.T) {
+func TestStreamsAreLinesByDefault(t *testing.T) {
 	for _, accept := range []string{"*/*", "application/json", "application/x-ndjson", "text/event-stream;q=0.5, application/x-ndjson"} {
 		t.Run(accept, func(t *testing.T) {
 			s := newStreaming(t)
@@ -168,7 +168,7 @@ func TestLinesAreTheDefaultOfAStream(t *testing.T) {
 	}
 }
 
-func TestASilentStreamShowsThatItLives(t *testing.T) {
+func TestAnIdleStreamHasKeepAlives(t *testing.T) {
 	s := newStreaming(t, gateway.WithKeepAlive(10*time.Millisecond))
 	_, reader := s.open(t, s.url, "text/event-stream")
 	wantEvent(t, reader, "message", "DRAFT")
@@ -185,7 +185,7 @@ func TestASilentStreamShowsThatItLives(t *testing.T) {
 	wantEvent(t, reader, "message", "SIGNING")
 }
 
-func TestLastEventIDLeavesOutWhatWasSeen(t *testing.T) {
+func TestLastEventIDSkipsTheMessageSeen(t *testing.T) {
 	s := newStreaming(t)
 	_, reader := s.open(t, s.url, "text/event-stream")
 	seen := wantEvent(t, reader, "message", "DRAFT")
@@ -265,9 +265,9 @@ func TestDrainEndsStreams(t *testing.T) {
 	}
 }
 
-// TestAClientThatLeavesEndsTheCall looks at the upstream stream of a client that
-// goes away. One try in time is enough: a busy machine may be slow now and then,
-// and is not so each time.
+// TestAClientThatLeavesEndsTheCall closes the connection of a client and waits for its
+// upstream call to end. One try of ten must be in time, since a busy machine may be slow
+// now and then.
 func TestAClientThatLeavesEndsTheCall(t *testing.T) {
 	const soon, tries = 100 * time.Millisecond, 10
 	for _, accept := range []string{"application/x-ndjson", "text/event-stream", "a WebSocket"} {
@@ -308,8 +308,8 @@ func TestAClientThatLeavesEndsTheCall(t *testing.T) {
 	}
 }
 
-// watching opens a stream and waits for its first message; leave goes away
-// without a word.
+// watching opens a stream and waits for its first message; leave closes the connection
+// without a close frame.
 func watching(t *testing.T, url, accept string) (leave func()) {
 	t.Helper()
 	if accept != "a WebSocket" {
@@ -334,9 +334,9 @@ func watching(t *testing.T, url, accept string) (leave func()) {
 	return func() { _ = conn.CloseNow() }
 }
 
-// TestAReaderTooSlowIsDropped fills the pipe to a client that does not read. What
-// is kept for it meanwhile is bounded by the sockets' buffers.
-func TestAReaderTooSlowIsDropped(t *testing.T) {
+// TestASlowReaderIsDropped sends to a client that does not read. What is kept for the
+// client meanwhile is bounded by the buffers of the sockets.
+func TestASlowReaderIsDropped(t *testing.T) {
 	for _, headers := range []string{
 		"Accept: application/x-ndjson\r\n",
 		"Accept: text/event-stream\r\n",
@@ -367,7 +367,7 @@ func TestAReaderTooSlowIsDropped(t *testing.T) {
 	}
 }
 
-// flood is an upstream that sends as fast as it is read, without end.
+// flood is an upstream that sends without end, as fast as its stream is read.
 type flood struct{ ended chan struct{} }
 
 func (f flood) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
@@ -401,7 +401,7 @@ func (s floodStream) RecvMsg(m any) error {
 	return nil
 }
 
-// watchedConn tells when the context of a stream ends.
+// watchedConn reports when the context of a stream ends.
 type watchedConn struct {
 	grpc.ClientConnInterface
 	ended chan time.Time
