@@ -9,6 +9,7 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // events writes a stream as server-sent events (HTML standard, section 9.2):
@@ -29,7 +30,7 @@ const retry = "retry: 2000\n\n"
 
 func (e *events) open() error {
 	e.out.w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
-	if err := e.out.open(mediaEventStream); err != nil {
+	if err := e.out.open(wire.EventStream); err != nil {
 		return err
 	}
 	return e.out.write(retry)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // headerList holds the only request headers that become upstream metadata, in the
@@ -14,7 +16,7 @@ import (
 type headerList []string
 
 func forwardedHeaders(more []string) headerList {
-	list := headerList{"X-Api-Key", "X-Group", "X-Request-Id", "Traceparent", "Tracestate"}
+	list := headerList{wire.APIKeyHeader, wire.GroupHeader, wire.RequestIDHeader, wire.TraceparentHeader, wire.TracestateHeader}
 	for _, name := range more {
 		list = append(list, http.CanonicalHeaderKey(name))
 	}

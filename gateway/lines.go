@@ -7,13 +7,14 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // lines writes a stream as NDJSON: a JSON message a line. An error is the last line,
 // {"error": google.rpc.Status}.
 type lines struct{ out *timedWriter }
 
-func (l *lines) open() error { return l.out.open(mediaNDJSON) }
+func (l *lines) open() error { return l.out.open(wire.NDJSON) }
 
 func (l *lines) message(json []byte) error { return l.out.write(string(json), "\n") }
 

@@ -7,11 +7,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
-
-// fieldsParameter is the query parameter of partial responses (AIP-157).
-const fieldsParameter = "fields"
 
 // mask is the part of a message that was asked for: its fields, each with the part
 // of itself. An empty mask is all of it.
@@ -19,13 +17,13 @@ type mask map[protoreflect.FieldNumber]mask
 
 // readMask takes the parameter of partial answers from the query.
 func (q *request) readMask(chosen format) {
-	lists, given := q.query[fieldsParameter]
+	lists, given := q.query[wire.FieldsParameter]
 	if !given || !q.route.takesMask() {
 		return
 	}
-	delete(q.query, fieldsParameter)
+	delete(q.query, wire.FieldsParameter)
 	if chosen == asWorkbook {
-		q.problems.add(fieldsParameter, "does not apply to a workbook; leave it out, or ask for JSON")
+		q.problems.add(wire.FieldsParameter, "does not apply to a workbook; leave it out, or ask for JSON")
 		return
 	}
 	all := false
@@ -51,7 +49,7 @@ func (q *request) readMask(chosen format) {
 // lists: "accounts.name" is the name of each account.
 func resolve(message protoreflect.MessageDescriptor, path string) ([]protoreflect.FieldNumber, *apierror.Violation) {
 	refuse := func(description string) ([]protoreflect.FieldNumber, *apierror.Violation) {
-		return nil, &apierror.Violation{Field: fieldsParameter, Description: description}
+		return nil, &apierror.Violation{Field: wire.FieldsParameter, Description: description}
 	}
 	if path == "" {
 		return refuse("names no field; write paths of the answer with commas between them, such as " + strings.Join(jsonFields(message), ","))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 const notOpen = "/v1/accounts/00000000000000000000000005"
@@ -72,7 +73,7 @@ func TestErrorsIgnoreFields(t *testing.T) {
 		t.Error(body)
 	}
 	t.Run("on a stream", func(t *testing.T) {
-		_, reader := s.open(t, s.url+"?fields=state", "*/*", sandbox.FaultHeader, "drop-after-send")
+		_, reader := s.open(t, s.url+"?fields=state", "*/*", wire.SandboxFaultHeader, "drop-after-send")
 		s.tick(t, 1) // the connection breaks with the second message
 		all, err := io.ReadAll(reader)
 		if err != nil {

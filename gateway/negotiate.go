@@ -11,13 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-)
-
-const (
-	mediaJSON        = "application/json"
-	mediaNDJSON      = "application/x-ndjson"
-	mediaEventStream = "text/event-stream"
-	mediaWorkbook    = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // format is how an answer is written.
@@ -31,28 +25,25 @@ const (
 	asWebSocket        // a stream over a WebSocket
 )
 
-// altParameter is the query parameter that asks for a workbook: "alt=media".
-const altParameter = "alt"
-
 // negotiate finds the format of the answer. It refuses a request whose answer the
 // client would not accept (406), and one whose body is not JSON (415).
 func (rt *route) negotiate(r *http.Request, query url.Values) (format, error) {
-	chosen, offered := asJSON, []string{mediaJSON}
+	chosen, offered := asJSON, []string{wire.JSON}
 	accept := r.Header["Accept"]
 	switch {
 	case rt.Method.Streams() && wantsWebSocket(r):
 		return asWebSocket, rt.options.checkHandshake(r)
 	case rt.Method.Streams():
-		chosen, offered = asLines, []string{mediaNDJSON, mediaJSON, mediaEventStream}
-		if preferred(accept, offered) == mediaEventStream {
+		chosen, offered = asLines, []string{wire.NDJSON, wire.JSON, wire.EventStream}
+		if preferred(accept, offered) == wire.EventStream {
 			chosen = asEvents
 		}
 	case rt.workbook != nil:
-		offered = []string{mediaJSON, mediaWorkbook}
-		if query.Get(altParameter) == "media" {
+		offered = []string{wire.JSON, wire.Workbook}
+		if query.Get(wire.AltParameter) == wire.AltMedia {
 			return asWorkbook, notJSON(r)
 		}
-		if preferred(accept, offered) == mediaWorkbook {
+		if preferred(accept, offered) == wire.Workbook {
 			chosen = asWorkbook
 		}
 	}
@@ -136,7 +127,7 @@ func notJSON(r *http.Request) error {
 		return refuse("Content-Encoding: " + encoding + " is not supported; send the body without an encoding.")
 	}
 	given := r.Header.Get("Content-Type")
-	if given == mediaJSON {
+	if given == wire.JSON {
 		return nil
 	}
 	const add = ` Send it with the header "Content-Type: application/json".`
@@ -144,7 +135,7 @@ func notJSON(r *http.Request) error {
 		return refuse("The body has no Content-Type." + add)
 	}
 	media, parameters, err := mime.ParseMediaType(given)
-	if err != nil || media != mediaJSON {
+	if err != nil || media != wire.JSON {
 		return refuse("The body is sent as " + given + "." + add)
 	}
 	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {

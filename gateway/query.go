@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // readQuery reads the query once, for the generated handler too. A parameter is a
@@ -24,8 +25,8 @@ func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 	if len(values) == 0 {
 		return
 	}
-	if chosen == asWorkbook && values.Get(altParameter) == "media" {
-		delete(values, altParameter)
+	if chosen == asWorkbook && values.Get(wire.AltParameter) == wire.AltMedia {
+		delete(values, wire.AltParameter)
 	}
 	q.readMask(chosen)
 
@@ -132,7 +133,7 @@ func (rt *route) queryField(parameter string) (path string, field protoreflect.F
 func (rt *route) queryParameters() []string {
 	var names []string
 	if rt.takesMask() {
-		names = append(names, fieldsParameter)
+		names = append(names, wire.FieldsParameter)
 	}
 	if rt.Body == "*" {
 		return names

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
 
@@ -46,7 +47,7 @@ func forwarded(context.Context, proto.Message) (any, error) { return written{}, 
 
 // wireForm returns the wire form of a reply. It reports false for a message that was
 // unmarshalled, by a connection that ignores the codec.
-func wireForm(message proto.Message) (wire []byte, raw bool) {
+func wireForm(message proto.Message) (form []byte, raw bool) {
 	m, raw := message.ProtoReflect(), true
 	m.Range(func(protoreflect.FieldDescriptor, protoreflect.Value) bool { raw = false; return false })
 	return m.GetUnknown(), raw
@@ -56,9 +57,9 @@ func wireForm(message proto.Message) (wire []byte, raw bool) {
 // lowerCamelCase names, 64-bit integers as strings, enums by name, fields at their
 // default left out.
 func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
-	wire, raw := wireForm(message)
+	form, raw := wireForm(message)
 	if raw && q.route.reply.Supported() {
-		body, err := q.route.reply.Append(out, wire, q.mask.compiled(q.route.reply))
+		body, err := q.route.reply.Append(out, form, q.mask.compiled(q.route.reply))
 		if err != nil {
 			return nil, q.unusable(err)
 		}
@@ -66,7 +67,7 @@ func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
 	}
 	if raw {
 		message = newMessage(q.route.Method.Descriptor.Output())
-		if err := proto.Unmarshal(wire, message); err != nil {
+		if err := proto.Unmarshal(form, message); err != nil {
 			return nil, q.unusable(err)
 		}
 	}
@@ -109,25 +110,25 @@ func (a *reply) receive(message proto.Message) error {
 	if a.workbook {
 		return a.sendWorkbook(message)
 	}
-	wire, raw := wireForm(message)
+	form, raw := wireForm(message)
 	// The answer to a WRITE is rendered whole before the first byte, so that a reply that
 	// cannot be used is known in time. A HEAD needs the length.
-	if raw && a.request.route.reply.Supported() && len(wire) >= wirejson.PieceSize/2 && !a.request.route.Method.Write && !a.head {
-		return a.sendPieces(wire)
+	if raw && a.request.route.reply.Supported() && len(form) >= wirejson.PieceSize/2 && !a.request.route.Method.Write && !a.head {
+		return a.sendPieces(form)
 	}
-	body, err := a.request.render(make([]byte, 0, 2*len(wire)+64), message)
+	body, err := a.request.render(make([]byte, 0, 2*len(form)+64), message)
 	if err != nil {
 		return err
 	}
-	a.send(mediaJSON, append(body, '\n'))
+	a.send(wire.JSON, append(body, '\n'))
 	return nil
 }
 
 // sendPieces writes a large reply in pieces, so that its JSON is never in memory as a
 // whole.
-func (a *reply) sendPieces(wire []byte) error {
+func (a *reply) sendPieces(form []byte) error {
 	to := pieces{reply: a}
-	err := a.request.route.reply.Write(&to, wire, a.request.mask.compiled(a.request.route.reply))
+	err := a.request.route.reply.Write(&to, form, a.request.mask.compiled(a.request.route.reply))
 	switch {
 	case err == nil:
 		to.last()
@@ -152,7 +153,7 @@ type pieces struct {
 func (p *pieces) Write(piece []byte) (int, error) {
 	a := p.reply
 	if !a.done {
-		a.Header().Set("Content-Type", mediaJSON)
+		a.Header().Set("Content-Type", wire.JSON)
 		if len(piece) < wirejson.PieceSize { // the only one
 			a.Header().Set("Content-Length", strconv.Itoa(len(piece)+1))
 		}
@@ -191,16 +192,16 @@ func (a *reply) sendWorkbook(message proto.Message) error {
 	if err != nil {
 		return apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API answered with a workbook that cannot be decoded.").WithCause(err)
 	}
-	a.Header().Set("Content-Disposition", `attachment; filename="account-report-`+a.request.path+`.xlsx"`)
-	a.send(mediaWorkbook, file)
+	a.Header().Set(wire.ContentDispositionHeader, `attachment; filename="account-report-`+a.request.path+`.xlsx"`)
+	a.send(wire.Workbook, file)
 	return nil
 }
 
 func workbookIn(message proto.Message, field protoreflect.FieldDescriptor) ([]byte, error) {
 	text := []byte(message.ProtoReflect().Get(field).String())
-	if wire, raw := wireForm(message); raw {
+	if form, raw := wireForm(message); raw {
 		var err error
-		if text, err = wirejson.Bytes(wire, field.Number()); err != nil {
+		if text, err = wirejson.Bytes(form, field.Number()); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +216,7 @@ func workbookIn(message proto.Message, field protoreflect.FieldDescriptor) ([]by
 type codec struct{}
 
 // ContentType implements [runtime.Marshaler]. The writers set their own.
-func (codec) ContentType(any) string { return mediaJSON }
+func (codec) ContentType(any) string { return wire.JSON }
 
 // Delimiter implements [runtime.Delimited].
 func (codec) Delimiter() []byte { return nil }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // framing writes a stream in one format. open, message, end and fail are called one
@@ -71,7 +72,7 @@ func newStream(w http.ResponseWriter, r *http.Request, q *request, chosen format
 	case asWebSocket:
 		s.framing = &webSocket{w: w, request: r, leave: leave, timeout: o.writeTimeout}
 	case asEvents:
-		s.framing = &events{out: timed, seen: r.Header.Get("Last-Event-ID")}
+		s.framing = &events{out: timed, seen: r.Header.Get(wire.LastEventIDHeader)}
 	default:
 		s.framing = &lines{out: timed}
 	}
@@ -227,4 +228,4 @@ func (t *timedWriter) open(media string) error {
 }
 
 // requestID is the id of the request, which errors repeat.
-func (t *timedWriter) requestID() string { return t.w.Header().Get(apierror.RequestIDHeader) }
+func (t *timedWriter) requestID() string { return t.w.Header().Get(wire.RequestIDHeader) }

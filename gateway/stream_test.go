@@ -21,6 +21,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
@@ -45,7 +46,7 @@ func newStreaming(t *testing.T, opts ...gateway.Option) streaming {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := gateway.New(mesh.Conn(), append(opts, gateway.WithForwardedHeaders(sandbox.FaultHeader))...)
+	handler, err := gateway.New(mesh.Conn(), append(opts, gateway.WithForwardedHeaders(wire.SandboxFaultHeader))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestStreamRefusals(t *testing.T) {
 			if test.path != "" {
 				url = strings.SplitAfter(s.url, "://")[0] + strings.Split(s.url, "/")[2] + test.path
 			}
-			response, reader := s.open(t, url, test.accept, sandbox.FaultHeader, test.fault)
+			response, reader := s.open(t, url, test.accept, wire.SandboxFaultHeader, test.fault)
 			if response.StatusCode != test.status || response.Header.Get("Content-Type") != test.media {
 				t.Fatalf("%s, %s", response.Status, response.Header.Get("Content-Type"))
 			}

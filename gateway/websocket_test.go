@@ -16,6 +16,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 )
 
@@ -67,7 +68,7 @@ func TestWebSocket(t *testing.T) {
 	})
 	t.Run("a late error is the close code", func(t *testing.T) {
 		s := newStreaming(t)
-		conn, _, err := s.dial(t, s.url, sandbox.FaultHeader, "drop-after-send")
+		conn, _, err := s.dial(t, s.url, wire.SandboxFaultHeader, "drop-after-send")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
-// Package openapi holds the OpenAPI document of the REST API. It is generated
-// from the contract, together with all else, by `go generate ./proto`; what
-// depends on where the gateway runs is filled in here.
+// Package openapi holds the OpenAPI documents of the REST API: one for the live API
+// and one for the sandbox, which has more. `go generate ./...` writes them from the
+// contract. Only the address of the server is filled in when they are served.
 package openapi
 
 import (
@@ -8,168 +8,162 @@ import (
 	"cmp"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
 
-//go:embed openapi.json
-var document string
+// The generated documents, in OpenAPI 3.1 and in Swagger 2.0.
+var (
+	//go:embed openapi.json
+	live []byte
+	//go:embed openapi.sandbox.json
+	sandbox []byte
+	//go:embed swagger.json
+	liveSwagger []byte
+	//go:embed swagger.sandbox.json
+	sandboxSwagger []byte
+)
 
-//go:embed swagger.json
-var swagger string
-
-// Format is a way to write the document.
+// Format is a format of the document.
 type Format string
 
 // The formats.
 const (
 	JSON     Format = "json"     // OpenAPI 3.1
 	YAML     Format = "yaml"     // the same as YAML
-	Swagger2 Format = "swagger2" // Swagger 2.0, as JSON, for tools that take nothing newer
+	Swagger2 Format = "swagger2" // Swagger 2.0, as JSON, for tools that do not read OpenAPI 3.1
 )
 
-// Where is where a gateway runs.
-type Where struct {
-	// PublicURL is what clients reach it by, such as https://api.example.com; ""
-	// leaves it to the address that the document was fetched from.
+// Deployment is the gateway that a document is about.
+type Deployment struct {
+	// PublicURL is the URL at which clients reach the gateway, such as
+	// https://api.example.com. If it is empty, clients use the address that they
+	// fetched the document from.
 	PublicURL string
-	// Sandbox is set where the sandbox answers: without it, what only that has is
-	// left out.
+	// Sandbox says that the gateway is in front of the sandbox.
 	Sandbox bool
 }
 
-// Validate reports a public URL that clients could not use.
-func (w Where) Validate() error {
-	if w.PublicURL == "" {
+// Validate reports a public URL that clients cannot use.
+func (d Deployment) Validate() error {
+	if d.PublicURL == "" {
 		return nil
 	}
-	u, err := url.Parse(w.PublicURL)
+	u, err := url.Parse(d.PublicURL)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return fmt.Errorf("%q is no URL of a server: want https://HOST, with a path if there is one", w.PublicURL)
+		return fmt.Errorf("%q is no URL of a server: want https://HOST, with a path if there is one", d.PublicURL)
 	}
 	return nil
 }
 
-// Write returns the document in the format, for a gateway that runs there.
-func Write(format Format, where Where) ([]byte, error) {
-	if err := where.Validate(); err != nil {
+// Write returns the document of the deployment in a format.
+func Write(format Format, deployment Deployment) ([]byte, error) {
+	if err := deployment.Validate(); err != nil {
 		return nil, err
 	}
 	switch format {
 	case JSON:
-		return writeOpenAPI(where)
+		return writeOpenAPI(deployment)
 	case YAML:
-		content, err := writeOpenAPI(where)
+		content, err := writeOpenAPI(deployment)
 		if err != nil {
 			return nil, err
 		}
 		return toYAML(content)
 	case Swagger2:
-		return writeSwagger(where)
+		return writeSwagger(deployment)
 	}
 	return nil, fmt.Errorf("%q is no format: want %s, %s or %s", format, JSON, YAML, Swagger2)
 }
 
-func writeOpenAPI(where Where) ([]byte, error) {
-	type server struct {
-		URL         string `json:"url"`
-		Description string `json:"description,omitempty"`
+// document is an OpenAPI document. All of it is as it was generated, except for the
+// URL of its servers.
+type document struct {
+	OpenAPI json.RawMessage `json:"openapi"`
+	Info    json.RawMessage `json:"info"`
+	Servers []struct {
+		URL         string          `json:"url"`
+		Description json.RawMessage `json:"description,omitempty"`
+	} `json:"servers"`
+	Tags       json.RawMessage `json:"tags"`
+	TagGroups  json.RawMessage `json:"x-tagGroups"`
+	Paths      json.RawMessage `json:"paths"`
+	Components json.RawMessage `json:"components"`
+}
+
+func writeOpenAPI(deployment Deployment) ([]byte, error) {
+	generated := live
+	if deployment.Sandbox {
+		generated = sandbox
 	}
-	is := server{URL: cmp.Or(strings.TrimSuffix(where.PublicURL, "/"), "/")}
-	if where.Sandbox {
-		is.Description = "A sandbox: play money."
+	if deployment.PublicURL == "" {
+		return bytes.Clone(generated), nil
 	}
-	root, err := parse([]byte(document))
+	var d document
+	if err := decode(generated, &d); err != nil {
+		return nil, err
+	}
+	for i := range d.Servers {
+		d.Servers[i].URL = strings.TrimSuffix(deployment.PublicURL, "/")
+	}
+	return encode(d)
+}
+
+// swagger is a Swagger 2.0 document. All of it is as it was generated, except for
+// the base path, the schemes and the host.
+type swagger struct {
+	BasePath            string          `json:"basePath"`
+	Definitions         json.RawMessage `json:"definitions"`
+	Info                json.RawMessage `json:"info"`
+	Parameters          json.RawMessage `json:"parameters"`
+	Paths               json.RawMessage `json:"paths"`
+	Responses           json.RawMessage `json:"responses"`
+	SecurityDefinitions json.RawMessage `json:"securityDefinitions"`
+	Swagger             json.RawMessage `json:"swagger"`
+	Tags                json.RawMessage `json:"tags"`
+	TagGroups           json.RawMessage `json:"x-tagGroups"`
+	Schemes             []string        `json:"schemes,omitempty"`
+	Host                string          `json:"host,omitempty"`
+}
+
+func writeSwagger(deployment Deployment) ([]byte, error) {
+	generated := liveSwagger
+	if deployment.Sandbox {
+		generated = sandboxSwagger
+	}
+	if deployment.PublicURL == "" {
+		return bytes.Clone(generated), nil
+	}
+	var s swagger
+	if err := decode(generated, &s); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(deployment.PublicURL)
 	if err != nil {
 		return nil, err
 	}
-	if err := root.set("servers", []server{is}); err != nil {
-		return nil, err
-	}
-	if !where.Sandbox {
-		if err := errors.Join(leaveOutSandbox(root), root.edit("components", withoutFault)); err != nil {
-			return nil, err
-		}
-	}
-	return root.indented()
+	s.Schemes, s.Host, s.BasePath = []string{u.Scheme}, u.Host, cmp.Or(strings.TrimSuffix(u.Path, "/"), "/")
+	return encode(s)
 }
 
-func writeSwagger(where Where) ([]byte, error) {
-	root, err := parse([]byte(swagger))
-	if err != nil {
-		return nil, err
-	}
-	at, err := url.Parse(where.PublicURL)
-	if err != nil {
-		return nil, err
-	}
-	if at.Host != "" {
-		err = errors.Join(root.set("schemes", []string{at.Scheme}), root.set("host", at.Host))
-	}
-	err = errors.Join(err, root.set("basePath", cmp.Or(strings.TrimSuffix(at.Path, "/"), "/")))
-	if !where.Sandbox {
-		err = errors.Join(err, leaveOutSandbox(root), withoutFault(root))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return root.indented()
+// decode refuses members that encode would lose.
+func decode(content []byte, to any) error {
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(to)
 }
 
-// What only a sandbox has: paths that begin so, their tag, and a parameter.
-const (
-	sandboxPath  = "/sandbox:"
-	sandboxTag   = "Sandbox"
-	sandboxFault = "SandboxFault"
-)
-
-// leaveOutSandbox takes it out of what both versions of the document share.
-func leaveOutSandbox(root *object) error {
-	ofSandbox := func(tag json.RawMessage) bool { return bytes.Contains(tag, []byte(`"name": "`+sandboxTag+`"`)) }
-	return errors.Join(
-		root.filter("tags", ofSandbox),
-		root.each("x-tagGroups", func(group *object) error {
-			return group.filter("tags", func(name json.RawMessage) bool { return string(name) == `"`+sandboxTag+`"` })
-		}),
-		root.edit("paths", func(paths *object) error {
-			for _, path := range slices.Clone(paths.names) {
-				if strings.HasPrefix(path, sandboxPath) {
-					paths.delete(path)
-					continue
-				}
-				if err := paths.edit(path, leaveOutFault); err != nil {
-					return err
-				}
-			}
-			return nil
-		}),
-	)
-}
-
-// leaveOutFault takes the parameter away from the operations of a path.
-func leaveOutFault(item *object) error {
-	for _, verb := range item.names {
-		if err := item.edit(verb, func(operation *object) error {
-			return operation.filter("parameters", func(parameter json.RawMessage) bool {
-				return bytes.Contains(parameter, []byte("/"+sandboxFault+`"`))
-			})
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func withoutFault(holder *object) error {
-	return holder.edit("parameters", func(parameters *object) error {
-		parameters.delete(sandboxFault)
-		return nil
-	})
+// encode writes JSON in the style of the generated documents.
+func encode(value any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(value)
+	return out.Bytes(), err
 }
 
 // toYAML writes JSON, which is YAML of another style, as people write YAML.

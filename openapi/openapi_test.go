@@ -177,9 +177,9 @@ func check(t *testing.T, method *contract.Method, path string, op operation) {
 
 func TestReferencesResolve(t *testing.T) {
 	for _, format := range []openapi.Format{openapi.JSON, openapi.Swagger2} {
-		for _, where := range []openapi.Where{{}, {Sandbox: true}} {
+		for _, deployment := range []openapi.Deployment{{}, {Sandbox: true}} {
 			var root any
-			if err := json.Unmarshal(write(t, format, where), &root); err != nil {
+			if err := json.Unmarshal(write(t, format, deployment), &root); err != nil {
 				t.Fatal(err)
 			}
 			count := 0
@@ -221,7 +221,7 @@ func TestSwagger2HasEveryOperation(t *testing.T) {
 	var swagger struct {
 		Paths map[string]map[string]operation
 	}
-	if err := json.Unmarshal(write(t, openapi.Swagger2, openapi.Where{Sandbox: true}), &swagger); err != nil {
+	if err := json.Unmarshal(write(t, openapi.Swagger2, openapi.Deployment{Sandbox: true}), &swagger); err != nil {
 		t.Fatal(err)
 	}
 	for path, item := range read(t).Paths {
@@ -271,12 +271,12 @@ func resolves(value any, ref string) bool {
 // sandbox is the document whole, as the generator wrote it.
 func sandbox(t *testing.T) []byte {
 	t.Helper()
-	return write(t, openapi.JSON, openapi.Where{Sandbox: true})
+	return write(t, openapi.JSON, openapi.Deployment{Sandbox: true})
 }
 
-func write(t *testing.T, format openapi.Format, where openapi.Where) []byte {
+func write(t *testing.T, format openapi.Format, deployment openapi.Deployment) []byte {
 	t.Helper()
-	content, err := openapi.Write(format, where)
+	content, err := openapi.Write(format, deployment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestYAMLSaysTheSame(t *testing.T) {
 	if err := json.Unmarshal(sandbox(t), &fromJSON); err != nil {
 		t.Fatal(err)
 	}
-	if err := yaml.Unmarshal(write(t, openapi.YAML, openapi.Where{Sandbox: true}), &fromYAML); err != nil {
+	if err := yaml.Unmarshal(write(t, openapi.YAML, openapi.Deployment{Sandbox: true}), &fromYAML); err != nil {
 		t.Fatal(err)
 	}
 	again, err := json.Marshal(fromYAML)
@@ -305,16 +305,16 @@ func TestYAMLSaysTheSame(t *testing.T) {
 	}
 }
 
-func TestWhere(t *testing.T) {
-	live := openapi.Where{PublicURL: "https://api.example.com/mesh/"}
+func TestDeployment(t *testing.T) {
+	live := openapi.Deployment{PublicURL: "https://api.example.com/mesh/"}
 	for _, test := range []struct {
-		name    string
-		format  openapi.Format
-		where   openapi.Where
-		want    []string
-		without []string
+		name       string
+		format     openapi.Format
+		deployment openapi.Deployment
+		want       []string
+		without    []string
 	}{
-		{"the sandbox", openapi.JSON, openapi.Where{Sandbox: true},
+		{"the sandbox", openapi.JSON, openapi.Deployment{Sandbox: true},
 			[]string{`"url": "/"`, "A sandbox: play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
 		{"the live API", openapi.JSON, live,
 			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox: play money", `\u00`}},
@@ -322,10 +322,10 @@ func TestWhere(t *testing.T) {
 			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "SandboxFault"}},
 		{"the live API in Swagger 2.0", openapi.Swagger2, live,
 			[]string{`"swagger": "2.0"`, `"host": "api.example.com"`, `"basePath": "/mesh"`, `"https"`}, []string{"/sandbox:", "SandboxFault"}},
-		{"nowhere in Swagger 2.0", openapi.Swagger2, openapi.Where{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
+		{"nowhere in Swagger 2.0", openapi.Swagger2, openapi.Deployment{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			content := string(write(t, test.format, test.where))
+			content := string(write(t, test.format, test.deployment))
 			for _, want := range test.want {
 				if !strings.Contains(content, want) {
 					t.Errorf("it lacks %s", want)
@@ -340,9 +340,33 @@ func TestWhere(t *testing.T) {
 	}
 }
 
+// TestAPublicURLChangesNothingElse compares documents with and without one.
+func TestAPublicURLChangesNothingElse(t *testing.T) {
+	address := map[openapi.Format][]string{openapi.JSON: {"servers"}, openapi.Swagger2: {"basePath", "host", "schemes"}}
+	for format, members := range address {
+		for name, sandbox := range map[string]bool{"live": false, "sandbox": true} {
+			t.Run(name+" "+string(format), func(t *testing.T) {
+				read := func(publicURL string) map[string]any {
+					var root map[string]any
+					if err := json.Unmarshal(write(t, format, openapi.Deployment{PublicURL: publicURL, Sandbox: sandbox}), &root); err != nil {
+						t.Fatal(err)
+					}
+					for _, member := range members {
+						delete(root, member)
+					}
+					return root
+				}
+				if diff := cmp.Diff(read(""), read("https://api.example.com")); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
 func TestPublicURLsThatAreNone(t *testing.T) {
 	for _, url := range []string{"api.example.com", "ftp://api.example.com", "https://", "https://a.example/?q", "https://a.example/#f", "https://user@a.example", "%"} {
-		if _, err := openapi.Write(openapi.JSON, openapi.Where{PublicURL: url}); err == nil {
+		if _, err := openapi.Write(openapi.JSON, openapi.Deployment{PublicURL: url}); err == nil {
 			t.Errorf("%q is taken", url)
 		}
 	}

@@ -13,14 +13,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/openapitest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
 )
 
-func TestTheTourIsMadeAsTheFirstSeededAPIUser(t *testing.T) {
-	if first := sandbox.Seeded()[0]; first.APIKey != tour.Key || first.Group != tour.Group {
+func TestExamplesAreMadeAsTheFirstSeededAPIUser(t *testing.T) {
+	if first := sandbox.Seeded()[0]; first.APIKey != examples.Key || first.Group != examples.Group {
 		t.Errorf("%s in %s", first.APIKey, first.Group)
 	}
 }
@@ -54,7 +54,7 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 				case "401":
 					stranger := with(fails, "X-Api-Key", "")
 					if fails.Public() { // a key that is sent must be good
-						stranger = with(fails, "X-Api-Key", strings.Repeat("k", len(tour.Key)))
+						stranger = with(fails, "X-Api-Key", strings.Repeat("k", len(examples.Key)))
 					}
 					visit(t, mesh, stranger, documented)
 				case "403":
@@ -99,41 +99,41 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 }
 
 // worksFor is a call of the operation that works.
-func worksFor(t *testing.T, op openapitest.Operation) tour.Stop {
+func worksFor(t *testing.T, op openapitest.Operation) examples.Call {
 	t.Helper()
 	switch op.Template {
 	case "/stream_tickets":
-		return tour.Stop{Method: "POST", Path: op.Template, Body: `{"path": "/v1/limit_orders/00000000000000000000000001:monitor"}`}
+		return examples.Call{Method: "POST", Path: op.Template, Body: `{"path": "/v1/limit_orders/00000000000000000000000001:monitor"}`}
 	case "/sandbox:reset":
-		return tour.Stop{Method: "POST", Path: op.Template}
+		return examples.Call{Method: "POST", Path: op.Template}
 	case "/sandbox:advance":
-		return tour.Stop{Method: "POST", Path: op.Template + "?by=1s"}
+		return examples.Call{Method: "POST", Path: op.Template + "?by=1s"}
 	}
-	for _, stop := range tour.Works() {
+	for _, stop := range examples.Successes() {
 		if isOf(stop, op) {
 			return stop
 		}
 	}
-	t.Fatal("the tour has no call of it")
-	return tour.Stop{}
+	t.Fatal("there is no example call of it")
+	return examples.Call{}
 }
 
-func isOf(stop tour.Stop, op openapitest.Operation) bool {
+func isOf(stop examples.Call, op openapitest.Operation) bool {
 	path, _, _ := strings.Cut(stop.Path, "?")
-	_, ok := tour.Match(op.Template, path)
+	_, ok := examples.Match(op.Template, path)
 	return ok && stop.Method == op.Verb
 }
 
-// refusalFor is a call that is refused with the status: one of the tour, or one
+// refusalFor is a call that is refused with the status: one of the examples, or one
 // of a resource that is not there.
-func refusalFor(op openapitest.Operation, works tour.Stop, documented string) tour.Stop {
-	for _, stop := range tour.Stops() {
+func refusalFor(op openapitest.Operation, works examples.Call, documented string) examples.Call {
+	for _, stop := range examples.Calls() {
 		if isOf(stop, op) && !stop.Anywhere && documented == statusOf(stop) {
 			return stop
 		}
 	}
 	path, _, _ := strings.Cut(works.Path, "?")
-	values, _ := tour.Match(op.Template, path)
+	values, _ := examples.Match(op.Template, path)
 	for name, value := range values {
 		absent := strings.Repeat("Z", len(value))
 		if name == "account_number" {
@@ -145,22 +145,22 @@ func refusalFor(op openapitest.Operation, works tour.Stop, documented string) to
 	return works
 }
 
-func statusOf(stop tour.Stop) string { return strconv.Itoa(stop.Status) }
+func statusOf(stop examples.Call) string { return strconv.Itoa(stop.Status) }
 
-func with(stop tour.Stop, name, value string) tour.Stop {
+func with(stop examples.Call, name, value string) examples.Call {
 	stop.Header = maps.Clone(stop.Header)
 	if stop.Header == nil {
 		stop.Header = make(map[string]string)
 	}
 	stop.Header[name] = value
 	if name == "X-Api-Key" && value != "" && stop.Header["X-Group"] == "" {
-		stop.Header["X-Group"] = tour.Group
+		stop.Header["X-Group"] = examples.Group
 	}
 	return stop
 }
 
 // spoilt is the call with a parameter or a body that is not understood.
-func spoilt(stop tour.Stop) tour.Stop {
+func spoilt(stop examples.Call) examples.Call {
 	switch {
 	case strings.HasPrefix(stop.Path, "/v1/") && strings.Contains(stop.Path, "?"):
 		stop.Path += "&nonsense=1"
@@ -182,7 +182,7 @@ func reset(t *testing.T, mesh *program) {
 }
 
 // visit makes the call, after those before it, and wants the status.
-func visit(t *testing.T, mesh *program, stop tour.Stop, want string) {
+func visit(t *testing.T, mesh *program, stop examples.Call, want string) {
 	t.Helper()
 	recording, got, err := stop.Record(t.Context(), client, mesh.base)
 	stop.Status = got
@@ -194,10 +194,10 @@ func visit(t *testing.T, mesh *program, stop tour.Stop, want string) {
 	}
 }
 
-func openSocket(t *testing.T, mesh *program, stop tour.Stop) {
+func openSocket(t *testing.T, mesh *program, stop examples.Call) {
 	t.Helper()
 	conn, _, err := websocket.Dial(t.Context(), mesh.base+stop.Path, &websocket.DialOptions{
-		HTTPClient: client, HTTPHeader: http.Header{"X-Api-Key": {tour.Key}, "X-Group": {tour.Group}},
+		HTTPClient: client, HTTPHeader: http.Header{"X-Api-Key": {examples.Key}, "X-Group": {examples.Group}},
 	})
 	if err != nil {
 		t.Error(err)

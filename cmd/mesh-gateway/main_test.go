@@ -46,7 +46,7 @@ var (
 )
 
 func newWatch() *openapitest.Watch {
-	document, err := openapi.Write(openapi.JSON, openapi.Where{Sandbox: true})
+	document, err := openapi.Write(openapi.JSON, openapi.Deployment{Sandbox: true})
 	if err != nil {
 		panic(err)
 	}

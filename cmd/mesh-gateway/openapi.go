@@ -12,13 +12,13 @@ type openAPICommand struct {
 	Sandbox   bool           `help:"With what only a sandbox has."`
 }
 
-func (c openAPICommand) where() openapi.Where {
-	return openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
+func (c openAPICommand) deployment() openapi.Deployment {
+	return openapi.Deployment{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
 }
 
 // Validate checks the flags.
 func (c openAPICommand) Validate() error {
-	if err := c.where().Validate(); err != nil {
+	if err := c.deployment().Validate(); err != nil {
 		return fmt.Errorf("--public-url: %w", err)
 	}
 	return nil
@@ -27,7 +27,7 @@ func (c openAPICommand) Validate() error {
 // Run prints the document that a gateway of the same flags serves at
 // /openapi.json, /openapi.yaml or /swagger.json.
 func (c openAPICommand) Run(std streams) error {
-	content, err := openapi.Write(c.Format, c.where())
+	content, err := openapi.Write(c.Format, c.deployment())
 	if err != nil {
 		return err
 	}

@@ -47,8 +47,8 @@ type serveCommand struct {
 	Credentials    string         `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
 }
 
-func (c *serveCommand) where() openapi.Where {
-	return openapi.Where{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
+func (c *serveCommand) deployment() openapi.Deployment {
+	return openapi.Deployment{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
 }
 
 // origin is a CORS origin, checked.
@@ -85,8 +85,8 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
 	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.set()):
 		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
-	case c.where().Validate() != nil:
-		return fmt.Errorf("--public-url: %w", c.where().Validate())
+	case c.deployment().Validate() != nil:
+		return fmt.Errorf("--public-url: %w", c.deployment().Validate())
 	case c.MaxStreams < 1:
 		return fmt.Errorf("--max-streams: must be at least 1, not %d", c.MaxStreams)
 	case c.MaxKeyStreams < 1:

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
 // snippet is a program of the guide, as a reader copies it.
@@ -97,7 +97,7 @@ func execute(t *testing.T, p *program, s snippet, dir string, command ...string)
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "MESH_URL="+p.base, "MESH_API_KEY="+tour.Key, "MESH_GROUP="+tour.Group)
+	cmd.Env = append(os.Environ(), "MESH_URL="+p.base, "MESH_API_KEY="+examples.Key, "MESH_GROUP="+examples.Group)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 const (
@@ -16,8 +17,6 @@ const (
 	timeoutParameter   = "RequestTimeout"
 	lastEventParameter = "LastEventID"
 	faultParameter     = "SandboxFault"
-
-	workbookMedia = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 )
 
 // anyOperation are the errors that any operation can answer with.
@@ -39,10 +38,11 @@ func headerRefs(names ...string) object {
 	return headers
 }
 
-// headerNames are the headers by the names of their components.
+// headerNames are the headers by the names of their components, in the spelling of
+// their specifications.
 var headerNames = map[string]string{
-	"RequestID": "X-Request-Id", "RateLimit": "RateLimit", "RateLimitPolicy": "RateLimit-Policy", "Environment": "X-Mesh-Environment",
-	"RetryAfter": "Retry-After", "Challenge": "WWW-Authenticate", "ContentDisposition": "Content-Disposition",
+	"RequestID": wire.RequestIDHeader, "RateLimit": "RateLimit", "RateLimitPolicy": "RateLimit-Policy", "Environment": wire.EnvironmentHeader,
+	"RetryAfter": wire.RetryAfterHeader, "Challenge": "WWW-Authenticate", "ContentDisposition": wire.ContentDispositionHeader,
 }
 
 // addComponents adds what the operations refer to.
@@ -71,15 +71,15 @@ func (d *document) addComponents() {
 func parameters() object {
 	return object{
 		fieldsParameter: object{
-			"name": "fields", "in": "query", "schema": object{"type": "string"},
+			"name": wire.FieldsParameter, "in": "query", "schema": object{"type": "string"},
 			"description": "The fields of the answer to send, with commas between them; paths go through lists: `accounts.name,accounts.number` (AIP-157). Without it, all of it.",
 		},
 		altParameter: object{
-			"name": "alt", "in": "query", "schema": object{"type": "string", "enum": []string{"media"}},
+			"name": wire.AltParameter, "in": "query", "schema": object{"type": "string", "enum": []string{wire.AltMedia}},
 			"description": "`media` answers with the workbook itself, as Accept does, for links that cannot set a header.",
 		},
 		timeoutParameter: object{
-			"name": "Request-Timeout", "in": "header", "schema": object{"type": "number", "exclusiveMinimum": 0},
+			"name": wire.RequestTimeoutHeader, "in": "header", "schema": object{"type": "number", "exclusiveMinimum": 0},
 			"description": "The seconds that an answer is worth waiting for. The gateway gives up then, and tells Mesh to; it never waits longer than it is set to.",
 		},
 		lastEventParameter: object{
@@ -87,7 +87,7 @@ func parameters() object {
 			"description": "The `id` of the last event that was seen, which browsers send when they connect again: the first event is then left out if it is no news.",
 		},
 		faultParameter: object{
-			"name": "X-Sandbox-Fault", "in": "header",
+			"name": wire.SandboxFaultHeader, "in": "header",
 			"description": "The sandbox only: makes the call fail, so that a client can be tested. `unavailable` and `exhausted` do nothing and fail; `slow=2s` takes so much longer; `deadline` does not answer in time; `drop-after-send` carries the call out and loses the answer. No other upstream ever sees it.",
 			"schema":      object{"type": "string", "pattern": "^(unavailable|exhausted|slow=[0-9a-z.µ]+|deadline|drop-after-send)$"},
 		},
@@ -100,7 +100,7 @@ func errorResponses() object {
 		return object{
 			"description": description,
 			"headers":     headerRefs(append(headers, answerHeaders...)...),
-			"content":     object{"application/json": object{"schema": ref(statusSchema)}},
+			"content":     object{wire.JSON: object{"schema": ref(statusSchema)}},
 		}
 	}
 	return object{
@@ -181,7 +181,7 @@ func securitySchemes() object {
 		"apiKey": object{
 			"type":        "apiKey",
 			"in":          "header",
-			"name":        "X-Api-Key",
+			"name":        wire.APIKeyHeader,
 			"description": "The API key of an API user, 43 characters.",
 		},
 		"bearer": object{
@@ -192,13 +192,13 @@ func securitySchemes() object {
 		"group": object{
 			"type":        "apiKey",
 			"in":          "header",
-			"name":        "X-Group",
+			"name":        wire.GroupHeader,
 			"description": "The group to act for, as groups/{ULID}.",
 		},
 		"ticket": object{
 			"type":        "apiKey",
 			"in":          "query",
-			"name":        "ticket",
+			"name":        wire.TicketParameter,
 			"description": "A ticket of `POST /stream_tickets`, which opens one stream, once, within 30 seconds: for EventSource and WebSocket, which cannot set headers.",
 		},
 	}
@@ -216,14 +216,14 @@ func (d *document) addGatewayPaths() {
 	tickets := errorRefs(map[string]string{"400": "BadRequest", "401": "Unauthenticated", "429": "TooManyRequests", "default": "Error"})
 	tickets["200"] = object{
 		"description": "The ticket.", "headers": headerRefs(answerHeaders...),
-		"content": object{"application/json": object{"schema": ref("StreamTicket")}},
+		"content": object{wire.JSON: object{"schema": ref("StreamTicket")}},
 	}
-	d.Paths["/stream_tickets"] = object{"post": object{
+	d.Paths[wire.TicketsPath] = object{"post": object{
 		"operationId": "CreateStreamTicket", "tags": []string{gatewayTag},
 		"summary":     "Gives a ticket for one stream",
 		"description": "For EventSource and WebSocket, which cannot set headers: the stream is opened as `{path}?ticket={ticket}`, so that no key stands in a URL. It opens that path, once, within 30 seconds. What the ticket's owner may see is asked when the stream opens.",
 		"security":    keyAndGroup(),
-		"requestBody": object{"required": true, "content": object{"application/json": object{"schema": ref("StreamTicketRequest")}}},
+		"requestBody": object{"required": true, "content": object{wire.JSON: object{"schema": ref("StreamTicketRequest")}}},
 		"responses":   tickets,
 	}}
 	schemas, _ := d.Components["schemas"].(object)
@@ -242,7 +242,7 @@ func (d *document) addGatewayPaths() {
 	done := object{"description": "Done.", "headers": headerRefs("RequestID", "Environment")}
 	reset := errorRefs(map[string]string{"403": "PermissionDenied", "default": "Error"})
 	reset["204"] = done
-	d.Paths["/sandbox:reset"] = object{"post": object{
+	d.Paths[wire.ResetPath] = object{"post": object{
 		"operationId": "ResetSandbox", "tags": []string{sandboxTag}, "security": []object{},
 		"summary":     "Takes the sandbox back to its start",
 		"description": "What was made is gone, and so are streams. A page of another site may not do it.",
@@ -250,12 +250,12 @@ func (d *document) addGatewayPaths() {
 	}}
 	advance := errorRefs(map[string]string{"400": "BadRequest", "403": "PermissionDenied", "default": "Error"})
 	advance["204"] = done
-	d.Paths["/sandbox:advance"] = object{"post": object{
+	d.Paths[wire.AdvancePath] = object{"post": object{
 		"operationId": "AdvanceSandbox", "tags": []string{sandboxTag}, "security": []object{},
 		"summary":     "Moves the sandbox's time on",
 		"description": "For a sandbox whose clock is `manual`: all that would have happened in the meantime happens.",
 		"parameters": []object{{
-			"name": "by", "in": "query", "required": true, "example": "5s",
+			"name": wire.AdvanceParameter, "in": "query", "required": true, "example": "5s",
 			"schema": object{
 				"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`,
 				"x-mesh-rules": []rule{{"this > duration('0s') && this <= duration('1h')", "must be more than 0 and at most 1h"}},

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
 // object is a JSON object whose members encode in the order of their names.
@@ -29,11 +29,18 @@ type object = map[string]any
 type document struct {
 	OpenAPI    string            `json:"openapi"`
 	Info       object            `json:"info"`
-	Servers    []object          `json:"servers"`
+	Servers    []server          `json:"servers"`
 	Tags       []object          `json:"tags"`
 	TagGroups  []object          `json:"x-tagGroups"`
 	Paths      map[string]object `json:"paths"`
 	Components object            `json:"components"`
+}
+
+// server is where the API is reached. The gateway replaces the URL if it knows its
+// own.
+type server struct {
+	URL         string `json:"url"`
+	Description string `json:"description,omitempty"`
 }
 
 // contractVersion is the release of the Mesh API that the contract is.
@@ -47,22 +54,26 @@ Every error is a google.rpc.Status as JSON: a gRPC code, a message for developer
 
 A request may name itself with ` + "`X-Request-Id`" + `; its answer, its errors and the logs then bear that name.`
 
+// Documents are the OpenAPI documents, as JSON: Sandbox for a gateway in front of
+// the sandbox, and Live for any other.
+type Documents struct{ Live, Sandbox []byte }
+
 // Write finishes the document that the plugin's files were merged into. It fails
 // if merged or recorded lacks an operation of the contract. sources are the
 // .proto files with their source info, from which it takes comments: the
 // descriptors in the generated code have none.
-func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []tour.Recording) ([]byte, error) {
+func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []examples.Recording) (written Documents, err error) {
 	commented, err := protodesc.NewFiles(sources)
 	if err != nil {
-		return nil, err
+		return written, err
 	}
 	operations, err := operations(contract.Methods())
 	if err != nil {
-		return nil, err
+		return written, err
 	}
 	var d document
 	if err := json.Unmarshal(merged, &d); err != nil {
-		return nil, err
+		return written, err
 	}
 	for _, tag := range d.Tags {
 		tag["description"] = inJSON(unwrap(fmt.Sprint(tag["description"])))
@@ -74,10 +85,10 @@ func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []to
 	eachObject(d.Components, bound)
 
 	if err := d.finishPaths(operations); err != nil {
-		return nil, err
+		return written, err
 	}
 	if err := d.finishSchemas(commented); err != nil {
-		return nil, err
+		return written, err
 	}
 	d.addComponents()
 	d.addGatewayPaths()
@@ -87,14 +98,19 @@ func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []to
 		"title": "Mesh API over REST", "version": contractVersion, "description": description,
 		"contact": object{"name": "Mesh", "url": "https://mesh.trade"},
 	}
-	d.Servers = []object{{"url": "/"}}
+	d.Servers = []server{{URL: "/", Description: "A sandbox: play money."}}
 	if d, err = d.plain(); err != nil {
-		return nil, err
+		return written, err
 	}
 	if err := d.addExamples(recorded); err != nil {
-		return nil, err
+		return written, err
 	}
-	return encode(d)
+	if written.Sandbox, err = encode(d); err != nil {
+		return written, err
+	}
+	d.removeSandbox()
+	written.Live, err = encode(d)
+	return written, err
 }
 
 // bound says what a format is to some tools only.

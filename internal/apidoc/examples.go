@@ -9,7 +9,8 @@ import (
 	"strings"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // longest is how much of a text an example shows; a workbook as base64 has more.
@@ -17,7 +18,7 @@ const longest = 400
 
 // addExamples shows each operation with a request that works and its answer,
 // and errors with what they look like.
-func (d *document) addExamples(recorded []tour.Recording) error {
+func (d *document) addExamples(recorded []examples.Recording) error {
 	shown := make(map[string]bool)
 	for _, r := range recorded {
 		content, parameters, err := d.find(r)
@@ -42,7 +43,7 @@ func (d *document) addExamples(recorded []tour.Recording) error {
 		for _, value := range item {
 			content, _ := value.(object)
 			if id := fmt.Sprint(content["operationId"]); !shown[id] && content["x-mesh-type"] != nil {
-				return fmt.Errorf("the tour has no call of %s that works; add one", id)
+				return fmt.Errorf("internal/docs/examples has no call of %s that succeeds; add one", id)
 			}
 		}
 	}
@@ -75,14 +76,14 @@ func (d *document) dropUnused() {
 }
 
 // find returns the operation that was called, and the path parameters by name.
-func (d *document) find(r tour.Recording) (object, map[string]string, error) {
+func (d *document) find(r examples.Recording) (object, map[string]string, error) {
 	path, _, _ := strings.Cut(r.Path, "?")
 	for template, item := range d.Paths {
 		content, ok := item[strings.ToLower(r.Method)].(object)
 		if !ok {
 			continue
 		}
-		if parameters, ok := tour.Match(template, path); ok {
+		if parameters, ok := examples.Match(template, path); ok {
 			return content, parameters, nil
 		}
 	}
@@ -90,7 +91,7 @@ func (d *document) find(r tour.Recording) (object, map[string]string, error) {
 }
 
 // addRequest gives the parameters and the body as they were sent.
-func addRequest(content object, inPath map[string]string, r tour.Recording) error {
+func addRequest(content object, inPath map[string]string, r examples.Recording) error {
 	_, query, _ := strings.Cut(r.Path, "?")
 	given, err := url.ParseQuery(query)
 	if err != nil {
@@ -117,7 +118,7 @@ func addRequest(content object, inPath map[string]string, r tour.Recording) erro
 	}
 	body, _ := content["requestBody"].(object)
 	media, _ := body["content"].(object)
-	entry, _ := media["application/json"].(object)
+	entry, _ := media[wire.JSON].(object)
 	if entry == nil {
 		return fmt.Errorf("the call sends a body that is not described")
 	}
@@ -137,7 +138,7 @@ func typed(schema object, sent []string) any {
 	return sent[0]
 }
 
-func addAnswer(content object, r tour.Recording) error {
+func addAnswer(content object, r examples.Recording) error {
 	responses, _ := content["responses"].(object)
 	response, _ := responses[strconv.Itoa(r.Status)].(object)
 	media, _ := response["content"].(object)
@@ -146,9 +147,9 @@ func addAnswer(content object, r tour.Recording) error {
 		return fmt.Errorf("answers %d with %s, which is not described", r.Status, r.ContentType)
 	}
 	switch r.ContentType {
-	case "application/json":
+	case wire.JSON:
 		entry["example"] = shorten(r.Answer)
-	case "application/x-ndjson":
+	case wire.NDJSON:
 		line, _, _ := strings.Cut(r.Answer, "\n")
 		entry["example"] = json.RawMessage(line)
 	default:
@@ -176,7 +177,7 @@ func errorNames() map[string]string {
 
 // addRefusal shows an error: one that every operation has in this way with what
 // all refer to, and one of its own with the operation.
-func (d *document) addRefusal(content object, r tour.Recording) error {
+func (d *document) addRefusal(content object, r examples.Recording) error {
 	status := strconv.Itoa(r.Status)
 	components, _ := d.Components["responses"].(object)
 	shared, _ := components[errorNames()[status]].(object)
@@ -192,7 +193,7 @@ func (d *document) addRefusal(content object, r tour.Recording) error {
 	responses, _ := content["responses"].(object)
 	own, _ := responses[status].(object)
 	if own == nil || own["$ref"] != nil {
-		own = object{"description": shared["description"], "headers": shared["headers"], "content": object{"application/json": object{"schema": ref(statusSchema)}}}
+		own = object{"description": shared["description"], "headers": shared["headers"], "content": object{wire.JSON: object{"schema": ref(statusSchema)}}}
 		responses[status] = own
 	}
 	showIn(own, name, example)
@@ -201,7 +202,7 @@ func (d *document) addRefusal(content object, r tour.Recording) error {
 
 func showIn(response object, name string, example object) {
 	media, _ := response["content"].(object)
-	entry, _ := media["application/json"].(object)
+	entry, _ := media[wire.JSON].(object)
 	examples, _ := entry["examples"].(object)
 	if examples == nil {
 		examples = make(object)

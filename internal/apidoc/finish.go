@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // finish adds what the contract says about the operation to the plugin's
@@ -219,7 +221,7 @@ func (op operation) finishBody(content, requests object) error {
 		return nil
 	}
 	media, _ := body["content"].(object)
-	entry, _ := media["application/json"].(object)
+	entry, _ := media[wire.JSON].(object)
 	schema, _ := entry["schema"].(object)
 	if schema["$ref"] != nil {
 		return nil
@@ -254,7 +256,7 @@ func (op operation) finishResponses(content object) error {
 		responses["101"] = object{"description": "A WebSocket, for who asks to upgrade: a text message for each " + op.response() + ", and a close: 1000 at the end, 4000 and the gRPC code for an error, with its message as the reason."}
 	case op.workbook():
 		media, _ := response["content"].(object)
-		media[workbookMedia] = object{"schema": object{"type": "string", "format": "binary"}}
+		media[wire.Workbook] = object{"schema": object{"type": "string", "format": "binary"}}
 		response["headers"] = headerRefs(append(slices.Clone(answerHeaders), "ContentDisposition")...)
 	}
 	for status, name := range op.errors(content) {
@@ -264,7 +266,7 @@ func (op operation) finishResponses(content object) error {
 }
 
 // errors are the errors that can befall any such operation. What else an
-// operation answers with is seen in the tour.
+// operation answers with is seen in the example calls.
 func (op operation) errors(content object) map[string]string {
 	can := maps.Clone(anyOperation)
 	if !op.Method.Public {
@@ -284,7 +286,7 @@ func (op operation) errors(content object) map[string]string {
 // bare, where the plugin has each in an envelope.
 func (op operation) unwrapStream(response object) error {
 	content, _ := response["content"].(object)
-	media, _ := content["application/json"].(object)
+	media, _ := content[wire.JSON].(object)
 	schema, _ := media["schema"].(object)
 	properties, _ := schema["properties"].(object)
 	message, ok := properties["result"]
@@ -292,8 +294,8 @@ func (op operation) unwrapStream(response object) error {
 		return fmt.Errorf("no stream to unwrap")
 	}
 	response["content"] = object{
-		"application/x-ndjson": object{"schema": message},
-		"text/event-stream":    object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
+		wire.NDJSON:      object{"schema": message},
+		wire.EventStream: object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
 	}
 	response["description"] = fmt.Sprintf("A stream of %s, one per line. Should it fail under way, the last line is `{\"error\": Status}`.", op.response())
 	return nil

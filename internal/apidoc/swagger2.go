@@ -8,6 +8,8 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi2conv"
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Swagger2 says what it can of an OpenAPI document that Write made in the words
@@ -21,7 +23,7 @@ func Swagger2(openAPI []byte) ([]byte, error) {
 	tree["openapi"] = "3.0.3"
 	components, _ := tree["components"].(object)
 	schemes, _ := components["securitySchemes"].(object)
-	schemes["bearer"] = object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Bearer ` and the API key, for clients that can send Authorization but not X-Api-Key."}
+	schemes["bearer"] = object{"type": "apiKey", "in": "header", "name": wire.AuthorizationHeader, "description": "`Bearer ` and the API key, for clients that can send Authorization but not X-Api-Key."}
 	schemas, _ := components["schemas"].(object)
 	eachObject(tree, older)
 	eachObject(tree, func(o object) { inlineEnum(o, schemas) })

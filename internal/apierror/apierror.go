@@ -24,13 +24,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Domain is the ErrorInfo domain of the gateway's own refusals.
 const Domain = "gateway.mesh.trade"
-
-// RequestIDHeader carries the request id on every answer.
-const RequestIDHeader = "X-Request-Id"
 
 // Reason is the ErrorInfo reason of a refusal by the gateway. The values are
 // part of the API: programs compare them.
@@ -111,9 +110,9 @@ func (r Reason) Meaning() string {
 	return ""
 }
 
-// statusClientClosedRequest is nginx's status for a client that left; it has
+// StatusClientClosedRequest is nginx's status for a client that left; it has
 // no RFC and is seen in logs and metrics only.
-const statusClientClosedRequest = 499
+const StatusClientClosedRequest = 499
 
 // HTTPStatus maps a gRPC code to the HTTP status of its answer, as
 // google/rpc/code.proto does.
@@ -122,7 +121,7 @@ func HTTPStatus(code codes.Code) int {
 	case codes.OK:
 		return http.StatusOK
 	case codes.Canceled:
-		return statusClientClosedRequest
+		return StatusClientClosedRequest
 	case codes.InvalidArgument, codes.OutOfRange:
 		return http.StatusBadRequest
 	case codes.FailedPrecondition:
@@ -205,23 +204,23 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	Observe(r.Context(), err)
 	st, httpStatus := resolve(err)
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	header.Set("Content-Type", wire.JSON)
 	header.Set("Cache-Control", "no-store")
 	header.Del("Content-Length")
 	header.Del("Transfer-Encoding")
 	switch httpStatus {
 	case http.StatusUnauthorized:
 		// RFC 9110, section 15.5.2: a 401 names its challenge.
-		header.Set("WWW-Authenticate", `Bearer realm="mesh"`)
+		header.Set(wire.AuthenticateHeader, `Bearer realm="mesh"`)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		// Clients repeat at Retry-After of their own accord, which is wrong where
 		// the first call may have been carried out.
-		if header.Get("Retry-After") == "" && !outcomeUnknown(st) {
-			header.Set("Retry-After", strconv.Itoa(retrySeconds(st)))
+		if header.Get(wire.RetryAfterHeader) == "" && !outcomeUnknown(st) {
+			header.Set(wire.RetryAfterHeader, strconv.Itoa(retrySeconds(st)))
 		}
 	}
 	w.WriteHeader(httpStatus)
-	_, _ = w.Write(Marshal(st, header.Get(RequestIDHeader)))
+	_, _ = w.Write(Marshal(st, header.Get(wire.RequestIDHeader)))
 }
 
 // HTTPStatusOf is the status that [Write] would answer with.

@@ -74,7 +74,10 @@ func withoutDocuments(temp, dir string) (string, error) {
 		return "", err
 	}
 	empty, overlay := filepath.Join(temp, "empty.json"), filepath.Join(temp, "overlay.json")
-	replace := map[string]string{filepath.Join(dir, "openapi.json"): empty, filepath.Join(dir, "swagger.json"): empty}
+	replace := make(map[string]string)
+	for _, name := range []string{"openapi.json", "openapi.sandbox.json", "swagger.json", "swagger.sandbox.json"} {
+		replace[filepath.Join(dir, name)] = empty
+	}
 	content, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		return "", err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
-	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 const (
@@ -24,10 +24,6 @@ const (
 	maxLoggedUserAgent = 200
 	maxLoggedPath      = 1024
 	maxLoggedCause     = 500
-
-	// statusClientClosedRequest is nginx's status for a client that left before
-	// anything was answered; it is seen in logs only.
-	statusClientClosedRequest = 499
 )
 
 // AccessLog writes one record for each request, when it has been answered. The
@@ -61,7 +57,7 @@ func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 				if status == 0 {
 					switch {
 					case errors.Is(r.Context().Err(), context.Canceled):
-						status = statusClientClosedRequest
+						status = apierror.StatusClientClosedRequest
 					case returned:
 						// net/http sends it for a handler that wrote nothing.
 						status = http.StatusOK
@@ -76,7 +72,7 @@ func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 					slog.Int("status", status),
 					slog.Int("bytes", ww.BytesWritten()),
 					slog.Float64("duration_ms", float64(time.Since(begin).Microseconds())/1000),
-					slog.String("request_id", w.Header().Get(apierror.RequestIDHeader)),
+					slog.String("request_id", w.Header().Get(wire.RequestIDHeader)),
 					slog.String("protocol", r.Proto),
 					slog.String("user_agent", truncate(r.UserAgent(), maxLoggedUserAgent)),
 				)
@@ -176,8 +172,8 @@ func levelOf(status int) slog.Level {
 
 // maskCredentials replaces the keys of a request's header in a text for the log.
 func maskCredentials(text string, header http.Header) string {
-	keys := slices.Clone(header.Values(policy.APIKeyHeader))
-	for _, value := range header.Values(policy.AuthorizationHeader) {
+	keys := slices.Clone(header.Values(wire.APIKeyHeader))
+	for _, value := range header.Values(wire.AuthorizationHeader) {
 		_, key, _ := strings.Cut(value, " ") // after the scheme
 		keys = append(keys, strings.TrimSpace(key))
 	}

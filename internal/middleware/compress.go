@@ -6,6 +6,7 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // compressAbove is the smallest answer that is compressed, in bytes: below it
@@ -25,7 +26,7 @@ func NewCompressor() (*Compressor, error) {
 		gzhttp.MinSize(compressAbove),
 		gzhttp.EnableZstd(true),
 		gzhttp.PreferZstd(true),
-		gzhttp.ContentTypes([]string{"application/json"}),
+		gzhttp.ContentTypes([]string{wire.JSON}),
 	)
 	if err != nil {
 		return nil, err

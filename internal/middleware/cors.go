@@ -13,8 +13,7 @@ import (
 
 	"github.com/rs/cors"
 
-	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // corsMaxAge is how long a browser may keep the answer to a preflight request,
@@ -37,12 +36,12 @@ func CORS(origins []string) func(http.Handler) http.Handler {
 			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodHead,
 		},
 		AllowedHeaders: []string{
-			policy.APIKeyHeader, policy.GroupHeader, policy.AuthorizationHeader, "Content-Type", policy.RequestTimeoutHeader,
-			apierror.RequestIDHeader, "Last-Event-ID", "traceparent", "X-Sandbox-Fault",
+			wire.APIKeyHeader, wire.GroupHeader, wire.AuthorizationHeader, "Content-Type", wire.RequestTimeoutHeader,
+			wire.RequestIDHeader, wire.LastEventIDHeader, wire.TraceparentHeader, wire.SandboxFaultHeader,
 		},
 		ExposedHeaders: []string{
-			apierror.RequestIDHeader, "RateLimit", "RateLimit-Policy", "Retry-After",
-			"X-Mesh-Environment", "Allow", "WWW-Authenticate", "Content-Disposition",
+			wire.RequestIDHeader, wire.RateLimitHeader, wire.RateLimitPolicyHeader, wire.RetryAfterHeader,
+			wire.EnvironmentHeader, "Allow", wire.AuthenticateHeader, wire.ContentDispositionHeader,
 		},
 		MaxAge: corsMaxAge,
 		// Keys travel in headers that the page sets; there are no cookies.

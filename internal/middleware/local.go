@@ -11,7 +11,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
-	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Local adds the developer's own credentials to requests, and guards them: any
@@ -45,10 +45,10 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 					"The gateway runs in local mode, with its user's own credentials, and refuses requests that a browser makes for another site."))
 				return
 			}
-			if len(r.Header.Values(policy.APIKeyHeader)) == 0 && len(r.Header.Values(policy.AuthorizationHeader)) == 0 {
-				r.Header.Set(policy.APIKeyHeader, creds.APIKey)
-				if len(r.Header.Values(policy.GroupHeader)) == 0 {
-					r.Header.Set(policy.GroupHeader, creds.Group)
+			if len(r.Header.Values(wire.APIKeyHeader)) == 0 && len(r.Header.Values(wire.AuthorizationHeader)) == 0 {
+				r.Header.Set(wire.APIKeyHeader, creds.APIKey)
+				if len(r.Header.Values(wire.GroupHeader)) == 0 {
+					r.Header.Set(wire.GroupHeader, creds.Group)
 				}
 			}
 			next.ServeHTTP(w, r)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Recover answers a panic with 500 and logs it with its stack. Where the answer
@@ -34,7 +35,7 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 				logger.LogAttrs(r.Context(), slog.LevelError, "panic while answering a request",
 					slog.String("panic", text),
 					slog.String("stack", string(debug.Stack())),
-					slog.String("request_id", r.Header.Get(apierror.RequestIDHeader)),
+					slog.String("request_id", r.Header.Get(wire.RequestIDHeader)),
 					slog.String("method", r.Method),
 					slog.String("path", truncate(r.URL.Path, maxLoggedPath)),
 				)
@@ -44,7 +45,7 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 					panic(http.ErrAbortHandler)
 				}
 				// These described the answer that is not sent.
-				for _, name := range []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified"} {
+				for _, name := range []string{"Content-Encoding", wire.ContentDispositionHeader, "Etag", "Last-Modified"} {
 					ww.Header().Del(name)
 				}
 				apierror.Write(ww, r, refusal)

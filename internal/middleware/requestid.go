@@ -12,7 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // maxRequestIDLength is the longest X-Request-Id taken from a client, in
@@ -28,13 +28,13 @@ func RequestID() func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var id string
 			// Of several ids none is the request's.
-			if values := r.Header.Values(apierror.RequestIDHeader); len(values) == 1 && validRequestID(values[0]) {
+			if values := r.Header.Values(wire.RequestIDHeader); len(values) == 1 && validRequestID(values[0]) {
 				id = values[0]
 			} else {
 				id = ulid.Make().String()
 			}
-			r.Header.Set(apierror.RequestIDHeader, id)
-			w.Header().Set(apierror.RequestIDHeader, id)
+			r.Header.Set(wire.RequestIDHeader, id)
+			w.Header().Set(wire.RequestIDHeader, id)
 			next.ServeHTTP(w, r)
 		})
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
-	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // maxTicketRequest is the largest request for a ticket, in bytes.
@@ -42,7 +42,7 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, expires := rand.Text(), time.Now().Add(ticketTime)
-	ticket := Ticket{Key: r.Header.Get(policy.APIKeyHeader), Group: r.Header.Get(policy.GroupHeader), Path: request.Path, Expires: expires}
+	ticket := Ticket{Key: r.Header.Get(wire.APIKeyHeader), Group: r.Header.Get(wire.GroupHeader), Path: request.Path, Expires: expires}
 	if err := t.store.Keep(r.Context(), name, ticket); err != nil {
 		refusal := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be issued right now. Try again in a moment.")
 		if errors.Is(err, ErrTooManyTickets) {
@@ -51,7 +51,7 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 		apierror.Write(w, r, refusal.WithCause(err))
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", wire.JSON)
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(map[string]string{ // the client may be gone
 		"ticket": name, "expireTime": expires.UTC().Format(time.RFC3339),
@@ -89,12 +89,12 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 			}
 			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
 				apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
-					"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST /stream_tickets)."))
+					"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST "+wire.TicketsPath+")."))
 				return
 			}
-			r.Header.Del(policy.AuthorizationHeader)
-			r.Header.Set(policy.APIKeyHeader, ticket.Key)
-			r.Header.Set(policy.GroupHeader, ticket.Group)
+			r.Header.Del(wire.AuthorizationHeader)
+			r.Header.Set(wire.APIKeyHeader, ticket.Key)
+			r.Header.Set(wire.GroupHeader, ticket.Group)
 			// The URL belongs to whoever called this handler, so a copy is changed.
 			u := *r.URL
 			u.RawQuery = query
@@ -105,13 +105,13 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 	}
 }
 
-// cutTicket takes the parameter "ticket" out of a query and returns its first value.
+// cutTicket takes the ticket out of a query and returns its first value.
 // The other parameters stay as they were sent.
 func cutTicket(query string) (name, rest string, found bool) {
 	var kept strings.Builder
 	for pair := range strings.SplitSeq(query, "&") {
 		field, value, _ := strings.Cut(pair, "=")
-		if field, err := url.QueryUnescape(field); err == nil && field == "ticket" {
+		if field, err := url.QueryUnescape(field); err == nil && field == wire.TicketParameter {
 			if !found {
 				found = true
 				name, _ = url.QueryUnescape(value) // one that is malformed is "", which is no ticket

@@ -21,7 +21,7 @@ import (
 	"github.com/pb33f/libopenapi-validator/errors"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
 const (
@@ -236,7 +236,7 @@ func (w *Watch) find(request *http.Request) (Operation, bool) {
 		if op.Verb != request.Method {
 			continue
 		}
-		if _, ok := tour.Match(op.Template, request.URL.Path); ok {
+		if _, ok := examples.Match(op.Template, request.URL.Path); ok {
 			return op, true
 		}
 	}

@@ -8,13 +8,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
-)
-
-// The request headers that carry credentials.
-const (
-	APIKeyHeader        = "X-Api-Key" //nolint:gosec // the name of a header
-	GroupHeader         = "X-Group"
-	AuthorizationHeader = "Authorization"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // authenticate checks that a request has the credentials that its method needs, in
@@ -43,9 +37,9 @@ func authenticate(header http.Header, public bool) (string, error) {
 		return "", refuse(problems, missing)
 	}
 
-	header.Del(AuthorizationHeader)
-	setOrDelete(header, APIKeyHeader, key)
-	setOrDelete(header, GroupHeader, group)
+	header.Del(wire.AuthorizationHeader)
+	setOrDelete(header, wire.APIKeyHeader, key)
+	setOrDelete(header, wire.GroupHeader, group)
 	return key, nil
 }
 
@@ -67,7 +61,7 @@ func refuse(problems, missing []string) *apierror.Error {
 // apiKey returns the key of a request, "" where it has none, or what is wrong with
 // it.
 func apiKey(header http.Header) (key, problem string) {
-	keys, authorizations := header.Values(APIKeyHeader), header.Values(AuthorizationHeader)
+	keys, authorizations := header.Values(wire.APIKeyHeader), header.Values(wire.AuthorizationHeader)
 	if len(keys) > 1 {
 		return "", "X-Api-Key must be sent once."
 	}
@@ -106,7 +100,7 @@ func apiKey(header http.Header) (key, problem string) {
 // groupName returns the group of a request, "" where it has none, or what is wrong
 // with it.
 func groupName(header http.Header) (group, problem string) {
-	groups := header.Values(GroupHeader)
+	groups := header.Values(wire.GroupHeader)
 	switch {
 	case len(groups) > 1:
 		return "", "X-Group must be sent once."

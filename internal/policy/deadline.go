@@ -8,17 +8,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// RequestTimeoutHeader is the time that a client gives its call, in seconds, above
-// 0 and up to 86400; fractions are allowed. It can shorten the gateway's limit but
-// not lengthen it.
-const RequestTimeoutHeader = "Request-Timeout"
-
 // deadline returns how long a call may take: the limit, or less if the client asks
-// for it. A stream has no limit but its client's.
+// for it in Request-Timeout, in seconds, above 0 and up to 86400; fractions are
+// allowed. A stream has no limit but its client's.
 func deadline(header http.Header, stream bool, limit time.Duration) (timeout time.Duration, limited bool, err error) {
-	timeout, given, err := requestTimeout(header.Get(RequestTimeoutHeader))
+	timeout, given, err := requestTimeout(header.Get(wire.RequestTimeoutHeader))
 	switch {
 	case err != nil:
 		return 0, false, err
@@ -39,7 +36,7 @@ func requestTimeout(value string) (timeout time.Duration, given bool, err error)
 	// The bound keeps the product within a Duration; NaN fails both.
 	if parseErr != nil || !(seconds > 0 && seconds <= 86400) {
 		return 0, false, apierror.New(codes.InvalidArgument, apierror.InvalidRequest,
-			RequestTimeoutHeader+" must be a number of seconds above 0 and up to 86400, such as 5 or 0.5.")
+			wire.RequestTimeoutHeader+" must be a number of seconds above 0 and up to 86400, such as 5 or 0.5.")
 	}
 	return time.Duration(seconds * float64(time.Second)), true, nil
 }

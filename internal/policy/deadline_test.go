@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 func TestDeadline(t *testing.T) {
@@ -35,7 +36,7 @@ func TestDeadline(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			header := headerOf()
 			if test.header != "" {
-				header.Set(RequestTimeoutHeader, test.header)
+				header.Set(wire.RequestTimeoutHeader, test.header)
 			}
 			got, limited, err := deadline(header, test.stream, limit)
 			if test.refused {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 const (
@@ -26,11 +27,6 @@ const (
 	// maxTracked bounds the memory of each budget: callers beyond it push out
 	// those not seen for longest, whose budget then starts afresh.
 	maxTracked = 65536
-
-	// Header names in the form that net/http keeps them in, so that they need not
-	// be converted on each call.
-	rateLimitHeader       = "Ratelimit"
-	rateLimitPolicyHeader = "Ratelimit-Policy"
 )
 
 // Rate is a budget of requests over a period. The zero Rate is no limit.
@@ -152,8 +148,8 @@ func (q *quota) take(ctx context.Context, caller string, answer http.Header) err
 			"The gateway could not count this request. Nothing was sent to the Mesh API. Report it with the request id.").WithCause(err)
 	}
 	if answer != nil {
-		answer.Add(rateLimitPolicyHeader, q.policy)
-		answer.Add(rateLimitHeader, q.left+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
+		answer.Add(wire.RateLimitPolicyHeader, q.policy)
+		answer.Add(wire.RateLimitHeader, q.left+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
 	}
 	if !limited {
 		return nil

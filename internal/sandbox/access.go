@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
@@ -96,7 +97,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 		return nil, err
 	}
 
-	key := first(received, "x-api-key")
+	key := first(received, wire.APIKeyHeader)
 	if method.Public && key == "" {
 		return ctx, nil
 	}
@@ -104,7 +105,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	if err != nil || method.Public {
 		return ctx, err
 	}
-	group, ok := g.store.groups.byName[first(received, "x-group")]
+	group, ok := g.store.groups.byName[first(received, wire.GroupHeader)]
 	if !ok {
 		return nil, status.Error(codes.PermissionDenied, "The executing group does not exist. Send the name of one that does as x-group.")
 	}

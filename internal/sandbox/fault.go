@@ -11,19 +11,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-)
 
-// FaultHeader asks the sandbox to fail the call that carries it, so that a
-// client can test what it does then:
-//
-//	unavailable       UNAVAILABLE; nothing was done
-//	exhausted         RESOURCE_EXHAUSTED; nothing was done
-//	slow=2s           the answer takes so much longer, one minute at most
-//	deadline          no answer until the client's deadline, one minute at most
-//	drop-after-send   the call is carried out, and the connection breaks before
-//	                  the answer, or in place of a stream's second message; so
-//	                  do other calls over that connection
-const FaultHeader = "X-Sandbox-Fault"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
+)
 
 // maxFaultTime bounds what a fault can hold up.
 const maxFaultTime = time.Minute
@@ -31,16 +21,26 @@ const maxFaultTime = time.Minute
 // fault is one that a call asks for: what happens before it and after it.
 type fault struct{ before, after func(context.Context) error }
 
-// faultOf reads the header. A call that asks for none gets one that does
-// nothing.
+// faultOf reads the header [wire.SandboxFaultHeader], with which a client tests what
+// it does when a call fails:
+//
+//	unavailable       UNAVAILABLE; nothing was done
+//	exhausted         RESOURCE_EXHAUSTED; nothing was done
+//	slow=2s           the answer takes that much longer, one minute at most
+//	deadline          no answer until the client's deadline, one minute at most
+//	drop-after-send   the call is carried out, and the connection breaks before
+//	                  the answer, or in place of a stream's second message; other
+//	                  calls over that connection break too
+//
+// A call without the header gets a fault that does nothing.
 func faultOf(ctx context.Context) (fault, error) {
 	none := func(context.Context) error { return nil }
 	received, _ := metadata.FromIncomingContext(ctx)
-	asked := first(received, strings.ToLower(FaultHeader))
+	asked := first(received, wire.SandboxFaultHeader)
 	kind, argument, _ := strings.Cut(asked, "=")
 	refuse := func(code codes.Code) func(context.Context) error {
 		return func(context.Context) error {
-			return status.Errorf(code, "%s: %s was asked for.", FaultHeader, asked)
+			return status.Errorf(code, "%s: %s was asked for.", wire.SandboxFaultHeader, asked)
 		}
 	}
 	switch kind {
@@ -53,7 +53,7 @@ func faultOf(ctx context.Context) (fault, error) {
 	case "slow":
 		duration, err := time.ParseDuration(argument)
 		if err != nil || duration <= 0 || duration > maxFaultTime {
-			return fault{}, status.Errorf(codes.InvalidArgument, "%s: %q is no time; write slow= and a duration up to 1m, such as slow=2s.", FaultHeader, asked)
+			return fault{}, status.Errorf(codes.InvalidArgument, "%s: %q is no time; write slow= and a duration up to 1m, such as slow=2s.", wire.SandboxFaultHeader, asked)
 		}
 		return fault{func(ctx context.Context) error { return pause(ctx, duration) }, none}, nil
 	case "deadline":
@@ -67,7 +67,7 @@ func faultOf(ctx context.Context) (fault, error) {
 		return fault{none, drop}, nil
 	}
 	return fault{}, status.Errorf(codes.InvalidArgument,
-		"%s: there is no fault %q; there are unavailable, exhausted, slow=2s, deadline and drop-after-send.", FaultHeader, asked)
+		"%s: there is no fault %q; there are unavailable, exhausted, slow=2s, deadline and drop-after-send.", wire.SandboxFaultHeader, asked)
 }
 
 func pause(ctx context.Context, duration time.Duration) error {

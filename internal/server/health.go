@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // readyWait is how long a readiness check waits for a connection to come up.
@@ -55,7 +56,7 @@ func object(value map[string]string) http.Handler {
 	}
 	body = append(body, '\n')
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Type", wire.JSON)
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(body)
 	})

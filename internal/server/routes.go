@@ -16,10 +16,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
-	"github.com/meshtrade/mesh-gateway/internal/docsui"
+	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
@@ -66,10 +67,10 @@ func Routes(o Options) (http.Handler, error) {
 	}
 	environment, headers := "", []string(nil)
 	if o.Sandbox != nil {
-		environment, headers = "sandbox", []string{sandbox.FaultHeader}
+		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
 	tickets := middleware.NewTickets(middleware.NewMemoryTickets())
-	docs, err := docsui.New(documented(o))
+	docs, err := ui.New(documented(o))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func Routes(o Options) (http.Handler, error) {
 
 	r.Handle("/v1/*", api)
 	// A ticket is asked for as a read is that needs credentials.
-	r.With(middleware.Admit(admission, policy.Rules{})).Post("/stream_tickets", tickets.Issue)
+	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
 
 	if o.Sandbox != nil {
 		sandboxRoutes(r, o.Sandbox)
@@ -127,13 +128,13 @@ func Routes(o Options) (http.Handler, error) {
 }
 
 // documented is what the documentation is of.
-func documented(o Options) docsui.Options {
-	docs := docsui.Options{Where: openapi.Where{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil}}
+func documented(o Options) ui.Options {
+	docs := ui.Options{Deployment: openapi.Deployment{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil}}
 	if o.Sandbox == nil {
 		return docs
 	}
 	for _, c := range sandbox.Seeded() {
-		docs.TestKeys = append(docs.TestKeys, docsui.TestKey{Name: c.DisplayName, Description: c.Description, Key: c.APIKey, Group: c.Group})
+		docs.TestKeys = append(docs.TestKeys, ui.TestKey{Name: c.DisplayName, Description: c.Description, Key: c.APIKey, Group: c.Group})
 	}
 	return docs
 }
@@ -169,7 +170,7 @@ func tellEnvironment(name string) func(http.Handler) http.Handler {
 			return next
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Mesh-Environment", name)
+			w.Header().Set(wire.EnvironmentHeader, name)
 			next.ServeHTTP(w, r)
 		})
 	}

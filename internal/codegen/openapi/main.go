@@ -22,7 +22,7 @@ import (
 func main() {
 	merged := flag.String("merged", "", "read the merged output of protoc-gen-openapiv3 from this `file`")
 	sources := flag.String("sources", "", "read the compiled .proto files, with source info, from this `file`, a FileDescriptorSet")
-	out := flag.String("out", "", "write openapi.json and swagger.json to this `folder`")
+	out := flag.String("out", "", "write the four documents, openapi*.json and swagger*.json, to this `folder`")
 	flag.Parse()
 	if err := run(context.Background(), *merged, *sources, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "openapi:", err)
@@ -50,16 +50,24 @@ func run(ctx context.Context, mergedFile, sourcesFile, out string) error {
 	if err != nil {
 		return fmt.Errorf("examples: %w", err)
 	}
-	document, err := apidoc.Write(sources, merged, recorded)
+	documents, err := apidoc.Write(sources, merged, recorded)
 	if err != nil {
 		return err
 	}
+	return errors.Join(
+		write(out, "openapi.json", "swagger.json", documents.Live),
+		write(out, "openapi.sandbox.json", "swagger.sandbox.json", documents.Sandbox),
+	)
+}
+
+// write writes a document to out, in OpenAPI 3.1 and in Swagger 2.0.
+func write(out, name, swaggerName string, document []byte) error {
 	swagger, err := apidoc.Swagger2(document)
 	if err != nil {
-		return fmt.Errorf("swagger: %w", err)
+		return fmt.Errorf("%s: %w", swaggerName, err)
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(out, "openapi.json"), document, 0o644),
-		os.WriteFile(filepath.Join(out, "swagger.json"), swagger, 0o644),
+		os.WriteFile(filepath.Join(out, name), document, 0o644),
+		os.WriteFile(filepath.Join(out, swaggerName), swagger, 0o644),
 	)
 }

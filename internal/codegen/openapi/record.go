@@ -11,21 +11,22 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// record makes the calls of the tour and returns them with their answers.
-func record(ctx context.Context) ([]tour.Recording, error) {
-	var recordings []tour.Recording
+// record makes the example calls and returns them with their answers.
+func record(ctx context.Context) ([]examples.Recording, error) {
+	var recordings []examples.Recording
 	var failed []error
-	for _, stop := range tour.Stops() {
-		recording, err := visit(ctx, stop)
+	for _, call := range examples.Calls() {
+		recording, err := visit(ctx, call)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s %s: %w", stop.Method, stop.Path, err))
+			failed = append(failed, fmt.Errorf("%s %s: %w", call.Method, call.Path, err))
 			continue
 		}
 		recordings = append(recordings, recording)
@@ -35,7 +36,7 @@ func record(ctx context.Context) ([]tour.Recording, error) {
 
 // visit makes the call on a new sandbox, so that the answer is the same in every
 // run and whatever the other calls do.
-func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err error) {
+func visit(ctx context.Context, call examples.Call) (recording examples.Recording, err error) {
 	mesh, err := sandbox.New(sandbox.WithSeed(1), sandbox.WithClock(sandbox.ClockManual))
 	if err != nil {
 		return recording, err
@@ -56,15 +57,15 @@ func visit(ctx context.Context, stop tour.Stop) (recording tour.Recording, err e
 	gateway := httptest.NewServer(handler)
 	defer gateway.Close()
 
-	stop.Header = withRequestID(stop.Header)
-	recording, status, err := stop.Record(ctx, gateway.Client(), gateway.URL)
+	call.Header = withRequestID(call.Header)
+	recording, status, err := call.Record(ctx, gateway.Client(), gateway.URL)
 	if err != nil {
 		return recording, err
 	}
-	if status != stop.Status {
-		return recording, fmt.Errorf("answers %d %s, want %d %s", status, recording.Answer, stop.Status, http.StatusText(stop.Status))
+	if status != call.Status {
+		return recording, fmt.Errorf("answers %d %s, want %d %s", status, recording.Answer, call.Status, http.StatusText(call.Status))
 	}
-	delete(recording.Header, "X-Request-Id")
+	delete(recording.Header, wire.RequestIDHeader)
 	return recording, nil
 }
 
@@ -75,7 +76,7 @@ func dial(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
 
 // withRequestID names the request, so that errors are the same in each run.
 func withRequestID(header map[string]string) map[string]string {
-	named := map[string]string{"X-Request-Id": "01JDFB3X9T0000000000000000"}
+	named := map[string]string{wire.RequestIDHeader: "01JDFB3X9T0000000000000000"}
 	for name, value := range header {
 		named[name] = value
 	}

@@ -1,7 +1,7 @@
-// Package docsui serves the documentation of the REST API: the OpenAPI
+// Package ui serves the documentation of the REST API: the OpenAPI
 // document, Swagger UI to read it and try it out, and a guide. All of it is
 // embedded; the pages load nothing from another host.
-package docsui
+package ui
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
@@ -33,8 +34,8 @@ const (
 
 // Options say what is documented.
 type Options struct {
-	// Where the gateway runs.
-	Where openapi.Where
+	// Deployment is the gateway that is documented.
+	Deployment openapi.Deployment
 	// TestKeys are filled in by one click. They are of a sandbox, and public.
 	TestKeys []TestKey
 }
@@ -51,14 +52,14 @@ type Docs struct {
 // New makes the pages and the documents.
 func New(o Options) (*Docs, error) {
 	d := &Docs{files: make(map[string]*file), specs: make(map[string]http.Handler)}
-	if err := o.Where.Validate(); err != nil {
+	if err := o.Deployment.Validate(); err != nil {
 		return nil, err
 	}
 	for _, spec := range []struct {
 		path   string
 		format openapi.Format
-	}{{"/openapi.json", openapi.JSON}, {"/openapi.yaml", openapi.YAML}, {"/swagger.json", openapi.Swagger2}} {
-		d.specs[spec.path] = written(spec.path, func() ([]byte, error) { return openapi.Write(spec.format, o.Where) })
+	}{{wire.OpenAPIPath, openapi.JSON}, {wire.YAMLPath, openapi.YAML}, {wire.SwaggerPath, openapi.Swagger2}} {
+		d.specs[spec.path] = written(spec.path, func() ([]byte, error) { return openapi.Write(spec.format, o.Deployment) })
 	}
 
 	for _, name := range []string{"docs.css", "docs.js", "guide.js"} {

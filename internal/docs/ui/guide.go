@@ -1,4 +1,4 @@
-package docsui
+package ui
 
 import (
 	"encoding/json"
@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
@@ -57,10 +58,10 @@ type describedOperation struct {
 // answers is how an answer is to be read.
 func (op describedOperation) answers() kind {
 	content := op.Responses["200"].Content
-	if _, ok := content["application/x-ndjson"]; ok {
+	if _, ok := content[wire.NDJSON]; ok {
 		return stream
 	}
-	if _, ok := content[workbookMedia]; ok {
+	if _, ok := content[wire.Workbook]; ok {
 		return workbook
 	}
 	return message
@@ -68,7 +69,7 @@ func (op describedOperation) answers() kind {
 
 // newGuide joins what the document says of each operation with a call that works.
 func newGuide(o Options) (*guide, error) {
-	content, err := openapi.Write(openapi.JSON, o.Where)
+	content, err := openapi.Write(openapi.JSON, o.Deployment)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func newGuide(o Options) (*guide, error) {
 	if err := json.Unmarshal(content, &d); err != nil {
 		return nil, err
 	}
-	g := &guide{Options: o, URL: strings.TrimSuffix(o.Where.PublicURL, "/"), Reasons: apierror.Reasons()}
+	g := &guide{Options: o, URL: strings.TrimSuffix(o.Deployment.PublicURL, "/"), Reasons: apierror.Reasons()}
 	if g.URL == "" {
 		g.URL = "http://127.0.0.1:8080"
 	}
@@ -91,19 +92,19 @@ func newGuide(o Options) (*guide, error) {
 	}
 	byTag := make(map[string][]guideOperation)
 	shown := make(map[string]bool)
-	for _, stop := range tour.Works() {
-		described, path, ok := d.find(stop)
+	for _, call := range examples.Successes() {
+		described, path, ok := d.find(call)
 		if !ok || shown[described.OperationID] {
 			continue
 		}
 		shown[described.OperationID] = true
-		op := guideOperation{ID: described.OperationID, Verb: stop.Method, Path: path, Summary: described.Summary, Description: described.Description}
-		for _, before := range stop.Before {
+		op := guideOperation{ID: described.OperationID, Verb: call.Method, Path: path, Summary: described.Summary, Description: described.Description}
+		for _, before := range call.Before {
 			if first, path, ok := d.find(before); ok && strings.HasPrefix(path, "/v1/") {
 				op.Before = append(op.Before, first.OperationID)
 			}
 		}
-		if op.Snippets, err = snippets.of(stop, described.answers()); err != nil {
+		if op.Snippets, err = snippets.of(call, described.answers()); err != nil {
 			return nil, fmt.Errorf("%s: %w", op.ID, err)
 		}
 		tag := described.Tags[0]
@@ -118,11 +119,11 @@ func newGuide(o Options) (*guide, error) {
 }
 
 // find returns the operation that a call is of, and its path.
-func (d description) find(stop tour.Stop) (op describedOperation, template string, ok bool) {
-	path, _, _ := strings.Cut(stop.Path, "?")
+func (d description) find(call examples.Call) (op describedOperation, template string, ok bool) {
+	path, _, _ := strings.Cut(call.Path, "?")
 	for template, item := range d.Paths {
-		op, ok := item[strings.ToLower(stop.Method)]
-		if _, matches := tour.Match(template, path); ok && matches && len(op.Tags) > 0 {
+		op, ok := item[strings.ToLower(call.Method)]
+		if _, matches := examples.Match(template, path); ok && matches && len(op.Tags) > 0 {
 			return op, template, true
 		}
 	}

@@ -1,8 +1,8 @@
-// Package tour is a round of the API: for each operation a call that works on a
-// sandbox as it starts, and for some the refusals that are their own. The
-// OpenAPI document takes its examples from what the sandbox answers to it, the
-// guide its snippets, and tests the first of their calls.
-package tour
+// Package examples holds example calls of the API: for each operation one that
+// succeeds on a new sandbox, and for some operations calls that are refused. The
+// OpenAPI document shows the sandbox's answers to them, the guide has them as
+// snippets, and tests start from them.
+package examples
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // The seeded API user that makes the calls.
@@ -20,8 +22,8 @@ const (
 	Group = "groups/00000000000000000000BR0KER"
 )
 
-// Stop is one call.
-type Stop struct {
+// Call is one call.
+type Call struct {
 	// Title says what the call shows, where it is more than that it works.
 	Title string
 	// Method and Path are the request line; Path holds the query.
@@ -32,7 +34,7 @@ type Stop struct {
 	// them; an empty value leaves one out.
 	Header map[string]string
 	// Before are calls that must have been made.
-	Before []Stop
+	Before []Call
 	// Status is what is answered.
 	Status int
 	// Anywhere is set on a refusal that every operation has in this way.
@@ -40,32 +42,32 @@ type Stop struct {
 }
 
 // Public reports whether the call is made without credentials.
-func (s Stop) Public() bool {
-	key, named := s.Header["X-Api-Key"]
+func (c Call) Public() bool {
+	key, named := c.Header[wire.APIKeyHeader]
 	return named && key == ""
 }
 
 // Recording is a call and its answer.
 type Recording struct {
-	Stop
+	Call
 	ContentType string
 	Answer      string
 }
 
-// Make makes the call on the gateway at base, without those before it.
-func (s Stop) Make(ctx context.Context, client *http.Client, base string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, s.Method, base+s.Path, strings.NewReader(s.Body))
+// Do makes the call on the gateway at base, without the calls before it.
+func (c Call) Do(ctx context.Context, client *http.Client, base string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, c.Method, base+c.Path, strings.NewReader(c.Body))
 	if err != nil {
 		return nil, err
 	}
-	if s.Body == "" {
+	if c.Body == "" {
 		request.Body = http.NoBody
 	} else {
-		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Type", wire.JSON)
 	}
-	request.Header.Set("X-Api-Key", Key)
-	request.Header.Set("X-Group", Group)
-	for name, value := range s.Header {
+	request.Header.Set(wire.APIKeyHeader, Key)
+	request.Header.Set(wire.GroupHeader, Group)
+	for name, value := range c.Header {
 		if request.Header.Del(name); value != "" {
 			request.Header.Set(name, value)
 		}
@@ -74,8 +76,8 @@ func (s Stop) Make(ctx context.Context, client *http.Client, base string) (*http
 }
 
 // Record makes the call, after those before it, and keeps the answer.
-func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r Recording, status int, err error) {
-	for _, before := range s.Before {
+func (c Call) Record(ctx context.Context, client *http.Client, base string) (r Recording, status int, err error) {
+	for _, before := range c.Before {
 		recording, status, err := before.Record(ctx, client, base)
 		if err != nil {
 			return Recording{}, 0, err
@@ -84,7 +86,7 @@ func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r R
 			return Recording{}, 0, fmt.Errorf("before it, %s %s: %d %s, want %d", before.Method, before.Path, status, recording.Answer, before.Status)
 		}
 	}
-	response, err := s.Make(ctx, client, base)
+	response, err := c.Do(ctx, client, base)
 	if err != nil {
 		return Recording{}, 0, err
 	}
@@ -94,7 +96,7 @@ func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r R
 		return Recording{}, 0, err
 	}
 	contentType := response.Header.Get("Content-Type")
-	if contentType == "application/json" {
+	if contentType == wire.JSON {
 		// ProtoJSON puts spaces where it likes, so that nobody counts on them.
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, answer.Bytes()); err != nil {
@@ -102,7 +104,7 @@ func (s Stop) Record(ctx context.Context, client *http.Client, base string) (r R
 		}
 		answer = compact
 	}
-	return Recording{s, contentType, answer.String()}, response.StatusCode, nil
+	return Recording{c, contentType, answer.String()}, response.StatusCode, nil
 }
 
 // Match reports whether a path is of a template of OpenAPI with at most one

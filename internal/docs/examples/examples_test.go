@@ -1,4 +1,4 @@
-package tour_test
+package examples_test
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
 func TestMatch(t *testing.T) {
@@ -23,15 +23,15 @@ func TestMatch(t *testing.T) {
 		{"/v1/groups/{group}", "/v1/groups/A/client", nil},
 		{"/v1/a.b", "/v1/aXb", nil},
 	} {
-		got, ok := tour.Match(test.template, test.path)
+		got, ok := examples.Match(test.template, test.path)
 		if ok != (test.want != nil) || ok && !maps.Equal(got, test.want) {
 			t.Errorf("Match(%s, %s) = %v, %v", test.template, test.path, got, ok)
 		}
 	}
 }
 
-// TestMake sees what is sent.
-func TestMake(t *testing.T) {
+// TestDo sees what is sent.
+func TestDo(t *testing.T) {
 	var sent *http.Request
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r }))
 	defer server.Close()
@@ -40,14 +40,14 @@ func TestMake(t *testing.T) {
 		header           map[string]string
 		key, accept, org string
 	}{
-		{"as the test key", nil, tour.Key, "", tour.Group},
-		{"with a header", map[string]string{"Accept": "text/csv"}, tour.Key, "text/csv", tour.Group},
-		{"in another group", map[string]string{"X-Group": "groups/A"}, tour.Key, "", "groups/A"},
+		{"as the test key", nil, examples.Key, "", examples.Group},
+		{"with a header", map[string]string{"Accept": "text/csv"}, examples.Key, "text/csv", examples.Group},
+		{"in another group", map[string]string{"X-Group": "groups/A"}, examples.Key, "", "groups/A"},
 		{"as nobody", map[string]string{"X-Api-Key": "", "X-Group": ""}, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stop := tour.Stop{Method: "GET", Path: "/v1/groups", Header: test.header}
-			response, err := stop.Make(t.Context(), server.Client(), server.URL)
+			call := examples.Call{Method: "GET", Path: "/v1/groups", Header: test.header}
+			response, err := call.Do(t.Context(), server.Client(), server.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,8 +55,8 @@ func TestMake(t *testing.T) {
 			if sent.Header.Get("X-Api-Key") != test.key || sent.Header.Get("Accept") != test.accept || sent.Header.Get("X-Group") != test.org {
 				t.Errorf("sent %v", sent.Header)
 			}
-			if stop.Public() != (test.key == "") {
-				t.Errorf("public: %v", stop.Public())
+			if call.Public() != (test.key == "") {
+				t.Errorf("public: %v", call.Public())
 			}
 		})
 	}
@@ -64,9 +64,9 @@ func TestMake(t *testing.T) {
 
 // TestBodiesAreJSON but for those that are meant not to be.
 func TestBodiesAreJSON(t *testing.T) {
-	for _, stop := range tour.Stops() {
-		if stop.Body != "" && stop.Status != http.StatusUnsupportedMediaType && !json.Valid([]byte(stop.Body)) {
-			t.Errorf("%s %s: %.100s", stop.Method, stop.Path, stop.Body)
+	for _, call := range examples.Calls() {
+		if call.Body != "" && call.Status != http.StatusUnsupportedMediaType && !json.Valid([]byte(call.Body)) {
+			t.Errorf("%s %s: %.100s", call.Method, call.Path, call.Body)
 		}
 	}
 }

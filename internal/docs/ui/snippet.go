@@ -1,4 +1,4 @@
-package docsui
+package ui
 
 import (
 	"bytes"
@@ -8,10 +8,9 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/meshtrade/mesh-gateway/internal/tour"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
-
-const workbookMedia = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 // kind is how an answer is to be read.
 type kind string
@@ -31,9 +30,9 @@ type Snippet struct {
 	Code         string
 }
 
-// call is what a snippet is filled with.
-type call struct {
-	tour.Stop
+// snippetData is what a snippet is filled with.
+type snippetData struct {
+	examples.Call
 	Kind kind
 	// Pretty is the body with a line for each member.
 	Pretty string
@@ -44,13 +43,15 @@ type call struct {
 type header struct{ Name, Value string }
 
 // HasGroup reports whether the call is made in a group other than MESH_GROUP.
-func (c call) HasGroup() bool { return c.Header["X-Group"] != "" }
+func (c snippetData) HasGroup() bool { return c.Header[wire.GroupHeader] != "" }
 
 // Quoted is a text between single quotes of a shell.
-func (call) Quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+func (snippetData) Quoted(text string) string {
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // Indented is a text whose further lines start with so many spaces.
-func (call) Indented(spaces int, text string) string {
+func (snippetData) Indented(spaces int, text string) string {
 	return strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", spaces))
 }
 
@@ -63,29 +64,29 @@ func newSnippets() (snippets, error) {
 }
 
 // of returns the call in each language.
-func (s snippets) of(stop tour.Stop, k kind) ([]Snippet, error) {
-	c := call{Stop: stop, Kind: k}
-	if stop.Body != "" {
+func (s snippets) of(call examples.Call, k kind) ([]Snippet, error) {
+	data := snippetData{Call: call, Kind: k}
+	if call.Body != "" {
 		var pretty bytes.Buffer
-		if err := json.Indent(&pretty, []byte(stop.Body), "", "  "); err != nil {
+		if err := json.Indent(&pretty, []byte(call.Body), "", "  "); err != nil {
 			return nil, err
 		}
-		c.Pretty = pretty.String()
+		data.Pretty = pretty.String()
 	}
-	for name, value := range stop.Header {
-		if value != "" && name != "X-Api-Key" && name != "X-Group" {
-			c.Headers = append(c.Headers, header{name, value})
+	for name, value := range call.Header {
+		if value != "" && name != wire.APIKeyHeader && name != wire.GroupHeader {
+			data.Headers = append(data.Headers, header{name, value})
 		}
 	}
 	if k == workbook {
-		c.Headers = append(c.Headers, header{"Accept", workbookMedia})
+		data.Headers = append(data.Headers, header{"Accept", wire.Workbook})
 	}
-	slices.SortFunc(c.Headers, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(data.Headers, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
 
 	var written []Snippet
 	for _, language := range []Snippet{{Language: "curl", ID: "curl"}, {Language: "JavaScript", ID: "javascript"}, {Language: "Python", ID: "python"}, {Language: "Go", ID: "go"}} {
 		var code strings.Builder
-		if err := s.templates.ExecuteTemplate(&code, language.ID+".tmpl", c); err != nil {
+		if err := s.templates.ExecuteTemplate(&code, language.ID+".tmpl", data); err != nil {
 			return nil, fmt.Errorf("%s: %w", language.Language, err)
 		}
 		language.Code = strings.TrimSpace(code.String()) + "\n"

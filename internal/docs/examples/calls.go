@@ -1,8 +1,10 @@
-package tour
+package examples
 
 import (
 	"slices"
 	"strings"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Resources that every sandbox starts with.
@@ -27,7 +29,9 @@ func amount(value, token string) string {
 	return `{"token": ` + token + `, "value": {"value": "` + value + `"}}`
 }
 
-func anonymous() map[string]string { return map[string]string{"X-Api-Key": "", "X-Group": ""} }
+func anonymous() map[string]string {
+	return map[string]string{wire.APIKeyHeader: "", wire.GroupHeader: ""}
+}
 
 func order(reference, account string) string {
 	return `{"owner": "` + Group + `", "account": "` + account + `", "externalReference": "` + reference + `", "side": "LIMIT_ORDER_SIDE_BUY", ` +
@@ -42,31 +46,31 @@ func mint(address string) string {
 	return `{"amount": ` + amount("1000", usdc) + `, "address": "` + address + `", "options": {"stellarMintOptions": {"options": [{"stellarMintTokenWithMemo": {"memo": "test funds"}}]}}}`
 }
 
-func get(path string) Stop               { return Stop{Method: "GET", Path: path, Status: 200} }
-func post(path, body string) Stop        { return Stop{Method: "POST", Path: path, Body: body, Status: 200} }
-func put(path, body string) Stop         { return Stop{Method: "PUT", Path: path, Body: body, Status: 200} }
-func patch(path, body string) Stop       { return Stop{Method: "PATCH", Path: path, Body: body, Status: 200} }
-func (s Stop) public() Stop              { s.Header = anonymous(); return s }
-func (s Stop) after(others ...Stop) Stop { s.Before = others; return s }
-func (s Stop) with(name, value string) Stop {
-	s.Header = map[string]string{name: value}
-	return s
+func get(path string) Call               { return Call{Method: "GET", Path: path, Status: 200} }
+func post(path, body string) Call        { return Call{Method: "POST", Path: path, Body: body, Status: 200} }
+func put(path, body string) Call         { return Call{Method: "PUT", Path: path, Body: body, Status: 200} }
+func patch(path, body string) Call       { return Call{Method: "PATCH", Path: path, Body: body, Status: 200} }
+func (c Call) public() Call              { c.Header = anonymous(); return c }
+func (c Call) after(others ...Call) Call { c.Before = others; return c }
+func (c Call) with(name, value string) Call {
+	c.Header = map[string]string{name: value}
+	return c
 }
-func (s Stop) refused(status int, title string) Stop {
-	s.Status, s.Title = status, title
-	return s
-}
-
-// Stops returns the round: what works, then what is refused.
-func Stops() []Stop {
-	return append(Works(), refusals()...)
+func (c Call) refused(status int, title string) Call {
+	c.Status, c.Title = status, title
+	return c
 }
 
-// Works returns the calls that work: one for each operation, and one more for
+// Calls returns all calls: those that succeed, then those that are refused.
+func Calls() []Call {
+	return append(Successes(), refusals()...)
+}
+
+// Successes returns the calls that succeed: one for each operation, and another for
 // each further media type that it answers with.
-func Works() []Stop {
+func Successes() []Call {
 	taps := post("/v1/testing/token_taps:initialise", "").public()
-	return []Stop{
+	return []Call{
 		get("/v1/iam/api_users"),
 		get("/v1/iam/api_users:search?displayName=Admin"),
 		get("/v1/iam/api_users:byKeyHash?keyHash=" + adminKeyHash),
@@ -118,9 +122,9 @@ func Works() []Stop {
 		post("/v1/accounts/00000000000000000000000005:open", ""),
 		post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`),
 		post("/v1/accounts/00000000000000000000000001:removeSignatories", `{"users": ["users/00000000000000000000000001"]}`).
-			after(post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`), Stop{Method: "POST", Path: "/sandbox:advance?by=30s", Status: 204}),
+			after(post("/v1/accounts/00000000000000000000000001:addSignatories", `{"users": ["users/00000000000000000000000001"]}`), Call{Method: "POST", Path: "/sandbox:advance?by=30s", Status: 204}),
 		post("/v1/accounts/00000000000000000000000002:registerTokens", `{"tokens": [`+mzar+`]}`),
-		post("/v1/accounts/00000000000000000000000006:deregisterTokens", `{"tokens": [`+mzar+`]}`).with("X-Group", corporate),
+		post("/v1/accounts/00000000000000000000000006:deregisterTokens", `{"tokens": [`+mzar+`]}`).with(wire.GroupHeader, corporate),
 
 		get("/v1/wallet/transfers"),
 		get("/v1/wallet/transfers:searchByAddress?address=" + treasuryAddress),
@@ -128,11 +132,11 @@ func Works() []Stop {
 		post("/v1/wallet/transfers", transfer(tradingAddress)),
 		get("/v1/wallet/transfers/00000000000000000000000001"),
 		get("/v1/wallet/transfers/00000000000000000000000001:monitor"),
-		get("/v1/wallet/transfers/00000000000000000000000001:monitor").with("Accept", "text/event-stream"),
+		get("/v1/wallet/transfers/00000000000000000000000001:monitor").with("Accept", wire.EventStream),
 
 		get("/v1/transactions/00000000000000000000000001/state"),
 		get("/v1/transactions/00000000000000000000000001/state:monitor"),
-		get("/v1/transactions/00000000000000000000000001/state:monitor").with("Accept", "text/event-stream"),
+		get("/v1/transactions/00000000000000000000000001/state:monitor").with("Accept", wire.EventStream),
 
 		get("/v1/market_data/prices:current?baseToken.code=XLM&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=USDC" +
 			"&quoteToken.issuer=GSANDB0XISSUER00000000000000000000000000000000000000000A&quoteToken.ledger=LEDGER_STELLAR"),
@@ -144,9 +148,9 @@ func Works() []Stop {
 		get("/v1/limit_orders/00000000000000000000000001?liveLedgerData=true"),
 		post("/v1/limit_orders/00000000000000000000000002:cancel", ""),
 		get("/v1/limit_orders/00000000000000000000000001:monitor?liveLedgerData=true"),
-		get("/v1/limit_orders/00000000000000000000000001:monitor?liveLedgerData=true").with("Accept", "text/event-stream"),
+		get("/v1/limit_orders/00000000000000000000000001:monitor?liveLedgerData=true").with("Accept", wire.EventStream),
 		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true"),
-		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true").with("Accept", "text/event-stream"),
+		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true").with("Accept", wire.EventStream),
 		get("/v1/market_orders/1"),
 
 		get("/v1/reporting/account_reports/1000004?" + aYear + "&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"),
@@ -166,18 +170,18 @@ func large() string { return `{"displayName": "` + strings.Repeat("x", 2<<20) + 
 
 // refusals are errors: those that any operation can answer with, each shown
 // once, and those that some have of their own.
-func refusals() []Stop {
-	fault := func(s Stop, fault string) Stop { return s.with("X-Sandbox-Fault", fault) }
+func refusals() []Call {
+	fault := func(c Call, fault string) Call { return c.with(wire.SandboxFaultHeader, fault) }
 	slow := get("/v1/iam/api_users")
-	slow.Header = map[string]string{"X-Sandbox-Fault": "deadline", "Request-Timeout": "0.1"}
+	slow.Header = map[string]string{wire.SandboxFaultHeader: "deadline", wire.RequestTimeoutHeader: "0.1"}
 	price := "/v1/market_data/prices:current?baseToken.code=DOGE&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=XLM&quoteToken.ledger=LEDGER_STELLAR"
-	anywhere := []Stop{
+	anywhere := []Call{
 		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Fields that break rules"),
 		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayNam": "Settlement bot"}`).refused(400, "A field that is unknown"),
 		get("/v1/iam/api_users:search?name=Admin").refused(400, "A parameter that is unknown"),
-		get("/v1/iam/api_users").with("X-Api-Key", "").refused(401, "No key"),
-		get("/v1/iam/api_users").with("X-Api-Key", "sandbox-retired-key-00000000000000000000000").refused(401, "A key that is not active"),
-		get("/v1/iam/api_users").with("X-Api-Key", "sandbox-roleless-key-0000000000000000000000").refused(403, "No role"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "").refused(401, "No key"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-retired-key-00000000000000000000000").refused(401, "A key that is not active"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-roleless-key-0000000000000000000000").refused(403, "No role"),
 		get("/v1/iam/api_users/"+unknown).refused(404, "No such resource"),
 		get("/v1/iam/api_users").with("Accept", "text/html").refused(406, "HTML is wanted"),
 		post("/v1/iam/api_users", large()).refused(413, "A body that is too large"),
@@ -190,7 +194,7 @@ func refusals() []Stop {
 	for i := range anywhere {
 		anywhere[i].Anywhere = true
 	}
-	return slices.Concat(anywhere, empties(), []Stop{
+	return slices.Concat(anywhere, empties(), []Call{
 		get("/v1/iam/api_users:byKeyHash?keyHash="+strings.Repeat("A", 43)+"%3D").refused(404, "No API user has such a key"),
 		post("/v1/"+viewer+":activate", "").refused(400, "It is ACTIVE already"),
 		post("/v1/"+retired+":deactivate", "").refused(400, "It is INACTIVE already"),
@@ -218,14 +222,14 @@ func refusals() []Stop {
 
 // empties are the calls that work without what their bodies say, for the fields
 // that are required.
-func empties() []Stop {
-	var stops []Stop
-	for _, stop := range Works() {
-		if stop.Body == "" || strings.HasSuffix(stop.Path, ":markVerified") { // which requires none
+func empties() []Call {
+	var calls []Call
+	for _, call := range Successes() {
+		if call.Body == "" || strings.HasSuffix(call.Path, ":markVerified") { // which requires none
 			continue
 		}
-		stop.Body, stop.Before = "{}", nil
-		stops = append(stops, stop.refused(400, "What is required is missing"))
+		call.Body, call.Before = "{}", nil
+		calls = append(calls, call.refused(400, "What is required is missing"))
 	}
-	return stops
+	return calls
 }

@@ -1,4 +1,4 @@
-package docsui_test
+package ui_test
 
 import (
 	"compress/gzip"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meshtrade/mesh-gateway/internal/docsui"
+	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
@@ -33,9 +33,9 @@ func body(t *testing.T, response *http.Response) string {
 	return string(content)
 }
 
-func docs(t *testing.T, where openapi.Where, keys ...docsui.TestKey) *docsui.Docs {
+func docs(t *testing.T, deployment openapi.Deployment, keys ...ui.TestKey) *ui.Docs {
 	t.Helper()
-	d, err := docsui.New(docsui.Options{Where: where, TestKeys: keys})
+	d, err := ui.New(ui.Options{Deployment: deployment, TestKeys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,9 +43,9 @@ func docs(t *testing.T, where openapi.Where, keys ...docsui.TestKey) *docsui.Doc
 }
 
 // sandbox is the documentation of a sandbox.
-func sandbox(t *testing.T) *docsui.Docs {
+func sandbox(t *testing.T) *ui.Docs {
 	t.Helper()
-	return docs(t, openapi.Where{Sandbox: true}, docsui.TestKey{Name: "Admin", Key: "test-key", Group: "groups/test"})
+	return docs(t, openapi.Deployment{Sandbox: true}, ui.TestKey{Name: "Admin", Key: "test-key", Group: "groups/test"})
 }
 
 // TestPages follows every link of the pages: each must be served from here.
@@ -95,7 +95,7 @@ func TestTheRibbonIsOfTheSandboxAlone(t *testing.T) {
 		if html := body(t, get(t, sandbox(t), path)); !strings.Contains(html, ribbon) {
 			t.Errorf("%s of a sandbox lacks %q", path, ribbon)
 		}
-		if html := body(t, get(t, docs(t, openapi.Where{}), path)); strings.Contains(html, ribbon) || strings.Contains(html, "test-key") {
+		if html := body(t, get(t, docs(t, openapi.Deployment{}), path)); strings.Contains(html, ribbon) || strings.Contains(html, "test-key") {
 			t.Errorf("%s of the live API has %q", path, ribbon)
 		}
 	}
@@ -103,11 +103,11 @@ func TestTheRibbonIsOfTheSandboxAlone(t *testing.T) {
 
 // TestTheGuideHasEveryOperation holds the guide against the document.
 func TestTheGuideHasEveryOperation(t *testing.T) {
-	content, err := openapi.Write(openapi.JSON, openapi.Where{})
+	content, err := openapi.Write(openapi.JSON, openapi.Deployment{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	html := body(t, get(t, docs(t, openapi.Where{}), "/docs/guide"))
+	html := body(t, get(t, docs(t, openapi.Deployment{}), "/docs/guide"))
 	ids := regexp.MustCompile(`"operationId": "(\w+)"`).FindAllStringSubmatch(string(content), -1)
 	for _, id := range ids {
 		if id[1] != "CreateStreamTicket" && !strings.Contains(html, `<article id="`+id[1]+`">`) {
@@ -120,7 +120,7 @@ func TestTheGuideHasEveryOperation(t *testing.T) {
 }
 
 func TestTheGuideNamesThePublicAddress(t *testing.T) {
-	html := body(t, get(t, docs(t, openapi.Where{PublicURL: "https://api.example.com/mesh/"}), "/docs/guide"))
+	html := body(t, get(t, docs(t, openapi.Deployment{PublicURL: "https://api.example.com/mesh/"}), "/docs/guide"))
 	if !strings.Contains(html, ">https://api.example.com/mesh<") {
 		t.Error("it does not")
 	}
@@ -181,7 +181,7 @@ func TestUnknownAsset(t *testing.T) {
 }
 
 func TestSpecs(t *testing.T) {
-	where := openapi.Where{PublicURL: "https://api.example.com", Sandbox: true}
+	deployment := openapi.Deployment{PublicURL: "https://api.example.com", Sandbox: true}
 	for path, want := range map[string]struct {
 		format    openapi.Format
 		mediaType string
@@ -191,11 +191,11 @@ func TestSpecs(t *testing.T) {
 		"/swagger.json": {openapi.Swagger2, "application/json"},
 	} {
 		t.Run(path, func(t *testing.T) {
-			content, err := openapi.Write(want.format, where)
+			content, err := openapi.Write(want.format, deployment)
 			if err != nil {
 				t.Fatal(err)
 			}
-			handler := docs(t, where).Specs()[path]
+			handler := docs(t, deployment).Specs()[path]
 			response := get(t, handler, path)
 			if got := body(t, response); response.StatusCode != http.StatusOK || got != string(content) {
 				t.Fatalf("%s, %d bytes", response.Status, len(got))

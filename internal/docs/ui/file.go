@@ -1,4 +1,4 @@
-package docsui
+package ui
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // file is one file as it is served. It is never stale: clients may keep it, but
@@ -47,7 +48,7 @@ func mediaType(extension string) string {
 	case ".css":
 		return "text/css; charset=utf-8"
 	case ".json":
-		return "application/json"
+		return wire.JSON
 	case ".yaml":
 		return "application/yaml" // RFC 9512
 	case ".png":
