@@ -6,4 +6,4 @@
 // and the OpenAPI document. The .proto files are the only source.
 package proto
 
-//go:generate go run ../internal/codegen -proto . -openapi ../openapi
+//go:generate go -C ../internal/codegen run . -proto ../../proto -openapi ../../openapi

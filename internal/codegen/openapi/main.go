@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	"github.com/meshtrade/mesh-gateway/internal/apidoc"
+	"github.com/meshtrade/mesh-gateway/internal/codegen/apidoc"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
