@@ -1,13 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,85 +13,134 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/meshtrade/mesh-gateway/internal/openapitest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
-	"github.com/meshtrade/mesh-gateway/openapi"
+	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
-// TestMain holds every call of every test against the OpenAPI document, and
-// fails where they differ. Where OPENAPI_REPORT names a file, what was seen is
-// told there.
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		for _, mismatch := range watch.Mismatches() {
-			fmt.Fprintln(os.Stderr, "not as documented:", mismatch)
-			code = 1
-		}
-		if file := os.Getenv("OPENAPI_REPORT"); file != "" {
-			if err := os.WriteFile(file, []byte(watch.Report()+"\n"), 0o600); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
+// TestMain fails if a program that has ended leaves goroutines behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestServe runs the program with the sandbox and makes a call of each kind. The
+// module e2e tests the built program in full.
+func TestServe(t *testing.T) {
+	p := start(t, "--sandbox", "--sandbox-clock", "manual")
+	for _, test := range []struct {
+		name, method, path, body string
+		anonymous                bool
+		status                   int
+		want                     string // in the answer
+	}{
+		{"a read", "GET", "/v1/groups", "", false, http.StatusOK, "Harbour Brokers"},
+		{"a write", "POST", "/v1/groups", `{"owner": "groups/00000000000000000000BR0KER", "displayName": "New"}`, false, http.StatusOK, `"displayName":"New"`},
+		{"a request that breaks a rule", "POST", "/v1/groups", `{"owner": "me", "displayName": "New"}`, false, http.StatusBadRequest, "INVALID_REQUEST"},
+		{"a request without a key", "GET", "/v1/groups", "", true, http.StatusUnauthorized, "CREDENTIALS_MISSING"},
+		{"a stream that ends", "GET", "/v1/limit_orders/00000000000000000000000001:monitor", "", false, http.StatusOK, "LIMIT_ORDER_STATE_COMPLETE"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			response := p.send(t, test.method, test.path, test.body, test.anonymous)
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
 			}
+			// ProtoJSON varies in its spaces.
+			if compact := strings.ReplaceAll(string(body), `": "`, `":"`); response.StatusCode != test.status || !strings.Contains(compact, test.want) {
+				t.Errorf("%d %s, want %d with %s", response.StatusCode, body, test.status, test.want)
+			}
+		})
+	}
+	t.Run("a stream that is open at the end", func(t *testing.T) {
+		response := p.send(t, "GET", "/v1/limit_orders/00000000000000000000000006:monitor", "", false)
+		defer response.Body.Close()
+		lines := bufio.NewReader(response.Body)
+		if first, err := lines.ReadString('\n'); err != nil || !strings.Contains(first, "LIMIT_ORDER_STATE_OPEN") {
+			t.Fatalf("the first line is %q, %v", first, err)
 		}
-		os.Exit(code)
-	}))
+		p.stop(nil)
+		if last, err := io.ReadAll(lines); err != nil || !strings.Contains(string(last), "DRAINING") {
+			t.Errorf("the stream ends with %q, %v", last, err)
+		}
+	})
 }
 
-// watch and client are of all tests of the package: the report is of all calls.
-var (
-	watch  = newWatch()
-	client = &http.Client{Transport: watch.Transport(http.DefaultTransport)}
-)
-
-func newWatch() *openapitest.Watch {
-	document, err := openapi.Write(openapi.JSON, openapi.Deployment{Sandbox: true})
-	if err != nil {
-		panic(err)
+// TestStopping stops the program by its context, as signals do.
+func TestStopping(t *testing.T) {
+	const delay = time.Second
+	for _, test := range []struct {
+		name    string
+		cause   error
+		delayed bool
+	}{
+		{"a plain cancel is a SIGTERM", nil, true},
+		{"an interrupt is a SIGINT", server.ErrInterrupted, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			delay := delay
+			if !test.delayed {
+				delay = 25 * time.Second
+			}
+			p := start(t, "--sandbox", "--drain-delay", delay.String())
+			begin := time.Now()
+			p.stop(test.cause)
+			p.end()
+			if took := time.Since(begin); took >= delay != test.delayed {
+				t.Errorf("the end took %s with a delay of %s", took, delay)
+			}
+		})
 	}
-	w, err := openapitest.New(document)
-	if err != nil {
-		panic(err)
-	}
-	return w
 }
 
-// program is a running mesh-gateway, started as from the command line.
+// program is mesh-gateway, running within the test.
 type program struct {
-	base   string
-	stdout *transcript
-	stderr *transcript
-	// stop tells the program to end, as SIGTERM does, and as SIGINT does where the
+	base           string
+	stdout, stderr *transcript
+	// stop tells the program to end, as SIGTERM does, or as SIGINT does where the
 	// cause is server.ErrInterrupted.
 	stop context.CancelCauseFunc
 	// end waits until the program has ended and returns its exit status.
 	end func() int
 }
 
-// start runs `mesh-gateway serve` with the flags on a free port, until the
-// test ends, and wants it to end well.
+// start runs `mesh-gateway serve` with the flags on a free port, until the test
+// ends, and wants it to end well.
 func start(t *testing.T, flags ...string) *program {
-	t.Helper()
-	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)...)
-	line := p.stdout.wait(t, "Mesh API")
-	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
-	return p
-}
-
-// launch runs the program until the test ends, and wants it to end well.
-func launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan int, 1)
 	p := &program{stdout: newTranscript(), stderr: newTranscript(), stop: stop, end: sync.OnceValue(func() int { return <-ended })}
+	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)
 	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
-		client.CloseIdleConnections()
+		http.DefaultClient.CloseIdleConnections()
 		stop(nil)
 		if code := p.end(); code != 0 {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
 	})
+	p.base = strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh API"))[2], "/v1")
 	return p
+}
+
+// send makes a request as the first API user of the sandbox, or as nobody.
+func (p *program) send(t *testing.T, method, path, body string, anonymous bool) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, p.base+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if !anonymous {
+		caller := sandbox.Seeded()[0]
+		request.Header.Set("X-Api-Key", caller.APIKey)
+		request.Header.Set("X-Group", caller.Group)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
 }
 
 // transcript is what a program writes, readable while it does.
@@ -137,78 +184,4 @@ func (o *transcript) wait(t *testing.T, part string) string {
 			t.Fatalf("no line with %q was written:\n%s", part, o)
 		}
 	}
-}
-
-// answer is an HTTP answer, read whole.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// object is the body as JSON.
-func (a answer) object(t *testing.T) map[string]any {
-	t.Helper()
-	var object map[string]any
-	if err := json.Unmarshal(a.body, &object); err != nil {
-		t.Fatalf("%d %s: %v", a.status, a.body, err)
-	}
-	return object
-}
-
-// detail is the error detail whose type ends in name.
-func (a answer) detail(t *testing.T, name string) map[string]any {
-	t.Helper()
-	details, _ := a.object(t)["details"].([]any)
-	for _, detail := range details {
-		if d, ok := detail.(map[string]any); ok && strings.HasSuffix(d["@type"].(string), name) {
-			return d
-		}
-	}
-	return nil
-}
-
-// credential returns the seeded API user of a display name.
-func credential(t *testing.T, displayName string) sandbox.Credential {
-	t.Helper()
-	for _, c := range sandbox.Seeded() {
-		if c.DisplayName == displayName {
-			return c
-		}
-	}
-	t.Fatalf("no API user %q is seeded", displayName)
-	return sandbox.Credential{}
-}
-
-// as makes requests with a credential.
-func as(c sandbox.Credential) http.Header {
-	return http.Header{"X-Api-Key": {c.APIKey}, "X-Group": {c.Group}}
-}
-
-func (p *program) call(t *testing.T, method, path string, header http.Header, body string) answer {
-	t.Helper()
-	var content io.Reader
-	if body != "" {
-		content = strings.NewReader(body)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), method, p.base+path, content)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
-	if body != "" && request.Header.Get("Content-Type") == "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	read, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{response.StatusCode, response.Header, read}
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -255,18 +255,6 @@ func startSandbox(t *testing.T, flags ...string) string {
 	t.Helper()
 	p := launch(t, append([]string{"sandbox", "--listen", "127.0.0.1:0"}, flags...)...)
 	return strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh gRPC"))[2], ",")
-}
-
-func TestDescribe(t *testing.T) {
-	out, errs := newTranscript(), newTranscript()
-	if code := run(t.Context(), []string{"sandbox", "--describe"}, streams{out, errs}); code != 0 {
-		t.Fatalf("exit status %d: %s", code, errs)
-	}
-	for _, want := range []string{"Harbour Brokers", "sandbox-broker-admin-key", "NOT_STARTED", "1000001", "COMPLETE", "OPEN", "XLM/USDC"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not described:\n%s", want, out)
-		}
-	}
 }
 
 func TestServeAlsoServesSDKs(t *testing.T) {

@@ -1,11 +1,15 @@
-package main
+package e2e
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,30 +17,64 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browse opens a page in a real Chromium. A missing Chromium is a failure.
+// browserTimeout bounds how long Chromium may take to start and to load a first page.
+const browserTimeout = time.Minute
+
+// browse opens a page in Chromium. A Chromium that is missing, or that does not
+// start, is a failure.
 func browse(t *testing.T, url string) context.Context {
 	t.Helper()
+	path, err := findChromium()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output := newTranscript()
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.CombinedOutput(output),
 		chromedp.NoSandbox, // CI may be root, whom Chromium gives no sandbox
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 	)...)
 	t.Cleanup(stop)
 	browser, end := chromedp.NewContext(allocator)
+
+	// The browser lives as long as the context of the first step; a deadline on
+	// that would be its own. The first step is bounded from outside instead.
+	started := make(chan error, 1)
+	go func() { started <- chromedp.Do(browser, chromedp.Navigate(url)) }()
+	select {
+	case err = <-started:
+	case <-time.After(browserTimeout):
+		err = fmt.Errorf("no page after %s", browserTimeout)
+	}
+	if err != nil {
+		end()
+		t.Fatalf("%s does not start: %v\n%s", path, err, output)
+	}
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(browser); err != nil {
 			t.Error(err)
 		}
 		end()
 	})
-	// The browser lives as long as the context of the first step; a deadline on
-	// that would be its own.
-	if err := chromedp.Do(browser, chromedp.Navigate(url)); err != nil {
-		t.Fatalf("chromium: %v; is Debian's package chromium installed?", err)
-	}
 	ctx, cancel := context.WithTimeout(browser, 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// findChromium returns the path of the browser: CHROMIUM if it is set, or what is
+// installed.
+func findChromium() (string, error) {
+	if path := os.Getenv("CHROMIUM"); path != "" {
+		return path, nil
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("Chromium is not installed: install Debian's package chromium, or name a browser in CHROMIUM")
 }
 
 // evaluate runs an expression in the page and waits for what it promises.

@@ -1,8 +1,8 @@
-// Package openapitest holds what a gateway does against the OpenAPI document
+// Package conformance holds what a gateway does against the OpenAPI document
 // that it serves. A test's client is wrapped; each of its calls is then held
 // against the document: path, status, headers and body, of errors and streams
 // too, and whether the document would have taken the request as the gateway did.
-package openapitest
+package conformance
 
 import (
 	"bytes"
@@ -22,12 +22,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
-)
-
-const (
-	mediaJSON   = "application/json"
-	mediaNDJSON = "application/x-ndjson"
-	mediaEvents = "text/event-stream"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Operation is an operation of the document.
@@ -80,12 +75,12 @@ func New(document []byte) (*Watch, error) {
 	for template, item := range read.Paths {
 		for verb, described := range item {
 			op := Operation{ID: described.OperationID, Verb: strings.ToUpper(verb), Template: template, Answers: make(map[string][]string), wordy: described.Rules != nil}
-			body := strings.TrimPrefix(described.RequestBody.Content[mediaJSON].Schema.Ref, "#/components/schemas/")
+			body := strings.TrimPrefix(described.RequestBody.Content[wire.JSON].Schema.Ref, "#/components/schemas/")
 			for _, part := range []json.RawMessage{described.Parameters, read.Components.Schemas[body]} {
 				op.wordy = op.wordy || bytes.Contains(part, []byte(`"x-mesh-rules"`))
 			}
 			for status, answer := range described.Responses {
-				op.Answers[status] = []string{mediaJSON} // what components hold
+				op.Answers[status] = []string{wire.JSON} // what components hold
 				if answer.Ref == "" {
 					op.Answers[status] = nil
 					for media := range answer.Content {
@@ -107,7 +102,7 @@ func New(document []byte) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	both := []config.Option{config.WithFormatAssertions(), config.WithoutSecurityValidation(), config.WithBodyDecoder(mediaNDJSON, content.JSONDecoder())}
+	both := []config.Option{config.WithFormatAssertions(), config.WithoutSecurityValidation(), config.WithBodyDecoder(wire.NDJSON, content.JSONDecoder())}
 	var errs []error
 	if w.lenient, errs = validator.NewValidator(parsed, both...); len(errs) > 0 {
 		return nil, errs[0]
@@ -363,14 +358,14 @@ func (e *exchange) judgeAnswer(media string, whole bool) []string {
 		return nil
 	}
 	switch {
-	case media == mediaNDJSON:
+	case media == wire.NDJSON:
 		return e.judgeLines(bytes.Split(e.answer, []byte("\n")), whole)
-	case media == mediaEvents:
+	case media == wire.EventStream:
 		return e.judgeEvents(whole)
-	case media == mediaJSON && !whole:
+	case media == wire.JSON && !whole:
 		return nil
-	case media == mediaJSON:
-		return e.judgeJSON(e.status, mediaJSON, e.answer)
+	case media == wire.JSON:
+		return e.judgeJSON(e.status, wire.JSON, e.answer)
 	case e.status == http.StatusRequestHeaderFieldsTooLarge: // net/http's own words
 	case len(e.op.Answers[fmt.Sprint(e.status)]) == 0 && len(e.answer) > 0:
 		return []string{"there is a body, and none is documented"}
@@ -390,7 +385,7 @@ func (e *exchange) judgeLines(lines [][]byte, whole bool) (problems []string) {
 			}
 			problems = append(problems, e.judgeError(last.Error)...)
 		default:
-			problems = append(problems, e.judgeJSON(e.status, mediaNDJSON, line)...)
+			problems = append(problems, e.judgeJSON(e.status, wire.NDJSON, line)...)
 		}
 	}
 	return problems
@@ -415,7 +410,7 @@ func (e *exchange) judgeEvents(whole bool) (problems []string) {
 		}
 		switch name {
 		case "message":
-			problems = append(problems, e.judgeJSON(e.status, mediaNDJSON, []byte(data))...)
+			problems = append(problems, e.judgeJSON(e.status, wire.NDJSON, []byte(data))...)
 		case "error":
 			problems = append(problems, e.judgeError([]byte(data))...)
 		case "", "end":
@@ -428,7 +423,7 @@ func (e *exchange) judgeEvents(whole bool) (problems []string) {
 
 // judgeError holds an error within a stream against the shape of all errors.
 func (e *exchange) judgeError(status []byte) []string {
-	return e.judgeJSON(http.StatusInternalServerError, mediaJSON, status)
+	return e.judgeJSON(http.StatusInternalServerError, wire.JSON, status)
 }
 
 func (e *exchange) judgeJSON(status int, media string, body []byte) []string {

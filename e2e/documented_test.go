@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"maps"
@@ -12,10 +12,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/e2e/conformance"
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
-	"github.com/meshtrade/mesh-gateway/internal/openapitest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
@@ -99,7 +98,7 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 }
 
 // worksFor is a call of the operation that works.
-func worksFor(t *testing.T, op openapitest.Operation) examples.Call {
+func worksFor(t *testing.T, op conformance.Operation) examples.Call {
 	t.Helper()
 	switch op.Template {
 	case "/stream_tickets":
@@ -118,7 +117,7 @@ func worksFor(t *testing.T, op openapitest.Operation) examples.Call {
 	return examples.Call{}
 }
 
-func isOf(stop examples.Call, op openapitest.Operation) bool {
+func isOf(stop examples.Call, op conformance.Operation) bool {
 	path, _, _ := strings.Cut(stop.Path, "?")
 	_, ok := examples.Match(op.Template, path)
 	return ok && stop.Method == op.Verb
@@ -126,7 +125,7 @@ func isOf(stop examples.Call, op openapitest.Operation) bool {
 
 // refusalFor is a call that is refused with the status: one of the examples, or one
 // of a resource that is not there.
-func refusalFor(op openapitest.Operation, works examples.Call, documented string) examples.Call {
+func refusalFor(op conformance.Operation, works examples.Call, documented string) examples.Call {
 	for _, stop := range examples.Calls() {
 		if isOf(stop, op) && !stop.Anywhere && documented == statusOf(stop) {
 			return stop
@@ -206,15 +205,5 @@ func openSocket(t *testing.T, mesh *program, stop examples.Call) {
 	defer func() { _ = conn.CloseNow() }()
 	if _, _, err := conn.Read(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestReasonsAreDocumented looks for each in the document.
-func TestReasonsAreDocumented(t *testing.T) {
-	_, document, _ := command(t, "openapi")
-	for _, reason := range apierror.Reasons() {
-		if !strings.Contains(document, "`"+string(reason)+"`") {
-			t.Errorf("%s is not", reason)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bufio"
@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +27,6 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
-	"github.com/meshtrade/mesh-gateway/internal/server"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 )
@@ -83,7 +80,7 @@ func TestEndOfLife(t *testing.T) {
 		receive(t, reached, "a call to reach the upstream")
 	}
 
-	p.stop(nil)
+	p.signal(t, syscall.SIGTERM)
 	for range streams {
 		if err := receive(t, told, "a stream to end"); err != nil {
 			t.Error(err)
@@ -204,23 +201,16 @@ func (p *program) createGroup(t *testing.T, header http.Header) error {
 	return nil
 }
 
-// TestSignals sends real signals to the real program.
 func TestSignals(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "mesh-gateway")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-
 	t.Run("SIGTERM: not ready for the delay, while requests are served", func(t *testing.T) {
 		const delay = 4 * time.Second
-		p, admin, process := spawn(t, binary, "--drain-delay", delay.String())
+		p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0", "--drain-delay", delay.String())
+		admin := p.admin(t)
 		if ready := p.call(t, "GET", "/readyz", nil, ""); ready.status != http.StatusOK {
 			t.Fatalf("/readyz answers %d before the signal", ready.status)
 		}
 		signalled := time.Now()
-		if err := process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		p.signal(t, syscall.SIGTERM)
 		for name, listener := range map[string]*program{"public": p, "admin": admin} {
 			ready := listener.call(t, "GET", "/readyz", nil, "")
 			for ready.status == http.StatusOK && time.Since(signalled) < delay {
@@ -246,11 +236,9 @@ func TestSignals(t *testing.T) {
 	})
 	t.Run("SIGINT skips the delay", func(t *testing.T) {
 		const delay = 25 * time.Second
-		p, _, process := spawn(t, binary, "--drain-delay", delay.String())
+		p := start(t, "--sandbox", "--drain-delay", delay.String())
 		signalled := time.Now()
-		if err := process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		p.signal(t, os.Interrupt)
 		if code := p.end(); code != 0 {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
@@ -258,72 +246,6 @@ func TestSignals(t *testing.T) {
 			t.Errorf("the program took %s to end", took)
 		}
 	})
-}
-
-// spawn starts the binary as a process of its own, with a sandbox.
-func spawn(t *testing.T, binary string, flags ...string) (p, admin *program, process *os.Process) {
-	t.Helper()
-	p = &program{stdout: newTranscript(), stderr: newTranscript()}
-	command := exec.CommandContext(t.Context(), binary, append([]string{"serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, flags...)...)
-	command.Stdout, command.Stderr = p.stdout, p.stderr
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.end = sync.OnceValue(func() int {
-		_ = command.Wait() // the status says it
-		return command.ProcessState.ExitCode()
-	})
-	t.Cleanup(func() { client.CloseIdleConnections(); p.end() })
-	p.base = strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh API"))[2], "/v1")
-	admin = &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
-	return p, admin, command.Process
-}
-
-// TestStopping stops the program as a test can, which stands in for signals in all
-// other tests.
-func TestStopping(t *testing.T) {
-	const delay = time.Second
-	for _, test := range []struct {
-		name    string
-		cause   error
-		delayed bool
-	}{
-		{"a plain cancel is a SIGTERM", nil, true},
-		{"an interrupt is a SIGINT", server.ErrInterrupted, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			delay := delay
-			if !test.delayed {
-				delay = 25 * time.Second
-			}
-			p := start(t, "--sandbox", "--drain-delay", delay.String())
-			begin := time.Now()
-			p.stop(test.cause)
-			p.end()
-			if took := time.Since(begin); took >= delay != test.delayed {
-				t.Errorf("the end took %s with a delay of %s", took, delay)
-			}
-		})
-	}
-}
-
-func TestDrainDelayDefaults(t *testing.T) {
-	_, help, _ := command(t, "serve", "--help")
-	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help, "(5s; 0s with --sandbox)") {
-		t.Error("the help does not say what the default is")
-	}
-	for name, test := range map[string]struct {
-		command serveCommand
-		want    time.Duration
-	}{
-		"live":    {serveCommand{}, 5 * time.Second},
-		"sandbox": {serveCommand{Sandbox: true}, 0},
-		"given":   {serveCommand{DrainDelay: new(time.Duration)}, 0},
-	} {
-		if got := test.command.drainDelay(); got != test.want {
-			t.Errorf("%s: %s, want %s", name, got, test.want)
-		}
-	}
 }
 
 // TestEndOfLifeWithGRPC ends a program that serves its sandbox over HTTP and gRPC,
@@ -411,7 +333,7 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 	answered := make(chan error, 1)
 	go func() { answered <- call.RecvMsg(new(groupv1.Group)) }()
 
-	p.stop(nil)
+	p.signal(t, syscall.SIGTERM)
 	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "about to stop") {
 		t.Errorf("the gRPC stream ends with %v", err)
 	}
@@ -437,7 +359,7 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 
 func TestOnlyThePublicListenerPointsAtTheDocs(t *testing.T) {
 	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0")
-	admin := &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
+	admin := p.admin(t)
 	for _, test := range []struct {
 		name     string
 		listener *program

@@ -1,4 +1,4 @@
-package openapitest_test
+package conformance_test
 
 import (
 	"io"
@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meshtrade/mesh-gateway/internal/openapitest"
+	"github.com/meshtrade/mesh-gateway/e2e/conformance"
 )
 
 // document describes two operations, one of them a stream.
@@ -110,18 +110,18 @@ func TestWhatDiffersIsFound(t *testing.T) {
 	}
 }
 
-func newWatch(t *testing.T) *openapitest.Watch {
+func newWatch(t *testing.T) *conformance.Watch {
 	t.Helper()
 	// The header by which the sandbox is known is documented everywhere.
 	described := strings.ReplaceAll(document, `{"description": "", "content"`, `{"description": "", "headers": {"X-Mesh-Environment": {"schema": {"type": "string"}}}, "content"`)
-	watch, err := openapitest.New([]byte(described))
+	watch, err := conformance.New([]byte(described))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return watch
 }
 
-func call(t *testing.T, watch *openapitest.Watch, method, url, body string) {
+func call(t *testing.T, watch *conformance.Watch, method, url, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {

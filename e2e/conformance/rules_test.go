@@ -1,4 +1,4 @@
-package openapi_test
+package conformance_test
 
 import (
 	"encoding/json"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
+	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
 // TestTheRulesAreThoseOfTheContract draws bodies, good ones and ones that are
@@ -30,7 +31,7 @@ func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	tried := 0
-	for _, method := range methods(t) {
+	for _, method := range contract.Methods() {
 		binding := method.Bindings[0]
 		name := string(method.Descriptor.Name())
 		if binding.Body == "" {
@@ -75,7 +76,7 @@ func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 // TestRepliesAreAsDescribed draws replies that the contract admits.
 func TestRepliesAreAsDescribed(t *testing.T) {
 	schemas := compile(t).replies
-	for _, method := range methods(t) {
+	for _, method := range contract.Methods() {
 		name := string(method.Descriptor.Name())
 		schema := schemas[name]
 		if schema == nil {
@@ -101,10 +102,20 @@ func TestRepliesAreAsDescribed(t *testing.T) {
 // described are the schemas of the document by operation.
 type described struct{ bodies, replies map[string]*jsonschema.Schema }
 
+// sandboxDocument is the document of the sandbox.
+func sandboxDocument(t *testing.T) []byte {
+	t.Helper()
+	content, err := openapi.Write(openapi.JSON, openapi.Deployment{Sandbox: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 func compile(t *testing.T) described {
 	t.Helper()
 	var root map[string]any
-	if err := json.Unmarshal(sandbox(t), &root); err != nil {
+	if err := json.Unmarshal(sandboxDocument(t), &root); err != nil {
 		t.Fatal(err)
 	}
 	compiler := jsonschema.NewCompiler()
@@ -124,7 +135,7 @@ func compile(t *testing.T) described {
 			Responses   map[string]struct{ Content content }
 		}
 	}
-	if err := json.Unmarshal(sandbox(t), &d); err != nil {
+	if err := json.Unmarshal(sandboxDocument(t), &d); err != nil {
 		t.Fatal(err)
 	}
 	schemas := described{make(map[string]*jsonschema.Schema), make(map[string]*jsonschema.Schema)}

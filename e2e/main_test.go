@@ -1,0 +1,285 @@
+// Package e2e tests the built program from the outside: over HTTP and gRPC, by its
+// signals and exit status, in a browser, and with the snippets of its documentation.
+// The tests need chromium, curl, node and python3.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/e2e/conformance"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+)
+
+// Set by TestMain, for all tests: the report is of all calls.
+var (
+	binary string // the program
+	watch  *conformance.Watch
+	client *http.Client
+)
+
+// TestMain builds the program, holds every call of every test against the OpenAPI
+// document, and fails where they differ. Where OPENAPI_REPORT names a file, it
+// writes there what was seen.
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "mesh-gateway-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	binary = filepath.Join(dir, "mesh-gateway")
+	if err := build(binary); err != nil {
+		return 1, err
+	}
+	document, err := exec.CommandContext(context.Background(), binary, "openapi", "--sandbox").Output()
+	if err != nil {
+		return 1, fmt.Errorf("mesh-gateway openapi: %w", err)
+	}
+	if watch, err = conformance.New(document); err != nil {
+		return 1, err
+	}
+	client = &http.Client{Transport: watch.Transport(http.DefaultTransport)}
+
+	code = m.Run()
+	for _, mismatch := range watch.Mismatches() {
+		fmt.Fprintln(os.Stderr, "not as documented:", mismatch)
+		code = 1
+	}
+	if file := os.Getenv("OPENAPI_REPORT"); file != "" {
+		err = os.WriteFile(file, []byte(watch.Report()+"\n"), 0o600)
+	}
+	return code, err
+}
+
+// build builds the program with the requirements of its own module. The race
+// detector is in it if it is in the tests; the program then exits with status 66.
+func build(output string) error {
+	args := []string{"-C", "..", "build", "-o", output}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(context.Background(), "go", append(args, "./cmd/mesh-gateway")...)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, said)
+	}
+	return nil
+}
+
+// endTimeout is when a program that was told to end is killed. It gives itself 30
+// seconds.
+const endTimeout = 40 * time.Second
+
+// program is a running mesh-gateway.
+type program struct {
+	base    string // where it serves HTTP
+	stdout  *transcript
+	stderr  *transcript
+	process *os.Process
+	// end waits until the program has ended and returns its exit status, -1 if it
+	// was killed.
+	end func() int
+}
+
+// start runs `mesh-gateway serve` with the flags on a free port, until the
+// test ends, and wants it to end well.
+func start(t *testing.T, flags ...string) *program {
+	t.Helper()
+	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)...)
+	line := p.stdout.wait(t, "Mesh API")
+	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
+	return p
+}
+
+// launch runs the program until the test ends, and wants it to end well.
+func launch(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{stdout: newTranscript(), stderr: newTranscript()}
+	// The context of the test is done before its cleanup, and would kill the program.
+	ctx, kill := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	if err := cmd.Start(); err != nil {
+		kill()
+		t.Fatal(err)
+	}
+	p.process = cmd.Process
+	p.end = sync.OnceValue(func() int {
+		defer time.AfterFunc(endTimeout, kill).Stop()
+		_ = cmd.Wait() // the exit status says it
+		return cmd.ProcessState.ExitCode()
+	})
+	t.Cleanup(func() {
+		defer kill()
+		client.CloseIdleConnections()
+		p.signal(t, syscall.SIGTERM)
+		if code := p.end(); code != 0 {
+			t.Errorf("exit status %d\n%s", code, p.stderr)
+		}
+	})
+	return p
+}
+
+// signal sends a signal to the program, if it has not ended.
+func (p *program) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Error(err)
+	}
+}
+
+// admin returns the program as its admin listener shows it.
+func (p *program) admin(t *testing.T) *program {
+	t.Helper()
+	return &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
+}
+
+// command runs the program to its end.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// transcript is what a program writes, readable while it does.
+type transcript struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	written chan struct{}
+}
+
+func newTranscript() *transcript { return &transcript{written: make(chan struct{}, 1)} }
+
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.written <- struct{}{}:
+	default:
+	}
+	return o.text.Write(p)
+}
+
+func (o *transcript) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// wait returns the first line that holds part, once it is written.
+func (o *transcript) wait(t *testing.T, part string) string {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		for line := range strings.Lines(o.String()) {
+			if strings.Contains(line, part) && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+		select {
+		case <-o.written:
+		case <-deadline:
+			t.Fatalf("no line with %q was written:\n%s", part, o)
+		}
+	}
+}
+
+// answer is an HTTP answer, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// object is the body as JSON.
+func (a answer) object(t *testing.T) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal(a.body, &object); err != nil {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+	return object
+}
+
+// detail is the error detail whose type ends in name.
+func (a answer) detail(t *testing.T, name string) map[string]any {
+	t.Helper()
+	details, _ := a.object(t)["details"].([]any)
+	for _, detail := range details {
+		if d, ok := detail.(map[string]any); ok && strings.HasSuffix(d["@type"].(string), name) {
+			return d
+		}
+	}
+	return nil
+}
+
+// credential returns the seeded API user of a display name.
+func credential(t *testing.T, displayName string) sandbox.Credential {
+	t.Helper()
+	for _, c := range sandbox.Seeded() {
+		if c.DisplayName == displayName {
+			return c
+		}
+	}
+	t.Fatalf("no API user %q is seeded", displayName)
+	return sandbox.Credential{}
+}
+
+// as makes requests with a credential.
+func as(c sandbox.Credential) http.Header {
+	return http.Header{"X-Api-Key": {c.APIKey}, "X-Group": {c.Group}}
+}
+
+func (p *program) call(t *testing.T, method, path string, header http.Header, body string) answer {
+	t.Helper()
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, p.base+path, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	if body != "" && request.Header.Get("Content-Type") == "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	read, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, read}
+}
