@@ -2,6 +2,8 @@ module github.com/meshtrade/mesh-gateway/internal/tools/buf
 
 go 1.26.7
 
+toolchain go1.26.11
+
 tool github.com/bufbuild/buf/cmd/buf
 
 require (
