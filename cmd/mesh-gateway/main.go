@@ -22,7 +22,7 @@ type cli struct {
 	Sandbox     sandboxCommand     `cmd:"" help:"Serve the sandbox alone, as a gRPC server for SDKs."`
 	Routes      routesCommand      `cmd:"" help:"List every route, its RPC and who may call it."`
 	OpenAPI     openAPICommand     `cmd:"" name:"openapi" help:"Print the OpenAPI document."`
-	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Version     versionCommand     `cmd:"" help:"Print the version, and the release of Go that built it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if a running gateway answers, 1 if not."`
 }
 
