@@ -1,17 +1,21 @@
 # syntax=docker/dockerfile:1
 
-FROM golang:1.26 AS build
+# The same release as the toolchain line of go.mod.
+FROM golang:1.26.11 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+# The binary holds no paths of the build and needs no C library: the same source
+# built with the same Go gives the same bytes.
 RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /mesh-gateway ./cmd/mesh-gateway
 
-# Nothing but the program and the roots it trusts: no shell, no packages.
+# The program, its licences and the certificates that it trusts: no shell, no packages.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY LICENSE NOTICE THIRD_PARTY_LICENSES /licenses/
 COPY --from=build /mesh-gateway /mesh-gateway
-# A number, so that Kubernetes' runAsNonRoot can check it.
+# A number, so that Kubernetes can check runAsNonRoot.
 USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=2s CMD ["/mesh-gateway", "healthcheck"]
