@@ -1,4 +1,4 @@
-// Command mesh-gateway is the REST front door of the Mesh gRPC API.
+// Command mesh-gateway is a REST gateway for the Mesh gRPC API.
 package main
 
 import (
@@ -9,24 +9,26 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
 // cli is the command line; one file a subcommand.
 type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Serve the Mesh API over HTTP."`
-	Sandbox     sandboxCommand     `cmd:"" help:"Serve the sandbox alone, as a gRPC server for SDKs."`
-	Routes      routesCommand      `cmd:"" help:"List every route, its RPC and who may call it."`
-	OpenAPI     openAPICommand     `cmd:"" name:"openapi" help:"Print the OpenAPI document."`
+	Sandbox     sandboxCommand     `cmd:"" help:"Serve the built-in sandbox over gRPC, for use with a Mesh SDK."`
+	Routes      routesCommand      `cmd:"" help:"List every route and the RPC that it calls."`
+	OpenAPI     openAPICommand     `cmd:"" name:"openapi" help:"Print the OpenAPI document of a gateway with these flags."`
 	Version     versionCommand     `cmd:"" help:"Print the version, and the release of Go that built it."`
-	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if a running gateway answers, 1 if not."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Check a running gateway: exit 0 if it is healthy, 1 if it is not."`
 }
 
-// streams are where a command writes: answers to out, the rest to err.
+// streams are where a command writes: results to out, everything else to err.
 type streams struct{ out, err io.Writer }
 
 func main() {
@@ -34,18 +36,24 @@ func main() {
 }
 
 // untilSignal returns a context that SIGTERM and SIGINT end. The cause of the
-// second is server.ErrInterrupted: who presses Ctrl-C does not want to wait for a
-// load balancer.
+// second is server.ErrInterrupted, because somebody who presses Ctrl-C does not
+// want to wait for a load balancer.
+//
+// A second SIGINT kills the process. A second SIGTERM does nothing: supervisors
+// repeat it, and calls in flight must not be lost to that.
 func untilSignal() context.Context {
 	terminated, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	interrupted, _ := signal.NotifyContext(context.Background(), os.Interrupt)
+	interrupted, restoreDefault := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithCancelCause(terminated)
-	context.AfterFunc(interrupted, func() { cancel(server.ErrInterrupted) })
+	context.AfterFunc(interrupted, func() {
+		restoreDefault()
+		cancel(server.ErrInterrupted)
+	})
 	return ctx
 }
 
-// run returns the exit status: 0, 1 for a failure, 2 for a bad command line. When
-// ctx is done, a command that serves ends in order.
+// run returns the exit status: 0 for success, 1 for a failure, 2 for a usage
+// error. When ctx is done, a command that serves shuts down gracefully.
 func run(ctx context.Context, args []string, std streams) (code int) {
 	// kong prints help and then calls Exit, expecting not to come back.
 	type exit int
@@ -58,43 +66,65 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 			panic(e)
 		}
 	}()
-	parser, err := kong.New(new(cli),
-		kong.Name("mesh-gateway"),
-		kong.Description("The Mesh trading API over REST: one binary in front of its gRPC services, with a sandbox built in."),
-		kong.Writers(std.out, std.err),
-		kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.DefaultEnvars("MESH_GATEWAY"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
+	parser, err := newParser(new(cli), std, func(code int) { panic(exit(code)) })
 	if err != nil {
 		fmt.Fprintln(std.err, "mesh-gateway:", err)
 		return 1
+	}
+	if len(args) == 0 {
+		// Help is what was asked for, as with docker, gh and kubectl. It goes to
+		// stdout and the status is 0.
+		args = []string{"--help"}
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(std.err, "mesh-gateway: %s\nRun mesh-gateway --help for what there is.\n", err)
-		return 2
+		var selected *kong.Node
+		if parseError := (*kong.ParseError)(nil); errors.As(err, &parseError) && parseError.Context != nil {
+			selected = parseError.Context.Selected()
+		}
+		return reportUsage(std.err, parser.Model, selected, err)
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	command.Bind(std)
-	if err := command.Run(); err != nil {
-		fmt.Fprintln(std.err, "mesh-gateway:", err)
-		if usage := (*usageError)(nil); errors.As(err, &usage) {
-			return 2
-		}
-		return 1
+	err = command.Run()
+	switch usage := (*usageError)(nil); {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		return reportUsage(std.err, parser.Model, command.Selected(), err)
 	}
-	return 0
+	fmt.Fprintln(std.err, "mesh-gateway:", err)
+	return 1
 }
 
-// usageError is a flag's value that only its meaning shows to be bad.
-type usageError struct {
-	flag string
-	err  error
+func newParser(c *cli, std streams, exit func(code int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("mesh-gateway"),
+		kong.Description("A REST gateway for the Mesh gRPC API, with a built-in sandbox."),
+		kong.Writers(std.out, std.err),
+		kong.Exit(exit),
+		kong.DefaultEnvars("MESH_GATEWAY"),
+		kong.Vars{"production": upstream.DefaultTarget},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: maxHelpWidth}),
+		kong.ValueFormatter(describeFlag),
+	)
 }
 
-func (e *usageError) Error() string { return "--" + e.flag + ": " + e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
+// maxHelpWidth is the longest line of help, in columns. A narrower terminal has
+// shorter lines.
+const maxHelpWidth = 110
+
+// describeFlag is the help of a flag, followed by the environment variable that
+// sets it. kong's own formatter uses parentheses, which are for defaults here.
+func describeFlag(flag *kong.Value) string {
+	if len(flag.Tag.Envs) == 0 {
+		return flag.Help
+	}
+	return flag.Help + " [$" + strings.Join(flag.Tag.Envs, ", $") + "]"
+}
+
+// aboutFlags explains how a command's help shows its flags.
+const aboutFlags = "Defaults are in parentheses. Each flag can also be set by the environment variable in brackets, the values of a list separated by commas."
 
 // buildVersion is the module's version, or the commit it was built from.
 func buildVersion() string {

@@ -1,30 +1,33 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
+// openAPICommand shares the variables of --public-url and --sandbox with serve:
+// in the environment of a gateway it prints what that gateway serves.
 type openAPICommand struct {
-	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 (${default})."`
-	PublicURL string         `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, as for serve."`
-	Sandbox   bool           `help:"With what only a sandbox has."`
+	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" env:"MESH_GATEWAY_OPENAPI_FORMAT" placeholder:"FORMAT" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 in JSON (${default})."`
+	PublicURL string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
+	Sandbox   bool           `help:"Serve the built-in sandbox instead of the live API. No Mesh account is needed."`
 }
+
+// Help follows the summary in the command's help.
+func (openAPICommand) Help() string { return aboutFlags }
 
 func (c openAPICommand) deployment() openapi.Deployment {
 	return openapi.Deployment{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
 }
 
-// Validate checks the flags.
+// Validate is called by kong once the flags are read.
 func (c openAPICommand) Validate() error {
 	if err := c.deployment().Validate(); err != nil {
-		return fmt.Errorf("--public-url: %w", err)
+		return &usageError{"public-url", err}
 	}
 	return nil
 }
 
-// Run prints the document that a gateway of the same flags serves at
+// Run prints the document that a gateway with the same flags serves at
 // /openapi.json, /openapi.yaml or /swagger.json.
 func (c openAPICommand) Run(std streams) error {
 	content, err := openapi.Write(c.Format, c.deployment())

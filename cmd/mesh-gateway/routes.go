@@ -10,7 +10,13 @@ import (
 
 type routesCommand struct{}
 
-// Run prints a line a route, in the order of the contract.
+// Help follows the summary in the command's help.
+func (routesCommand) Help() string {
+	return "ACCESS is read or write, followed by: stream, if the answer is a stream; public, if no API key is needed; " +
+		"verified, if the caller's compliance client must be verified. `mesh-gateway openapi` has the parameters and messages."
+}
+
+// Run prints one line per route, in the order of the contract.
 func (routesCommand) Run(std streams) error {
 	methods := contract.Methods()
 	table := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)

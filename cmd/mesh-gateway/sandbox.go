@@ -7,14 +7,13 @@ import (
 	"log/slog"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
-	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
-// sandboxFlags say how a sandbox behaves; serve and sandbox share them.
+// sandboxFlags are the flags that serve and sandbox share.
 type sandboxFlags struct {
-	SandboxSeed  *uint64       `placeholder:"N" help:"Let names, keys and prices of the sandbox follow from this number."`
-	SandboxClock sandbox.Clock `placeholder:"CLOCK" help:"How time passes in the sandbox: real, fast, or manual, which POST /sandbox:advance?by=5s moves (real)."`
-	SandboxFile  string        `placeholder:"PATH" help:"Keep the sandbox's state in this file across restarts."`
+	SandboxSeed  *uint64       `placeholder:"N" help:"Number to generate the sandbox's names, keys and prices from (random)."`
+	SandboxClock sandbox.Clock `placeholder:"CLOCK" help:"How time passes in the sandbox: real, fast (50 times as fast) or manual. With manual it passes only by POST /sandbox:advance?by=5s, a route of serve --sandbox (real)."`
+	SandboxFile  string        `placeholder:"PATH" help:"File that keeps the state of the sandbox across restarts (none; state is in memory)."`
 }
 
 func (f *sandboxFlags) set() bool {
@@ -37,10 +36,16 @@ func (f *sandboxFlags) open() (*sandbox.Sandbox, error) {
 }
 
 type sandboxCommand struct {
-	Listen   string `default:"127.0.0.1:50051" placeholder:"HOST:PORT" help:"Where to serve gRPC, without TLS (${default})."`
-	Describe bool   `help:"Print what the sandbox starts with, and exit."`
+	Listen   string `default:"127.0.0.1:50051" env:"MESH_GATEWAY_SANDBOX_LISTEN" placeholder:"HOST:PORT" help:"Address to serve gRPC on, without TLS (${default})."`
+	Describe bool   `env:"-" help:"Print the data that the sandbox starts with, test keys included, and exit."`
 	sandboxFlags
 }
+
+// Help follows the summary in the command's help.
+func (*sandboxCommand) Help() string { return aboutFlags }
+
+// Validate is called by kong once the flags are read.
+func (c *sandboxCommand) Validate() error { return checkAddress("listen", c.Listen) }
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
@@ -52,13 +57,13 @@ func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	if c.Describe {
 		return mesh.Describe(std.out)
 	}
-	s := server.New(slog.New(slog.NewJSONHandler(std.err, nil)), 0)
+	s := newServer(ctx, std.err, slog.New(slog.NewJSONHandler(std.err, nil)), 0)
 	address, err := s.ListenService(c.Listen, mesh.NewServer())
 	if err != nil {
-		return err
+		return listenError("listen", c.Listen, err)
 	}
 	first := sandbox.Seeded()[0]
-	fmt.Fprintf(std.out, "Mesh gRPC  %s, without TLS; health and reflection are on\nKey        %s  (as x-api-key)\nGroup      %s  (as x-group)\n",
+	fmt.Fprintf(std.out, "Mesh gRPC  %s, without TLS, with health checks and reflection\nKey        %s  (metadata x-api-key)\nGroup      %s  (metadata x-group)\n",
 		address, first.APIKey, first.Group)
 	return s.Run(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -25,27 +26,32 @@ import (
 )
 
 type serveCommand struct {
-	Listen      string `placeholder:"HOST:PORT" help:"Where to serve the API (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
-	AdminListen string `default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where to serve health and profiles to operators; empty for nowhere."`
+	Listen      string  `placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
+	AdminListen *string `placeholder:"HOST:PORT" help:"Address to serve health checks and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
 
-	Upstream          string `placeholder:"HOST:PORT" help:"The Mesh gRPC API (its production address)."`
-	UpstreamPlaintext bool   `help:"Speak to the upstream without TLS."`
-	Sandbox           bool   `help:"Front the built-in sandbox instead of an upstream; no account is needed."`
-	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Where to serve the sandbox to gRPC clients too, such as 127.0.0.1:50051."`
+	Upstream          string `placeholder:"HOST:PORT" help:"Address of the Mesh gRPC API (${production})."`
+	UpstreamPlaintext bool   `help:"Connect to the address of --upstream without TLS."`
+	Sandbox           bool   `help:"Serve the built-in sandbox instead of the live API. No Mesh account is needed."`
+	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
 	sandboxFlags
 
-	PublicURL      string         `name:"public-url" placeholder:"URL" help:"What clients reach the gateway by, such as https://api.example.com: the documentation names it."`
-	CORSOrigin     []origin       `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://app.example.com; repeatable."`
-	RateLimitRead  policy.Rate    `default:"600/1m" placeholder:"N/PERIOD" help:"Reads that one API key may make; 0 for no limit (600/1m). Its client address may make four times that."`
-	RateLimitWrite policy.Rate    `default:"120/1m" placeholder:"N/PERIOD" help:"Writes, likewise (120/1m)."`
-	MaxStreams     int            `default:"5000" placeholder:"N" help:"How many streams may be open at a time (${default})."`
-	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"How many of them one API key may have open (${default})."`
-	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"The largest request body taken (${default})."`
-	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"The longest a call may take; streams have no limit (${default})."`
-	DrainDelay     *time.Duration `placeholder:"DURATION" help:"How long to go on serving after SIGTERM, with /readyz at 503, until load balancers send no more (5s; 0s with --sandbox)."`
-	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"A proxy whose X-Forwarded-For is believed, an address or a network; repeatable."`
-	Credentials    string         `placeholder:"auto|PATH" help:"Add your own key and group from a Mesh credentials file to requests that carry none. Loopback only."`
+	PublicURL      string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
+	CORSOrigin     []origin       `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call the API from a browser, such as https://app.example.com; repeatable (none)."`
+	RateLimitRead  policy.Rate    `default:"600/1m" placeholder:"N/PERIOD" help:"Read requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	RateLimitWrite policy.Rate    `default:"120/1m" placeholder:"N/PERIOD" help:"Write requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	MaxStreams     int            `default:"5000" placeholder:"N" help:"Maximum number of open streams (${default})."`
+	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
+	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
+	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
+	DrainDelay     *time.Duration `placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
+	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
+	Credentials    string         `placeholder:"auto|PATH" help:"Mesh credentials file. Its API key and group are added to requests that carry none, so --listen must be a loopback address. With auto, the file that the Mesh SDKs use (none)."`
 }
+
+const defaultAdminListen = "127.0.0.1:9090"
+
+// Help follows the summary in the command's help.
+func (*serveCommand) Help() string { return aboutFlags }
 
 func (c *serveCommand) deployment() openapi.Deployment {
 	return openapi.Deployment{PublicURL: c.PublicURL, Sandbox: c.Sandbox}
@@ -78,47 +84,57 @@ func (p *trustedProxy) UnmarshalText(text []byte) (err error) {
 func (c *serveCommand) Validate() error {
 	switch {
 	case c.Sandbox && c.Upstream != "":
-		return errors.New("--sandbox and --upstream exclude each other")
+		return errors.New("--sandbox and --upstream cannot be used together")
 	case c.Sandbox && c.UpstreamPlaintext:
-		return errors.New("--sandbox and --upstream-plaintext exclude each other")
+		return errors.New("--sandbox and --upstream-plaintext cannot be used together")
 	case c.Sandbox && c.Credentials != "":
-		return errors.New("--sandbox and --credentials exclude each other: the sandbox prints keys of its own, and yours stays yours")
+		return errors.New("--sandbox and --credentials cannot be used together: the sandbox has test keys of its own, and does not take yours")
 	case !c.Sandbox && (c.SandboxGRPCListen != "" || c.set()):
 		return errors.New("--sandbox-grpc-listen, --sandbox-seed, --sandbox-clock and --sandbox-file need --sandbox")
+	case c.UpstreamPlaintext && c.Upstream == "":
+		return errors.New("--upstream-plaintext needs --upstream: API keys must not be sent to the production API without TLS")
 	case c.deployment().Validate() != nil:
-		return fmt.Errorf("--public-url: %w", c.deployment().Validate())
+		return &usageError{"public-url", c.deployment().Validate()}
 	case c.MaxStreams < 1:
-		return fmt.Errorf("--max-streams: must be at least 1, not %d", c.MaxStreams)
+		return fmt.Errorf("--max-streams must be at least 1, not %d", c.MaxStreams)
 	case c.MaxKeyStreams < 1:
-		return fmt.Errorf("--max-key-streams: must be at least 1, not %d", c.MaxKeyStreams)
+		return fmt.Errorf("--max-key-streams must be at least 1, not %d", c.MaxKeyStreams)
 	case c.MaxBodyBytes < 1:
-		return fmt.Errorf("--max-body-bytes: must be at least 1, not %d", c.MaxBodyBytes)
+		return fmt.Errorf("--max-body-bytes must be at least 1, not %d", c.MaxBodyBytes)
 	case c.RequestTimeout <= 0:
-		return fmt.Errorf("--request-timeout: must be above 0, not %s", c.RequestTimeout)
+		return fmt.Errorf("--request-timeout must be more than 0s, not %s", c.RequestTimeout)
 	case c.drainDelay() < 0 || c.drainDelay() >= server.EndTimeout:
-		return fmt.Errorf("--drain-delay: must be from 0s to below %s, in which all must have ended, not %s", server.EndTimeout, c.drainDelay())
+		return fmt.Errorf("--drain-delay must be at least 0s and less than %s, the time limit for shutting down, not %s", server.EndTimeout, c.drainDelay())
 	}
-	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}, {"upstream", c.Upstream}, {"sandbox-grpc-listen", c.SandboxGRPCListen}} {
+	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.adminListen()}, {"upstream", c.Upstream}, {"sandbox-grpc-listen", c.SandboxGRPCListen}} {
 		if address.value == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(address.value); err != nil {
-			return &usageError{address.flag, fmt.Errorf("want HOST:PORT: %w", err)}
+		if err := checkAddress(address.flag, address.value); err != nil {
+			return err
 		}
 	}
 	if c.Credentials != "" && !loopback(c.listen()) {
-		return &usageError{"listen", fmt.Errorf("%s can be reached by others, who would act with your key: --credentials needs a loopback address such as 127.0.0.1:8080", c.Listen)}
+		return &usageError{"listen", fmt.Errorf("%s is not a loopback address, so others could use your key; with --credentials pass one such as 127.0.0.1:8080", c.Listen)}
 	}
 	return nil
 }
 
-// listen is the address to serve on. What acts for its caller unasked, or
-// holds test keys that are public, stays on this machine unless told otherwise.
+// listen is the address to serve on. A gateway that adds a key of its own, or
+// whose test keys are public, is not reachable from other machines unless told so.
 func (c *serveCommand) listen() string {
 	if c.Listen == "" && (c.Sandbox || c.Credentials != "") {
 		return "127.0.0.1:8080"
 	}
 	return cmp.Or(c.Listen, ":8080")
+}
+
+// adminListen is the admin address, or empty if there is to be none.
+func (c *serveCommand) adminListen() string {
+	if c.AdminListen == nil {
+		return defaultAdminListen
+	}
+	return *c.AdminListen
 }
 
 // drainDelay is how long to go on serving after SIGTERM. There is no load balancer
@@ -145,7 +161,7 @@ func loopback(address string) bool {
 // Run serves until ctx is done and calls in flight have finished.
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	logger := slog.New(slog.NewJSONHandler(std.err, nil))
-	s := server.New(logger, c.drainDelay())
+	s := newServer(ctx, std.err, logger, c.drainDelay())
 	options := server.Options{
 		Version:        buildVersion(),
 		ReadRate:       c.RateLimitRead,
@@ -191,23 +207,34 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	address, err := s.Listen(c.listen(), routes)
-	if err != nil {
-		return err
+	var at addresses
+	if at.api, err = s.Listen(c.listen(), routes); err != nil {
+		return listenError("listen", c.listen(), err)
 	}
-	var admin, sdks net.Addr
-	if c.AdminListen != "" {
-		if admin, err = s.ListenAdmin(c.AdminListen, server.AdminRoutes(options)); err != nil {
+	if c.adminListen() != "" {
+		if at.admin, at.adminMoved, err = c.serveAdmin(s, c.adminListen(), server.AdminRoutes(options)); err != nil {
 			return err
 		}
 	}
 	if c.SandboxGRPCListen != "" {
-		if sdks, err = s.ListenService(c.SandboxGRPCListen, options.Sandbox.NewServer()); err != nil {
-			return err
+		if at.grpc, err = s.ListenService(c.SandboxGRPCListen, options.Sandbox.NewServer()); err != nil {
+			return listenError("sandbox-grpc-listen", c.SandboxGRPCListen, err)
 		}
 	}
-	c.announce(std.out, browsable(address), admin, sdks)
+	c.announce(std.out, at, options.Credentials)
 	return s.Run(ctx)
+}
+
+// serveAdmin opens the admin listener. A second sandbox on a machine must not
+// fail because of a listener that nobody asked for: if the address is the default
+// and in use, it gets a free port, and moved is true.
+func (c *serveCommand) serveAdmin(s *server.Server, at string, routes http.Handler) (address net.Addr, moved bool, err error) {
+	address, err = s.ListenAdmin(at, routes)
+	if inUse(err) && c.Sandbox && c.AdminListen == nil {
+		address, err = s.ListenAdmin("127.0.0.1:0", routes)
+		return address, true, err
+	}
+	return address, false, listenError("admin-listen", at, err)
 }
 
 // connect returns the connection to the Mesh to front. This is the one place
@@ -228,30 +255,41 @@ func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) 
 	return conn, nil
 }
 
-// announce tells a person what to do next.
-func (c *serveCommand) announce(out io.Writer, base string, admin, sdks net.Addr) {
+// addresses are where a gateway listens. admin and grpc may be nil.
+type addresses struct {
+	api, admin, grpc net.Addr
+	// adminMoved is set if admin is a free port because the default is in use.
+	adminMoved bool
+}
+
+// announce prints where the gateway can be reached and a first request to try.
+func (c *serveCommand) announce(out io.Writer, at addresses, own *credentials.Credentials) {
 	var b strings.Builder
+	base := browsable(at.api)
 	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
-	if admin != nil {
-		fmt.Fprintf(&b, "Admin      %s\n", browsable(admin))
-	}
-	if sdks != nil {
-		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", sdks)
-	}
 	switch {
-	case c.Sandbox:
+	case at.adminMoved:
+		fmt.Fprintf(&b, "Admin      %s  (a free port, because %s is in use)\n", browsable(at.admin), defaultAdminListen)
+	case at.admin != nil:
+		fmt.Fprintf(&b, "Admin      %s\n", browsable(at.admin))
+	}
+	if at.grpc != nil {
+		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", at.grpc)
+	}
+	if c.Sandbox {
 		first := sandbox.Seeded()[0]
-		fmt.Fprintf(&b, "Upstream   the built-in sandbox; nothing here is real\nKey        %s\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users \\\n    -H 'X-Api-Key: %s' \\\n    -H 'X-Group: %s'\n\n",
+		fmt.Fprintf(&b, "Upstream   built-in sandbox; all data is test data\nKey        %s\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users \\\n    -H 'X-Api-Key: %s' \\\n    -H 'X-Group: %s'\n\n",
 			first.APIKey, first.Group, base, first.APIKey, first.Group)
-	case c.Credentials != "":
-		fmt.Fprintf(&b, "Upstream   %s, with your own key\n\nTry:\n\n  curl %s/v1/iam/api_users\n\n", cmp.Or(c.Upstream, upstream.DefaultTarget), base)
-	default:
+	} else {
 		fmt.Fprintf(&b, "Upstream   %s\n", cmp.Or(c.Upstream, upstream.DefaultTarget))
+	}
+	if own != nil {
+		fmt.Fprintf(&b, "Key        from %s, for requests that carry none\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users\n\n", own.Path, own.Group, base)
 	}
 	_, _ = io.WriteString(out, b.String())
 }
 
-// browsable is a URL that works on this machine for where a server listens.
+// browsable is the URL of a listener as it can be opened on this machine.
 func browsable(address net.Addr) string {
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {

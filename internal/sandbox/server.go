@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,6 +22,7 @@ type Server struct {
 	grpc     *grpc.Server
 	stopping context.Context
 	stop     context.CancelFunc
+	inFlight atomic.Int64
 }
 
 // NewServer returns a server of the sandbox. The sandbox must not be closed
@@ -30,7 +32,8 @@ func (s *Sandbox) NewServer() *Server {
 	server.stopping, server.stop = context.WithCancel(context.Background())
 	server.grpc = newServer(s.store, s.guard,
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.ChainStreamInterceptor(server.endStream),
+		grpc.ChainUnaryInterceptor(server.countUnary),
+		grpc.ChainStreamInterceptor(server.countStream, server.endStream),
 	)
 	return server
 }
@@ -67,6 +70,21 @@ func (s *Server) Close() error {
 	s.stop()
 	s.grpc.Stop()
 	return nil
+}
+
+// InFlight returns the number of calls in flight, streams included.
+func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
+
+func (s *Server) countUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	return handle(ctx, request)
+}
+
+func (s *Server) countStream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	return handle(service, stream)
 }
 
 // endStream ends a stream when the server is about to stop. Streams have no other

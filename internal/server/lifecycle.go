@@ -22,6 +22,9 @@ const (
 	// lastWords is the part of EndTimeout that is left to calls that are cut off:
 	// they can still tell their clients what is known about the outcome.
 	lastWords = time.Second
+	// waitNotice is how long calls may still run, once streams were told to end,
+	// before the function of [Server.OnWait] is called.
+	waitNotice = 250 * time.Millisecond
 )
 
 // ErrInterrupted is the cause of a context that ends because somebody at a
@@ -105,7 +108,12 @@ func (s *Server) wait(end context.Context, failed <-chan error) error {
 // finish waits for calls in flight, and cuts off those that have not finished
 // when end is done.
 func (s *Server) finish(end context.Context) error {
+	finished := make(chan struct{})
+	var notice sync.WaitGroup
+	notice.Go(func() { s.notifyOfWait(finished) })
 	err := s.shutdown(end)
+	close(finished)
+	notice.Wait()
 	if err == nil {
 		return nil
 	}
@@ -120,6 +128,32 @@ func (s *Server) finish(end context.Context) error {
 	}
 	return err
 }
+
+// notifyOfWait calls the function of OnWait, unless all calls finish soon.
+func (s *Server) notifyOfWait(finished <-chan struct{}) {
+	if s.onWait == nil {
+		return
+	}
+	soon := time.NewTimer(waitNotice)
+	defer soon.Stop()
+	select {
+	case <-finished:
+		return
+	case <-soon.C:
+	}
+	inFlight := 0
+	for _, e := range s.api {
+		if service, ok := e.service.(counter); ok {
+			inFlight += service.InFlight()
+		}
+	}
+	if inFlight > 0 {
+		s.onWait(inFlight)
+	}
+}
+
+// counter is a service that knows how many calls are in flight.
+type counter interface{ InFlight() int }
 
 // shutdown shuts all services but the admin ones down, side by side.
 func (s *Server) shutdown(ctx context.Context) error {
@@ -196,6 +230,13 @@ func (s *httpService) leave() {
 	if s.idle != nil && s.running == 0 {
 		close(s.idle)
 	}
+}
+
+// InFlight returns the number of handlers that are running.
+func (s *httpService) InFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
 }
 
 // Shutdown waits for handlers on hijacked connections too.

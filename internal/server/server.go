@@ -44,6 +44,9 @@ type Server struct {
 	// timeout bounds the end, delay included, up to where calls are cut off.
 	timeout time.Duration
 
+	// onWait may be nil.
+	onWait func(inFlight int)
+
 	api, admin []endpoint
 
 	// Each of these contexts is done from one step of the end on.
@@ -68,6 +71,12 @@ func New(logger *slog.Logger, delay time.Duration) *Server {
 	s.calls, s.cutOff = context.WithCancelCause(context.Background())
 	return s
 }
+
+// OnWait sets a function that [Server.Run] calls at most once, if calls are still
+// in flight a moment after streams were told to end. inFlight is their number; a
+// stream whose client does not let it end counts too. OnWait must not be called
+// after Run.
+func (s *Server) OnWait(f func(inFlight int)) { s.onWait = f }
 
 // Stopping is done once the server was told to stop and is no longer ready.
 // Requests are still served.
@@ -97,6 +106,9 @@ func (s *Server) ListenAdmin(address string, handler http.Handler) (net.Addr, er
 
 func listen(endpoints *[]endpoint, address string, service Service) (net.Addr, error) {
 	listener, err := net.Listen("tcp", address)
+	if operation := (*net.OpError)(nil); errors.As(err, &operation) {
+		err = operation.Err // without the address, which is named below
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}

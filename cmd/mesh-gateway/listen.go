@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/server"
+)
+
+// checkAddress reports the value of a flag that is not HOST:PORT. HOST may be
+// empty for all interfaces, and PORT 0 for a free port.
+func checkAddress(flag, value string) error {
+	_, port, err := net.SplitHostPort(value)
+	if addressError := (*net.AddrError)(nil); errors.As(err, &addressError) {
+		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: %s", value, addressError.Err)}
+	}
+	if port == "" {
+		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: missing port; 0 picks a free one", value)}
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: the port must be from 0 to 65535", value)}
+	}
+	return nil
+}
+
+// listenError names the flag whose address cannot be listened on and, if the
+// address is in use, what to pass in its place.
+func listenError(flag, address string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !inUse(err) {
+		return fmt.Errorf("--%s: %w", flag, err)
+	}
+	host, _, splitErr := net.SplitHostPort(address)
+	if splitErr != nil {
+		return fmt.Errorf("--%s: %w", flag, err)
+	}
+	return fmt.Errorf("--%s: cannot listen on %s, which is in use; pass another address, such as --%s %s for a free port",
+		flag, address, flag, net.JoinHostPort(host, "0"))
+}
+
+func inUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
+
+// newServer returns a server for a command that runs until ctx is done. If
+// Ctrl-C ends it while calls are in flight, it says on stderr what it waits for.
+func newServer(ctx context.Context, stderr io.Writer, logger *slog.Logger, delay time.Duration) *server.Server {
+	s := server.New(logger, delay)
+	s.OnWait(func(inFlight int) {
+		if !errors.Is(context.Cause(ctx), server.ErrInterrupted) {
+			return
+		}
+		requests := "1 request"
+		if inFlight != 1 {
+			requests = fmt.Sprintf("%d requests", inFlight)
+		}
+		fmt.Fprintf(stderr, "finishing %s; press Ctrl-C again to quit\n", requests)
+	})
+	return s
+}
