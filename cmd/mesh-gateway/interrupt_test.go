@@ -192,7 +192,7 @@ func TestInterruptSaysWhatItWaitsFor(t *testing.T) {
 			base := p.stdout.word(t, "Mesh API", 2)
 			var answers []<-chan string
 			for range test.calls {
-				answers = append(answers, begin(t, base, "2s"))
+				answers = append(answers, begin(t, base, "3s"))
 			}
 			for range test.streams {
 				monitorOrder(t, base)
@@ -227,7 +227,7 @@ func TestInterruptOfTheSandboxAlone(t *testing.T) {
 	}
 	defer conn.Close()
 	caller := sandbox.Seeded()[0]
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", caller.APIKey, "x-group", caller.Group, "x-sandbox-fault", "slow=2s")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", caller.APIKey, "x-group", caller.Group, "x-sandbox-fault", "slow=3s")
 	// A unary call in its parts, to know that it was sent. It is in flight once the
 	// server has answered a later one over the same connection.
 	call, err := conn.NewStream(ctx, new(grpc.StreamDesc), groupv1.GroupService_CreateGroup_FullMethodName)

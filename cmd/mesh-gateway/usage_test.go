@@ -296,7 +296,7 @@ func TestStartUpNamesTheCredentials(t *testing.T) {
 	const key = "developer-key-of-43-characters-000000000000"
 	file := filepath.Join(t.TempDir(), "credentials.json")
 	writeFile(t, file, `{"api_key": "`+key+`", "group_id": "groups/00000000000000000000BR0KER"}`)
-	p := runUntilStopped(t, "serve", "--credentials", file, "--listen", "127.0.0.1:0", "--admin-listen", "")
+	p := runUntilStopped(t, "serve", "--credentials", file, "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s")
 	text := p.stdout.until(t, "  curl ")
 	if !strings.Contains(text, "Key        from "+file) || !strings.Contains(text, "Group      groups/00000000000000000000BR0KER\n") {
 		t.Errorf("%s", text)

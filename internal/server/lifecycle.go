@@ -24,7 +24,7 @@ const (
 	lastWords = time.Second
 	// waitNotice is how long calls may still run, once streams were told to end,
 	// before the function of [Server.OnWait] is called.
-	waitNotice = 250 * time.Millisecond
+	waitNotice = 500 * time.Millisecond
 )
 
 // ErrInterrupted is the cause of a context that ends because somebody at a
