@@ -334,7 +334,7 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 	go func() { answered <- call.RecvMsg(new(groupv1.Group)) }()
 
 	p.signal(t, syscall.SIGTERM)
-	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "about to stop") {
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "shutting down") {
 		t.Errorf("the gRPC stream ends with %v", err)
 	}
 	select {

@@ -103,8 +103,8 @@ func (c *serveCommand) Validate() error {
 		return fmt.Errorf("--max-body-bytes must be at least 1, not %d", c.MaxBodyBytes)
 	case c.RequestTimeout <= 0:
 		return fmt.Errorf("--request-timeout must be more than 0s, not %s", c.RequestTimeout)
-	case c.drainDelay() < 0 || c.drainDelay() >= server.EndTimeout:
-		return fmt.Errorf("--drain-delay must be at least 0s and less than %s, the time limit for shutting down, not %s", server.EndTimeout, c.drainDelay())
+	case c.drainDelay() < 0 || c.drainDelay() >= server.ShutdownTimeout:
+		return fmt.Errorf("--drain-delay must be at least 0s and less than %s, the time limit for shutting down, not %s", server.ShutdownTimeout, c.drainDelay())
 	}
 	for _, address := range []struct{ flag, value string }{{"listen", c.Listen}, {"admin-listen", c.adminListen()}, {"upstream", c.Upstream}, {"sandbox-grpc-listen", c.SandboxGRPCListen}} {
 		if address.value == "" {

@@ -1,10 +1,9 @@
-// Package apierror is the one shape of every error that leaves the gateway:
-// google.rpc.Status as ProtoJSON (AIP-193), with a RequestInfo detail that
-// repeats the X-Request-Id header. What the gateway refuses itself also holds
-// an ErrorInfo detail of domain [Domain], so that a program can tell the
-// gateway's refusal from the upstream's.
+// Package apierror writes the errors of the gateway. Every error response is a google.rpc.Status
+// as ProtoJSON (AIP-193) with a RequestInfo detail that repeats the X-Request-Id header. Errors of
+// the gateway itself also have an ErrorInfo detail with the domain [Domain], which distinguishes
+// them from errors of the upstream.
 //
-// It is a leaf: it imports no other package of the gateway.
+// The package imports no other package of this module.
 package apierror
 
 import (
@@ -28,15 +27,14 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// Domain is the ErrorInfo domain of the gateway's own refusals.
+// Domain is the ErrorInfo domain of the gateway's own errors.
 const Domain = "gateway.mesh.trade"
 
-// Reason is the ErrorInfo reason of a refusal by the gateway. The values are
-// part of the API: programs compare them.
+// Reason is the ErrorInfo reason of an error of the gateway. The values are part of the API
+// because programs compare them.
 type Reason string
 
-// The reasons for which the gateway refuses a request; [Reason.Meaning] says
-// with which status, and why.
+// The reasons of the gateway's errors. [Reason.Meaning] describes each.
 const (
 	InvalidRequest       Reason = "INVALID_REQUEST"
 	CredentialsMissing   Reason = "CREDENTIALS_MISSING"
@@ -59,7 +57,7 @@ const (
 	UpstreamReply        Reason = "UPSTREAM_REPLY"
 )
 
-// meanings are the reasons in the order of their statuses.
+// meanings returns the reasons and their descriptions, in the order of the documentation.
 func meanings() []struct {
 	reason  Reason
 	meaning string
@@ -68,29 +66,29 @@ func meanings() []struct {
 		reason  Reason
 		meaning string
 	}{
-		{InvalidRequest, "400: see the field violations."},
-		{CredentialsMissing, "401: the key or the group is not there."},
-		{CredentialsMalformed, "401: the key, the group or the ticket cannot be one."},
-		{CrossSite, "403: a page of another site called a gateway that adds its owner's key, or the sandbox's controls."},
-		{UnknownPath, "404: there is no such route."},
-		{MethodNotAllowed, "405: `Allow` names the methods."},
-		{NotAcceptable, "406: `Accept` leaves out all that can be answered."},
+		{InvalidRequest, "400: the request is invalid. See the field violations."},
+		{CredentialsMissing, "401: the API key or the group is missing."},
+		{CredentialsMalformed, "401: the API key or the group is malformed, or the ticket is not valid."},
+		{CrossSite, "403: a page of another site called a gateway that adds its owner's key (local mode), or the controls of the sandbox."},
+		{UnknownPath, "404: there is no route for the path."},
+		{MethodNotAllowed, "405: the path does not support the HTTP method. `Allow` lists those that it supports."},
+		{NotAcceptable, "406: no available response format matches `Accept`."},
 		{RequestTimeout, "408: the body did not arrive in time."},
-		{BodyTooLarge, "413: the body is larger than the gateway takes."},
+		{BodyTooLarge, "413: the body is larger than the gateway accepts."},
 		{UnsupportedMediaType, "415: the body is not JSON."},
-		{MisdirectedRequest, "421: a foreign Host called a gateway that adds its owner's key."},
-		{RateLimited, "429: nothing was done; repeat it after `Retry-After`."},
-		{ClientClosedRequest, "499: the client left; it is seen in logs alone."},
+		{MisdirectedRequest, "421: a gateway that adds its owner's key (local mode) was called with an unknown `Host`."},
+		{RateLimited, "429: a limit was exceeded. Nothing was sent. Repeat the request after `Retry-After`."},
+		{ClientClosedRequest, "499: the client closed the request. It appears in logs only."},
 		{Internal, "500: a defect of the gateway."},
-		{Draining, "503: the gateway is about to stop; connect again."},
-		{UpstreamUnreachable, "503: the call was never sent; it is safe to repeat."},
-		{OutcomeUnknown, "503 or 504: the call was sent and no answer came back; look before you repeat it."},
-		{UpstreamTimeout, "504: a read was not answered in time."},
-		{UpstreamReply, "500: the upstream's answer cannot be used."},
+		{Draining, "503: the gateway is shutting down. Connect again."},
+		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},
+		{OutcomeUnknown, "503 or 504: the call was sent, but no response was received. Check whether it took effect before you repeat it."},
+		{UpstreamTimeout, "504: there was no response to a read in time. It is safe to repeat."},
+		{UpstreamReply, "500: the response of the upstream cannot be used."},
 	}
 }
 
-// Reasons returns all reasons, in the order of their statuses.
+// Reasons returns all reasons, in the order of the documentation.
 func Reasons() []Reason {
 	var reasons []Reason
 	for _, m := range meanings() {
@@ -99,8 +97,7 @@ func Reasons() []Reason {
 	return reasons
 }
 
-// Meaning says with which HTTP status the reason comes, and why. It is "" for
-// one that is not the gateway's.
+// Meaning returns the HTTP status and a description of the reason, or "" if the reason is unknown.
 func (r Reason) Meaning() string {
 	for _, m := range meanings() {
 		if m.reason == r {
@@ -110,12 +107,11 @@ func (r Reason) Meaning() string {
 	return ""
 }
 
-// StatusClientClosedRequest is nginx's status for a client that left; it has
-// no RFC and is seen in logs and metrics only.
+// StatusClientClosedRequest is nginx's status for a client that closed the connection. No RFC
+// defines it. It appears in logs only.
 const StatusClientClosedRequest = 499
 
-// HTTPStatus maps a gRPC code to the HTTP status of its answer, as
-// google/rpc/code.proto does.
+// HTTPStatus returns the HTTP status of a gRPC code, as google/rpc/code.proto maps it.
 func HTTPStatus(code codes.Code) int {
 	switch code {
 	case codes.OK:
@@ -150,25 +146,25 @@ func HTTPStatus(code codes.Code) int {
 	}
 }
 
-// Error is a refusal by the gateway itself.
+// Error is an error of the gateway itself.
 type Error struct {
 	status *status.Status
 	http   int
 	cause  error
 }
 
-// Error gives the message alone; it is what the client reads.
+// Error returns the message that the client receives.
 func (e *Error) Error() string { return e.status.Message() }
 
-// GRPCStatus lets the status package read the error.
+// GRPCStatus returns the status for [status.FromError].
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// HTTPStatus is the status of the answer. It differs from [HTTPStatus] of the
-// code where HTTP is the finer of the two (405, 406, 413, 415, 421).
+// HTTPStatus returns the status of the response. It differs from [HTTPStatus] of the code where
+// HTTP is more specific than gRPC (405, 406, 408, 413, 415, 421).
 func (e *Error) HTTPStatus() int { return e.http }
 
-// New returns a refusal by the gateway. The message tells a person what was
-// wrong and what to do; it must not hold a key or an internal.
+// New returns an error of the gateway. The message says what was wrong and what to do. It must
+// not contain keys or internals such as addresses.
 func New(code codes.Code, reason Reason, message string, details ...proto.Message) *Error {
 	e := &Error{status: status.New(code, message), http: HTTPStatus(code)}
 	details = append([]proto.Message{&errdetails.ErrorInfo{Reason: string(reason), Domain: Domain}}, details...)
@@ -181,25 +177,25 @@ func New(code codes.Code, reason Reason, message string, details ...proto.Messag
 	return e
 }
 
-// Unwrap returns the cause, nil where there is none.
+// Unwrap returns the cause, or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
-// WithHTTPStatus returns the refusal with a status of its own.
+// WithHTTPStatus returns a copy of the error with another HTTP status.
 func (e *Error) WithHTTPStatus(httpStatus int) *Error {
 	return &Error{status: e.status, http: httpStatus, cause: e.cause}
 }
 
-// WithCause returns the refusal with what operators may know and clients may not,
-// such as an address of the upstream. It is in no answer.
+// WithCause returns a copy of the error with a cause. The cause is for the log and is never sent
+// to clients, because it may contain internals such as an address of the upstream.
 func (e *Error) WithCause(cause error) *Error {
 	return &Error{status: e.status, http: e.http, cause: cause}
 }
 
-// Write answers with err: a refusal by the gateway, or a status of the
-// upstream. Any other error is a defect and is answered without its text.
+// Write writes err as the response. err is an [Error] or a status of the upstream. Any other
+// error is a defect, and its text is not sent.
 //
-// The caller has set X-Request-Id on w before. The error is reported to the
-// observer of the request ([WithObserver]).
+// The caller must have set X-Request-Id on w. Write reports err to the observer of the request
+// ([WithObserver]).
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	Observe(r.Context(), err)
 	st, httpStatus := resolve(err)
@@ -210,11 +206,11 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	header.Del("Transfer-Encoding")
 	switch httpStatus {
 	case http.StatusUnauthorized:
-		// RFC 9110, section 15.5.2: a 401 names its challenge.
+		// Required by RFC 9110, section 15.5.2.
 		header.Set(wire.AuthenticateHeader, `Bearer realm="mesh"`)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		// Clients repeat at Retry-After of their own accord, which is wrong where
-		// the first call may have been carried out.
+		// Many clients repeat a request automatically if there is a Retry-After. They
+		// must not if the first call may have been carried out.
 		if header.Get(wire.RetryAfterHeader) == "" && !outcomeUnknown(st) {
 			header.Set(wire.RetryAfterHeader, strconv.Itoa(retrySeconds(st)))
 		}
@@ -223,13 +219,13 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = w.Write(Marshal(st, header.Get(wire.RequestIDHeader)))
 }
 
-// HTTPStatusOf is the status that [Write] would answer with.
+// HTTPStatusOf returns the HTTP status that [Write] uses for err.
 func HTTPStatusOf(err error) int {
 	_, httpStatus := resolve(err)
 	return httpStatus
 }
 
-// Status is the status that [Write] would answer with.
+// Status returns the gRPC status that [Write] uses for err.
 func Status(err error) *status.Status {
 	st, _ := resolve(err)
 	return status.FromProto(st)
@@ -247,15 +243,14 @@ func resolve(err error) (*spb.Status, int) {
 }
 
 func defect() *Error {
-	return New(codes.Internal, Internal, "The gateway failed to answer this request. Report it with the request id.")
+	return New(codes.Internal, Internal, "The gateway failed to process this request. Report it with the request id.")
 }
 
-// Defect is the body of an answer to a call that met a defect of the gateway.
+// Defect returns the body of the response to a call that failed because of a defect of the gateway.
 func Defect(requestID string) []byte { return Marshal(defect().status.Proto(), requestID) }
 
-// Marshal renders a status as ProtoJSON with a RequestInfo for the id. Details
-// of types this program does not know cannot be rendered and are left out: an
-// error with fewer details beats an error about the error.
+// Marshal returns a status as ProtoJSON with a RequestInfo detail for the id. Details of types
+// that this program does not know cannot be converted to JSON and are omitted.
 func Marshal(st *spb.Status, requestID string) []byte {
 	out := &spb.Status{Code: st.GetCode(), Message: st.GetMessage()}
 	for _, detail := range st.GetDetails() {
@@ -270,10 +265,10 @@ func Marshal(st *spb.Status, requestID string) []byte {
 	}
 	body, err := protojson.Marshal(out)
 	if err != nil {
-		// Reached by a message that is not UTF-8.
-		return []byte(`{"code":13,"message":"The error could not be rendered."}` + "\n")
+		// The message is not valid UTF-8.
+		return []byte(`{"code":13,"message":"The error message is not valid UTF-8."}` + "\n")
 	}
-	var compact bytes.Buffer // protojson varies its spacing from build to build
+	var compact bytes.Buffer // protojson varies its white space from build to build
 	if err := json.Compact(&compact, body); err != nil {
 		return append(body, '\n')
 	}
@@ -291,7 +286,7 @@ func outcomeUnknown(st *spb.Status) bool {
 	return false
 }
 
-// retrySeconds is the upstream's RetryInfo in whole seconds, at least one.
+// retrySeconds returns the delay of the RetryInfo in seconds, rounded up, and at least 1.
 func retrySeconds(st *spb.Status) int {
 	for _, detail := range st.GetDetails() {
 		info := new(errdetails.RetryInfo)

@@ -55,22 +55,22 @@ func TestWrite(t *testing.T) {
 		retryAfter string
 		has, lacks string
 	}{
-		{"a refusal of ours", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing"), 404, "", `"reason":"UNKNOWN_PATH"`, ""},
-		{"one with a status of its own", apierror.New(codes.Unimplemented, apierror.MethodNotAllowed, "no").WithHTTPStatus(405), 405, "", `"code":12`, ""},
-		{"one that is wrapped", fmt.Errorf("x: %w", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing")), 404, "", "UNKNOWN_PATH", "x:"},
-		{"an answer of the upstream", status.Error(codes.FailedPrecondition, "not yet"), 400, "", `"message":"not yet"`, "ErrorInfo"},
-		{"one that says when to retry", retry.Err(), 503, "2", "RetryInfo", ""},
-		{"one that does not", status.Error(codes.Unavailable, "later"), 503, "1", "", ""},
+		{"an error of the gateway", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing"), 404, "", `"reason":"UNKNOWN_PATH"`, ""},
+		{"another HTTP status", apierror.New(codes.Unimplemented, apierror.MethodNotAllowed, "no").WithHTTPStatus(405), 405, "", `"code":12`, ""},
+		{"a wrapped error", fmt.Errorf("x: %w", apierror.New(codes.NotFound, apierror.UnknownPath, "nothing")), 404, "", "UNKNOWN_PATH", "x:"},
+		{"a status of the upstream", status.Error(codes.FailedPrecondition, "not yet"), 400, "", `"message":"not yet"`, "ErrorInfo"},
+		{"a status with RetryInfo", retry.Err(), 503, "2", "RetryInfo", ""},
+		{"a status without RetryInfo", status.Error(codes.Unavailable, "later"), 503, "1", "", ""},
 		{"a write whose outcome is unknown", apierror.New(codes.Unavailable, apierror.OutcomeUnknown, "look"), 503, "", "OUTCOME_UNKNOWN", ""},
-		{"a detail that cannot be rendered", unknown.Err(), 404, "", `"message":"no"`, "Secret"},
+		{"a detail of an unknown type", unknown.Err(), 404, "", `"message":"no"`, "Secret"},
 		{"a defect", errors.New("dial tcp 10.0.0.1: key=secret"), 500, "", `"reason":"INTERNAL"`, "secret"},
-		{"text that is not UTF-8", status.Error(codes.NotFound, "\xff"), 404, "", `"code":`, "\xff"},
+		{"a message that is not UTF-8", status.Error(codes.NotFound, "\xff"), 404, "", `"code":`, "\xff"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
 			w.Header().Set("X-Request-Id", "id-1")
 			apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
-			// protojson varies its spacing.
+			// protojson varies its white space.
 			body := strings.ReplaceAll(w.Body.String(), `": `, `":`)
 			if w.Code != test.status || w.Header().Get("Retry-After") != test.retryAfter {
 				t.Errorf("status %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
@@ -85,7 +85,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-func TestUnauthenticatedNamesItsChallenge(t *testing.T) {
+func TestUnauthorizedHasWWWAuthenticate(t *testing.T) {
 	w := httptest.NewRecorder()
 	apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), status.Error(codes.Unauthenticated, "who?"))
 	if w.Header().Get("WWW-Authenticate") == "" || w.Code != http.StatusUnauthorized {
@@ -106,8 +106,7 @@ func TestInvalidListsEveryViolation(t *testing.T) {
 	t.Error("the violations are not in the details")
 }
 
-// TestEveryReasonHasAMeaning reads the constants from the source, so that none is
-// forgotten.
+// TestEveryReasonHasAMeaning reads the constants from the source, so that the test covers new ones.
 func TestEveryReasonHasAMeaning(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "apierror.go", nil, 0)
 	if err != nil {
@@ -128,7 +127,7 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 			t.Fatal(err)
 		}
 		if apierror.Reason(value).Meaning() == "" {
-			t.Errorf("%s has none", value)
+			t.Errorf("%s has no meaning", value)
 		}
 		return true
 	})
@@ -136,6 +135,6 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 		t.Errorf("%d constants, %d reasons", count, len(reasons))
 	}
 	if meaning := apierror.Reason("OTHER").Meaning(); meaning != "" {
-		t.Errorf("one of another domain means %q", meaning)
+		t.Errorf("an unknown reason has the meaning %q", meaning)
 	}
 }

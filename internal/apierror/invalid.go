@@ -10,28 +10,27 @@ import (
 )
 
 const (
-	// maxViolations is the largest number of violations in an answer.
+	// maxViolations is the maximum number of violations in a response.
 	maxViolations = 100
-	// maxViolationBytes is the size of all violations in an answer, as JSON. With
-	// the rest of the answer they stay below 64 KiB.
+	// maxViolationBytes is the maximum size of all violations in a response, as JSON. It keeps
+	// the response below 64 KiB.
 	maxViolationBytes = 48 << 10
-	// maxFieldBytes and maxDescriptionBytes are the sizes of one violation. A field
-	// may have a name that the client invented.
+	// maxFieldBytes and maxDescriptionBytes limit each violation, since a field may have a name
+	// that the client made up.
 	maxFieldBytes       = 512
 	maxDescriptionBytes = 4 << 10
 )
 
-// Violation is one thing wrong with a request.
+// Violation describes an error in a field of a request.
 type Violation struct {
-	// Field is where it is in what the client sent: the path of a field of the
-	// body in JSON spelling ("displayName", "names[2]"), the field that the URL
-	// path sets, or the query parameter. It is "" for the body as a whole.
+	// Field is the path of a field of the body in JSON spelling ("displayName", "names[2]"), the
+	// field that the URL path sets, or the query parameter. It is "" for the body as a whole.
 	Field       string
 	Description string
 }
 
-// Violations collects what is wrong with a request. It keeps the first 100 and
-// counts the others, so that a hostile request costs no more than a bad one.
+// Violations collects the violations of a request. It keeps the first 100 and counts the rest,
+// which bounds the memory that a hostile request can use.
 type Violations struct {
 	list    []Violation
 	more    int
@@ -47,21 +46,21 @@ func (v *Violations) Add(field, description string) {
 	v.list = append(v.list, Violation{Field: field, Description: description})
 }
 
-// Full reports whether further violations are counted only.
+// Full reports whether further violations are only counted.
 func (v *Violations) Full() bool { return len(v.list) >= maxViolations }
 
-// AtLeast says that not everything was looked at, so that there may be more
-// violations than were added.
+// AtLeast records that the request was not checked completely: there may be more violations than
+// were added.
 func (v *Violations) AtLeast() { v.atLeast = true }
 
-// Empty reports whether nothing is wrong.
+// Empty reports whether there are no violations.
 func (v *Violations) Empty() bool { return len(v.list) == 0 }
 
-// List returns the violations that are described.
+// List returns the violations that were kept.
 func (v *Violations) List() []Violation { return v.list }
 
-// Err returns the refusal that lists the violations, nil where there are none. Its
-// message names the first, so that it reads well alone.
+// Err returns an error that lists the violations, or nil if there are none. Its message is the
+// first violation.
 func (v *Violations) Err() error {
 	if v.Empty() {
 		return nil
@@ -69,8 +68,8 @@ func (v *Violations) Err() error {
 	return invalid(v.list, v.more, v.atLeast)
 }
 
-// Invalid refuses a request for the violations. It describes at most 100 of them in
-// at most 64 KiB, and says how many more there are.
+// Invalid returns an error with code INVALID_ARGUMENT that lists at most 100 violations in at most
+// 64 KiB, and says how many more there are.
 func Invalid(violations ...Violation) *Error {
 	return invalid(violations, 0, false)
 }
@@ -110,7 +109,7 @@ func count(n int, atLeast bool) string {
 	return "at least " + strconv.Itoa(n)
 }
 
-// clip cuts text to about limit bytes, between characters, and marks the cut.
+// clip truncates text to about limit bytes, between characters, and appends an ellipsis.
 func clip(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -118,7 +117,7 @@ func clip(text string, limit int) string {
 	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
-// jsonSize is an upper bound of what text and the syntax around it take in JSON.
+// jsonSize returns an upper bound of the size of text in JSON, with the syntax around it.
 func jsonSize(text string) int {
 	const syntax = 20 // a name, quotes, a comma and braces
 	encoded, err := json.Marshal(text)

@@ -14,13 +14,13 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-func TestWhatOperatorsLearn(t *testing.T) {
+func TestObserver(t *testing.T) {
 	foreign, err := status.New(codes.Aborted, "no").WithDetails(&errdetails.ErrorInfo{Reason: "ITS_OWN", Domain: "mesh.trade"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cause := errors.New("dial tcp: refused")
-	refusal := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now")
+	unreachable := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now")
 	for _, test := range []struct {
 		name   string
 		err    error
@@ -28,11 +28,11 @@ func TestWhatOperatorsLearn(t *testing.T) {
 		reason apierror.Reason
 		cause  error
 	}{
-		{"a refusal", refusal, codes.Unavailable, apierror.UpstreamUnreachable, nil},
-		{"a refusal with a cause", refusal.WithCause(cause), codes.Unavailable, apierror.UpstreamUnreachable, cause},
-		{"one that is wrapped", fmt.Errorf("x: %w", refusal.WithCause(cause)), codes.Unavailable, apierror.UpstreamUnreachable, cause},
+		{"an error of the gateway", unreachable, codes.Unavailable, apierror.UpstreamUnreachable, nil},
+		{"an error with a cause", unreachable.WithCause(cause), codes.Unavailable, apierror.UpstreamUnreachable, cause},
+		{"a wrapped error", fmt.Errorf("x: %w", unreachable.WithCause(cause)), codes.Unavailable, apierror.UpstreamUnreachable, cause},
 		{"a status of the upstream", status.Error(codes.NotFound, "no"), codes.NotFound, "", nil},
-		{"one with a reason of another domain", foreign.Err(), codes.Aborted, "", nil},
+		{"a reason of another domain", foreign.Err(), codes.Aborted, "", nil},
 		{"an error without a status", cause, codes.Internal, apierror.Internal, cause},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,5 +54,5 @@ func TestWhatOperatorsLearn(t *testing.T) {
 }
 
 func TestObserveWithoutAnObserver(t *testing.T) {
-	apierror.Observe(t.Context(), errors.New("nobody asks")) // must not panic
+	apierror.Observe(t.Context(), errors.New("failed")) // must not panic
 }

@@ -8,20 +8,19 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 )
 
-// Binding is one HTTP route of a method, as google.api.http declares it.
+// Binding is an HTTP route of a method, as declared by google.api.http.
 type Binding struct {
 	// Method is the method that the route calls.
 	Method *Method
 	// Verb is the HTTP method.
 	Verb string
-	// Template is the path as the contract writes it, such as
-	// "/v1/{name=groups/*}".
+	// Template is the path template, such as "/v1/{name=groups/*}".
 	Template string
-	// Body names the request field that the body fills: a field of the request,
-	// "*" for the whole request, or "" where there is no body.
+	// Body is the request field that the body sets, "*" for the whole request, or "" if the
+	// route has no body.
 	Body string
-	// PathField is the request field that the path fills, in proto spelling with
-	// dots between the names of nested fields; "" where the path has no variable.
+	// PathField is the request field that the path sets, in proto spelling and with dots between
+	// the names of nested fields, or "" if the path has no variable.
 	PathField string
 
 	pattern, variable string
@@ -64,15 +63,14 @@ func bind(method *Method, rule *annotations.HttpRule) (*Binding, error) {
 	return b, nil
 }
 
-// Pattern is the route with its variable segment named by parameter, such as
+// Pattern returns the path with parameter in place of its variable segment, such as
 // "/v1/groups/{id}:close" for the parameter "{id}".
 func (b *Binding) Pattern(parameter string) string {
 	return strings.Replace(b.pattern, "*", parameter, 1)
 }
 
-// PathValue is the value that the path gives its field when its variable
-// segment is segment: "groups/X" for "X" under "/v1/{name=groups/*}". It is ""
-// where the path has no variable.
+// PathValue returns the value of PathField for a value of the variable segment, such as "groups/X"
+// for the segment "X" of "/v1/{name=groups/*}". It returns "" if the path has no variable.
 func (b *Binding) PathValue(segment string) string {
 	return strings.Replace(b.variable, "*", segment, 1)
 }

@@ -30,10 +30,10 @@ func TestBind(t *testing.T) {
 	}
 }
 
-func TestBindRefuses(t *testing.T) {
+func TestBindRejectsUnsupportedRules(t *testing.T) {
 	for name, rule := range map[string]*annotations.HttpRule{
 		"a rule without a path":      {},
-		"a variable that is open":    get("/v1/{name"),
+		"an unclosed variable":       get("/v1/{name"),
 		"two variables":              get("/v1/{a}/{b}"),
 		"a variable of two segments": get("/v1/{name=a/*/b/*}"),
 		"a variable of any segments": get("/v1/{name=a/**}"),
@@ -41,7 +41,7 @@ func TestBindRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if b, err := bind(nil, rule); err == nil {
-				t.Errorf("it is %s %s, want an error", b.Verb, b.pattern)
+				t.Errorf("got %s %s, want an error", b.Verb, b.pattern)
 			}
 		})
 	}

@@ -1,6 +1,6 @@
-// Package contract says what the contract says about each method: whether it
-// reads or writes, who may call it, and under which HTTP routes. Everything is
-// read from the descriptors; there is no other list of the methods.
+// Package contract describes each method of the Mesh API: whether it reads or writes, who may call
+// it, and its HTTP routes. Everything is read from the descriptors of the generated code. There is
+// no other list of the methods.
 package contract
 
 import (
@@ -17,28 +17,28 @@ import (
 	methodoptionsv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/option/method_options/v1"
 )
 
-// Method is one RPC and what the contract says about it.
+// Method is an RPC with its options from the contract.
 type Method struct {
 	Descriptor protoreflect.MethodDescriptor
-	// Write is set on methods that change state. The gateway repeats only the
-	// others on its own.
+	// Write reports whether the method changes state. The gateway retries only methods that do
+	// not.
 	Write bool
-	// Public methods need neither a key nor a group.
+	// Public reports whether the method can be called without an API key and a group.
 	Public bool
-	// Roles of which the caller needs at least one; empty on public methods.
+	// Roles are the roles of which the caller needs at least one. Public methods have none.
 	Roles []rolev1.Role
-	// Verified is set where the caller's compliance client must be verified.
+	// Verified reports whether the caller's compliance client must be verified.
 	Verified bool
-	// Bindings are the method's HTTP routes, the primary one first.
+	// Bindings are the HTTP routes of the method, the primary one first.
 	Bindings []*Binding
 }
 
-// Name is the path of the method on the gRPC wire, "/package.Service/Method".
+// Name returns the full gRPC name of the method, "/package.Service/Method".
 func (m *Method) Name() string {
 	return "/" + string(m.Descriptor.Parent().FullName()) + "/" + string(m.Descriptor.Name())
 }
 
-// Streams reports whether the method answers with a stream.
+// Streams reports whether the method is server-streaming.
 func (m *Method) Streams() bool { return m.Descriptor.IsStreamingServer() }
 
 var methods = sync.OnceValues(func() ([]*Method, error) {
@@ -55,17 +55,16 @@ var methods = sync.OnceValues(func() ([]*Method, error) {
 	return all, nil
 })
 
-// Check returns the first mistake in the contract. The contract is compiled in,
-// so a mistake in it is a defect of the build, on which all else in this package
-// panics. The code generator checks it first, and the tests of this package do.
+// Check returns the first mistake in the contract. The contract is compiled in, so a mistake is a
+// defect of the build, and the other functions of this package panic. The code generator and the
+// tests call Check.
 func Check() error {
 	_, err := methods()
 	return err
 }
 
-// Methods returns every method, in the order of the generated list of services
-// and, within a service, in the order of its .proto file. The caller must not
-// change what it returns.
+// Methods returns all methods, ordered by the generated list of services and, within a service, by
+// its .proto file. The caller must not modify the slice.
 func Methods() []*Method {
 	all, err := methods()
 	if err != nil {
@@ -82,12 +81,11 @@ var byName = sync.OnceValue(func() map[string]*Method {
 	return named
 })
 
-// ByName returns the method of a path on the gRPC wire ([Method.Name]), nil where
-// the contract has none.
+// ByName returns the method with the full gRPC name ([Method.Name]), or nil if there is none.
 func ByName(name string) *Method { return byName()[name] }
 
-// read fails where the contract leaves something open: a method without an
-// access rule or a route is a mistake.
+// read returns an error if a method has no type, no access rule or no route: every method must
+// have all three.
 func read(descriptor protoreflect.MethodDescriptor) (*Method, error) {
 	rules, ok := proto.GetExtension(descriptor.Options(), methodoptionsv1.E_MethodOptions).(*methodoptionsv1.MethodOptions)
 	if !ok || rules == nil {

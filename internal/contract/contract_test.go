@@ -67,8 +67,8 @@ func TestPathValue(t *testing.T) {
 	}
 }
 
-// TestNoServiceIsForgotten compares the list of services with what is linked.
-func TestNoServiceIsForgotten(t *testing.T) {
+// TestEveryServiceIsListed compares the list of services with the descriptors that are linked in.
+func TestEveryServiceIsListed(t *testing.T) {
 	listed := make(map[protoreflect.FullName]bool)
 	for _, service := range proto.Services() {
 		listed[service.Descriptor.FullName()] = true

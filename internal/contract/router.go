@@ -6,14 +6,14 @@ import (
 	"sync"
 )
 
-// Path is what the contract binds to one path.
+// Path holds the routes of one path.
 type Path struct {
 	bindings []*Binding
 	allow    string
 }
 
-// Binding returns the route of an HTTP method, nil where it has none. HEAD has
-// the route of GET (RFC 9110, section 9.3.2).
+// Binding returns the route of an HTTP method, or nil if there is none. HEAD has the route of GET
+// (RFC 9110, section 9.3.2).
 func (p *Path) Binding(verb string) *Binding {
 	if verb == "HEAD" {
 		verb = "GET"
@@ -26,16 +26,15 @@ func (p *Path) Binding(verb string) *Binding {
 	return nil
 }
 
-// Allow lists the HTTP methods of the path, in the form of the Allow header
-// (RFC 9110, section 10.2.1).
+// Allow returns the HTTP methods of the path as the value of the Allow header (RFC 9110, section
+// 10.2.1).
 func (p *Path) Allow() string { return p.allow }
 
-// node is a level of the trie: what may follow the segments so far.
+// node is a node of the trie of path segments.
 type node struct {
 	literals map[string]*node
 	variable *node
-	// ends are the paths that end here, by custom verb: "" for none, "open" for
-	// "…:open".
+	// ends are the paths that end at this node, by custom verb: "" for none, "open" for "…:open".
 	ends map[string]*Path
 }
 
@@ -94,13 +93,11 @@ func allow(bindings []*Binding) string {
 	return strings.Join(slices.Compact(verbs), ", ")
 }
 
-// Match finds the path in the contract and returns the value of its variable
-// segment, as it is written in the path. It returns nil for a path that is not
-// in the contract.
+// Match returns the routes of a path and the value of its variable segment, still escaped. It
+// returns nil if the contract does not have the path.
 //
-// A colon separates a custom verb (AIP-136) and is part of no segment: the path
-// "/v1/accounts/X:open" is the method open of "accounts/X" and never the account
-// "X:open", and "/v1/accounts/X:unknown" is not in the contract.
+// A colon always begins a custom verb (AIP-136): the path "/v1/accounts/X:open" is the method open
+// of "accounts/X" and never the account "X:open". "/v1/accounts/X:unknown" is not in the contract.
 func Match(path string) (found *Path, segment string) {
 	if path == "" || path[0] != '/' {
 		return nil, ""

@@ -1,5 +1,5 @@
-// Package credentials finds and reads the credentials file that the Mesh SDKs
-// use: JSON with an API key and the group that the caller acts for.
+// Package credentials finds and reads the credentials file of the Mesh SDKs: a JSON object with an
+// API key and the group that the caller acts for.
 package credentials
 
 import (
@@ -17,40 +17,39 @@ import (
 )
 
 const (
-	// Auto is the path that asks [Find] to look where the Mesh SDKs do.
+	// Auto is the path for which [Find] searches the same places as the Mesh SDKs.
 	Auto = "auto"
-	// Variable is the environment variable that holds the path of the file.
+	// Variable is the environment variable with the path of the file.
 	Variable = "MESH_API_CREDENTIALS"
 
-	// KeyLength is the number of characters of an API key.
+	// KeyLength is the length of an API key in characters.
 	KeyLength = 43
 
 	groupPrefix = "groups/"
 	ulidLength  = 26
 	ulidLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-	// maxFileBytes is far above any credentials file; a path that was mistyped
-	// must not read a disk image into memory.
+	// maxFileBytes is far above the size of any credentials file. It keeps a mistyped path from
+	// reading a disk image into memory.
 	maxFileBytes = 64 << 10
 
 	redacted = "[redacted]"
 )
 
-// Credentials are an API key and the group that it acts for. They print and
-// log without the key; only APIKey itself gives it.
+// Credentials are an API key and the group that it acts for. Printing or logging them does not
+// reveal the key.
 type Credentials struct {
 	// APIKey is 43 characters of A-Z, a-z, 0-9, "-" and "_".
 	APIKey string `json:"-"`
 	// Group is the name of a group, "groups/{ULID}".
 	Group string
-	// Path is the file they were read from.
+	// Path is the file that they were read from.
 	Path string
-	// Warning tells what is unsafe about the file and what to do; empty where
-	// nothing is.
+	// Warning says why the file is unsafe and how to fix it. It is "" if the file is safe.
 	Warning string
 }
 
-// String gives the credentials without the key.
+// String returns a description without the key.
 func (c Credentials) String() string {
 	key := redacted
 	if c.APIKey == "" {
@@ -59,7 +58,7 @@ func (c Credentials) String() string {
 	return fmt.Sprintf("credentials of %s from %q (key %s)", c.Group, c.Path, key)
 }
 
-// Format implements [fmt.Formatter]: no verb, %#v among them, gives the key.
+// Format implements [fmt.Formatter], so that no verb, not even %#v, prints the key.
 func (c Credentials) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, c.String())
 }
@@ -69,7 +68,8 @@ func (c Credentials) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("group", c.Group), slog.String("path", c.Path))
 }
 
-// ValidKey reports whether the text has the form of an API key.
+// ValidKey reports whether text has the form of an API key: 43 characters of A-Z, a-z, 0-9, "-"
+// and "_".
 func ValidKey(text string) bool {
 	if len(text) != KeyLength {
 		return false
@@ -84,20 +84,19 @@ func ValidKey(text string) bool {
 	return true
 }
 
-// ValidGroup reports whether the text has the form of a group's name.
+// ValidGroup reports whether text has the form of a group name: "groups/" and a ULID.
 func ValidGroup(text string) bool {
 	id, ok := strings.CutPrefix(text, groupPrefix)
 	return ok && len(id) == ulidLength && strings.Trim(id, ulidLetters) == ""
 }
 
-// Find reads the credentials file at path, or for [Auto] the one that the
-// Mesh SDKs would take: the file that $MESH_API_CREDENTIALS names, else
-// mesh/credentials.json in the user's configuration folder (Linux ~/.config,
-// macOS ~/Library/Application Support, Windows %AppData%). A nil getenv reads
-// the environment of the process.
+// Find reads the credentials file at path. For [Auto] it reads the file that the Mesh SDKs use:
+// the one that $MESH_API_CREDENTIALS names, or else mesh/credentials.json in the user's
+// configuration directory (Linux ~/.config, macOS ~/Library/Application Support, Windows
+// %AppData%). If getenv is nil, Find reads the environment of the process.
 //
-// Where there is no file the error is [fs.ErrNotExist] and lists the places.
-// No error holds anything of the file's values.
+// If there is no file, the error matches [fs.ErrNotExist] and lists the places searched. Errors
+// never contain values from the file.
 func Find(path string, getenv func(string) string) (Credentials, error) {
 	if getenv == nil {
 		getenv = os.Getenv
@@ -108,13 +107,13 @@ func Find(path string, getenv func(string) string) (Credentials, error) {
 func find(path string, getenv func(string) string, goos string) (Credentials, error) {
 	if path != Auto {
 		if path == "" {
-			return Credentials{}, errors.New("credentials: no path was given")
+			return Credentials{}, errors.New("credentials: the path is empty")
 		}
 		return read(path, goos)
 	}
 
-	// The variable is meant: where its file is missing, falling back to another
-	// one would act for a group that nobody asked for.
+	// If the file that the variable names is missing, there is no fallback: another file could
+	// act for a group that the user did not choose.
 	if named := getenv(Variable); named != "" {
 		credentials, err := read(named, goos)
 		if err != nil {
@@ -124,32 +123,32 @@ func find(path string, getenv func(string) string, goos string) (Credentials, er
 	}
 
 	places, unknown := folders(getenv, goos)
-	looked := []string{"$" + Variable + " (not set)"}
+	searched := []string{"$" + Variable + " (not set)"}
 	for _, folder := range places {
 		file := filepath.Join(folder, "mesh", "credentials.json")
 		credentials, err := read(file, goos)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return credentials, err
 		}
-		looked = append(looked, file)
+		searched = append(searched, file)
 	}
 	if unknown != "" {
-		looked = append(looked, unknown)
+		searched = append(searched, unknown)
 	}
-	return Credentials{}, &notFoundError{looked: looked}
+	return Credentials{}, &notFoundError{searched: searched}
 }
 
-// notFoundError lists where was looked in vain.
-type notFoundError struct{ looked []string }
+// notFoundError lists the places that were searched.
+type notFoundError struct{ searched []string }
 
 func (e *notFoundError) Error() string {
-	return "credentials: no file found; looked at " + strings.Join(e.looked, ", ")
+	return "credentials: no file found; searched " + strings.Join(e.searched, ", ")
 }
 
 func (*notFoundError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// folders are the user's configuration folders, as os.UserConfigDir has them
-// for the process's own environment. unknown says why there is none.
+// folders returns the user's configuration directories, as os.UserConfigDir does for the
+// environment of the process. If there is none, unknown says why.
 func folders(getenv func(string) string, goos string) (places []string, unknown string) {
 	switch goos {
 	case "windows":
@@ -162,8 +161,7 @@ func folders(getenv func(string) string, goos string) (places []string, unknown 
 			return []string{filepath.Join(home, "Library", "Application Support")}, ""
 		}
 	default:
-		// Some SDKs know ~/.config only, so it is looked at too where
-		// XDG_CONFIG_HOME points elsewhere.
+		// Some SDKs ignore XDG_CONFIG_HOME, so ~/.config is searched as well.
 		if folder := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(folder) {
 			places = append(places, folder)
 		}
@@ -176,7 +174,7 @@ func folders(getenv func(string) string, goos string) (places []string, unknown 
 			return places, ""
 		}
 	}
-	return nil, "the home folder ($HOME is not set)"
+	return nil, "the home directory ($HOME is not set)"
 }
 
 func read(path, goos string) (Credentials, error) {
@@ -188,20 +186,20 @@ func read(path, goos string) (Credentials, error) {
 		return Credentials{}, unreadable(path, err)
 	}
 	defer func() { _ = file.Close() }()
-	// Of the open file, so that it is the one that is read.
+	// Stat of the open file, since the path may name another file by now.
 	info, err := file.Stat()
 	if err != nil {
 		return Credentials{}, unreadable(path, err)
 	}
 	if info.IsDir() {
-		return fail("is a folder; name the file in it")
+		return fail("is a directory; give the path of a file in it")
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	if err != nil {
 		return Credentials{}, unreadable(path, err)
 	}
 	if len(text) > maxFileBytes {
-		return fail(fmt.Sprintf("is larger than %d bytes, so it is no credentials file", maxFileBytes))
+		return fail(fmt.Sprintf("is larger than %d bytes, so it is not a credentials file", maxFileBytes))
 	}
 
 	credentials, problem := parse(text)
@@ -210,13 +208,14 @@ func read(path, goos string) (Credentials, error) {
 	}
 	credentials.Path = path
 	if goos != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		credentials.Warning = fmt.Sprintf("The credentials file %s can be used by other users of this computer (mode %04o). Run: chmod 600 %s",
+		credentials.Warning = fmt.Sprintf("The credentials file %s is accessible to other users of this computer (mode %04o). Run: chmod 600 %s",
 			path, info.Mode().Perm(), shellQuote(path))
 	}
 	return credentials, nil
 }
 
-// unreadable leaves out the operation and the second mention of the path.
+// unreadable wraps err without the operation and the path of a [fs.PathError], which would repeat
+// the path.
 func unreadable(path string, err error) error {
 	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		err = inner.Err
@@ -224,10 +223,10 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("credentials: file %q: %w", path, err)
 }
 
-// parse returns the problems instead of an error of encoding/json, some of
-// which quote the value.
+// parse returns a description of the problems instead of the error of encoding/json, which may
+// quote a value.
 func parse(text []byte) (Credentials, string) {
-	// Editors on Windows begin files with a byte order mark.
+	// Some editors on Windows write a byte order mark.
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	if len(bytes.TrimSpace(text)) == 0 {
 		return Credentials{}, "is empty"
@@ -266,7 +265,7 @@ func parse(text []byte) (Credentials, string) {
 	case group == "":
 		problems = append(problems, "group is missing")
 	case content.GroupID != "" && content.GroupID != group:
-		problems = append(problems, "group and group_id name different groups; keep the one that is meant")
+		problems = append(problems, "group and group_id name different groups; remove one of them")
 	case !ValidGroup(group):
 		problems = append(problems, field+` must be "groups/" and a ULID of 26 characters`)
 	}
@@ -276,7 +275,7 @@ func parse(text []byte) (Credentials, string) {
 	return Credentials{APIKey: content.APIKey, Group: group}, ""
 }
 
-// shellQuote makes the path one word of a POSIX shell.
+// shellQuote quotes the path as one word for a POSIX shell.
 func shellQuote(path string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@:,", r)

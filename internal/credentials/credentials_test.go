@@ -17,7 +17,7 @@ const (
 	key    = "Zq3-_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789Zq"
 	group  = "groups/01HZXJ5K8MNPQRSTVWXYZ01234"
 	other  = "groups/01HZXJ5K8MNPQRSTVWXYZ01235"
-	secret = "Zq3-_aBc" // the beginning of the key, looked for in every output
+	secret = "Zq3-_aBc" // the beginning of the key, which no output may contain
 )
 
 func write(t *testing.T, path, text string, mode fs.FileMode) string {
@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 		{"group", content("api_key", key, "group", group), ""},
 		{"older group_id", content("api_key", key, "group_id", group), ""},
 		{"both, the same", content("api_key", key, "group", group, "group_id", group), ""},
-		{"group_id empty beside group", content("api_key", key, "group", group, "group_id", ""), ""},
+		{"group and an empty group_id", content("api_key", key, "group", group, "group_id", ""), ""},
 		{"unknown fields", content("api_key", key, "group", group, "note", "mine"), ""},
 		{"byte order mark", "\xef\xbb\xbf" + content("api_key", key, "group", group), ""},
 		{"both, different", content("api_key", key, "group", group, "group_id", other), "different groups"},
@@ -91,10 +91,10 @@ func TestParse(t *testing.T) {
 				t.Fatalf("error %v, want the file and %q", err, test.problem)
 			}
 			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "123456") {
-				t.Errorf("error tells the key: %v", err)
+				t.Errorf("the error contains the key: %v", err)
 			}
 			if got != (Credentials{}) {
-				t.Error("credentials beside an error")
+				t.Error("credentials were returned with an error")
 			}
 		})
 	}
@@ -107,9 +107,9 @@ func TestFileProblems(t *testing.T) {
 		name, path, problem string
 		notExist            bool
 	}{
-		{"no path", "", "no path", false},
+		{"no path", "", "path is empty", false},
 		{"missing", filepath.Join(folder, "none.json"), "no such file", true},
-		{"folder", folder, "is a folder", false},
+		{"directory", folder, "is a directory", false},
 		{"at the size limit", write(t, filepath.Join(folder, "at"), good+strings.Repeat(" ", maxFileBytes-len(good)), 0o600), "", false},
 		{"over the size limit", write(t, filepath.Join(folder, "over"), good+strings.Repeat(" ", maxFileBytes-len(good)+1), 0o600), "is larger than", false},
 	} {
@@ -137,9 +137,9 @@ func TestAuto(t *testing.T) {
 		want       string            // in root
 		wantErr    []string
 	}{
-		{"variable before the folder", "linux", map[string]string{Variable: "{root}/named.json", "HOME": "{root}"},
+		{"the variable takes precedence over the directory", "linux", map[string]string{Variable: "{root}/named.json", "HOME": "{root}"},
 			[]string{"named.json", ".config/mesh/credentials.json"}, "named.json", nil},
-		{"variable's file missing: no other is taken", "linux", map[string]string{Variable: "{root}/named.json", "HOME": "{root}"},
+		{"no fallback if the file of the variable is missing", "linux", map[string]string{Variable: "{root}/named.json", "HOME": "{root}"},
 			[]string{".config/mesh/credentials.json"}, "", []string{"{root}/named.json", "$" + Variable}},
 		{"Linux", "linux", map[string]string{"HOME": "{root}"}, []string{".config/mesh/credentials.json"}, ".config/mesh/credentials.json", nil},
 		{"Linux, XDG_CONFIG_HOME", "linux", map[string]string{"HOME": "{root}", "XDG_CONFIG_HOME": "{root}/xdg"},
@@ -238,16 +238,16 @@ func TestNothingPrintsTheKey(t *testing.T) {
 	}
 	for name, output := range outputs {
 		if strings.Contains(output, secret) || strings.Contains(strings.ToLower(output), fmt.Sprintf("%x", secret)) {
-			t.Errorf("%s tells the key: %s", name, output)
+			t.Errorf("%s contains the key: %s", name, output)
 		}
 		if output == "" {
 			t.Errorf("%s is empty", name)
 		}
 	}
 	if got := fmt.Sprint(c); !strings.Contains(got, group) || !strings.Contains(got, redacted) {
-		t.Errorf("%q does not tell the group and that the key is left out", got)
+		t.Errorf("%q does not contain the group and %q", got, redacted)
 	}
 	if got := fmt.Sprint(Credentials{}); !strings.Contains(got, "none") {
-		t.Errorf("%q does not tell that there is no key", got)
+		t.Errorf("%q does not say that there is no key", got)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Valid draws a message that keeps the rules of the contract, read from its
-// descriptor. What it draws is meant to be checked by protovalidate as well.
+// Valid draws a message that satisfies the validation rules in its descriptor. It does not support
+// all rules, so tests should also check the message with protovalidate.
 func Valid(t *rapid.T, message protoreflect.MessageDescriptor) *dynamicpb.Message {
 	return draw(t, message, 0)
 }
@@ -21,7 +21,7 @@ func Valid(t *rapid.T, message protoreflect.MessageDescriptor) *dynamicpb.Messag
 func draw(t *rapid.T, descriptor protoreflect.MessageDescriptor, depth int) *dynamicpb.Message {
 	message := dynamicpb.NewMessage(descriptor)
 	if descriptor.FullName() == "google.protobuf.Timestamp" {
-		// Far enough on for gt_now, and within what RFC 3339 can say.
+		// Late enough for gt_now, and within the range of RFC 3339.
 		message.Set(descriptor.Fields().ByName("seconds"), protoreflect.ValueOfInt64(
 			rapid.Int64Range(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC).Unix()).Draw(t, "seconds")))
 		message.Set(descriptor.Fields().ByName("nanos"), protoreflect.ValueOfInt32(rapid.Int32Range(0, 999_999_999).Draw(t, "nanos")))
@@ -47,7 +47,7 @@ func draw(t *rapid.T, descriptor protoreflect.MessageDescriptor, depth int) *dyn
 	}
 	switch descriptor.Name() {
 	case "GetAccountReportRequest", "GetExcelAccountReportRequest":
-		// Their CEL rule orders the two.
+		// A CEL rule requires period_start to be before period_end.
 		start := dynamicpb.NewMessage(descriptor.Fields().ByName("period_start").Message())
 		start.Set(start.Descriptor().Fields().ByName("seconds"), protoreflect.ValueOfInt64(rapid.Int64Range(1, 1<<30).Draw(t, "start")))
 		message.Set(descriptor.Fields().ByName("period_start"), protoreflect.ValueOfMessage(start))
@@ -122,7 +122,7 @@ func text(t *rapid.T, r *validate.FieldRules) string {
 	if s.HasMaxLen() {
 		most = min(most, int(s.GetMaxLen()))
 	}
-	// All that a URL or JSON could mangle, slashes aside (a path segment cannot
-	// hold one), and letters of other scripts.
+	// Characters that need escaping in URLs or JSON, except slashes, which a path segment cannot
+	// contain, and characters of other scripts.
 	return rapid.StringOfN(rapid.RuneFrom([]rune(`azAZ09 :%+&=?#"'\{}[]<>;,.~éλ中🙂`)), 1, most, -1).Draw(t, "text")
 }

@@ -1,5 +1,5 @@
-// Package meshtest holds what tests of several packages need: an upstream that
-// records what reaches it, and random messages that keep the contract's rules.
+// Package meshtest provides test helpers: an upstream that records calls, and random messages that
+// satisfy the rules of the contract.
 package meshtest
 
 import (
@@ -21,31 +21,30 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// ErrStayOpen, as the error of an answer, keeps the call open until the client
-// ends it.
+// ErrStayOpen is an error for [Upstream.Answer] that keeps the call open until the client ends it.
 var ErrStayOpen = errors.New("stay open")
 
-// Call is what an upstream received.
+// Call is a call that an upstream received.
 type Call struct {
 	Method   string
 	Request  proto.Message
 	Metadata metadata.MD
 }
 
-// Upstream is a real gRPC server on loopback that answers every method of the
-// contract with what Answer says, and records each call.
+// Upstream is a gRPC server on a loopback address. It responds to all methods of the contract as set
+// with Answer, and records each call.
 type Upstream struct {
 	Target string
 
 	mu     sync.Mutex
 	calls  []Call
 	answer func(method protoreflect.MethodDescriptor) ([]proto.Message, error)
-	// headersFirst sends headers before the answer.
+	// headersFirst reports whether headers are sent before the response.
 	headersFirst bool
 }
 
-// NewUpstream starts an upstream that ends with the test. Until told otherwise
-// it answers with one empty message.
+// NewUpstream starts an upstream that is stopped at the end of the test. By default it responds with
+// one empty message.
 func NewUpstream(t testing.TB) *Upstream {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,7 +67,8 @@ func NewUpstream(t testing.TB) *Upstream {
 	return u
 }
 
-// Dial connects to the upstream without any of the gateway's own dialling.
+// Dial returns a plain connection to the upstream, without the retries and error translation of
+// package upstream.
 func (u *Upstream) Dial(t testing.TB) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(u.Target, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -79,27 +79,26 @@ func (u *Upstream) Dial(t testing.TB) *grpc.ClientConn {
 	return conn
 }
 
-// Answer sets what the upstream sends: the messages, then the error if any.
+// Answer sets a function that returns the response to a method: messages, and then an error or nil.
 func (u *Upstream) Answer(answer func(protoreflect.MethodDescriptor) ([]proto.Message, error)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.answer = answer
 }
 
-// SendHeadersFirst makes the upstream accept each call by sending headers, and answer
-// it then.
+// SendHeadersFirst makes the upstream send headers before it computes the response.
 func (u *Upstream) SendHeadersFirst() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.headersFirst = true
 }
 
-// Fail makes the upstream answer every call with st.
+// Fail makes the upstream respond to every call with st.
 func (u *Upstream) Fail(st *status.Status) {
 	u.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, st.Err() })
 }
 
-// Calls returns what was received since the last time it was asked.
+// Calls returns the calls received since it was last called.
 func (u *Upstream) Calls() []Call {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -20,38 +20,36 @@ import (
 )
 
 const (
-	// Limits in bytes on what clients and upstreams can write into the log.
+	// Limits, in bytes, of values in the log that come from clients or the upstream.
 	maxLoggedUserAgent = 200
 	maxLoggedPath      = 1024
 	maxLoggedCause     = 500
 )
 
-// AccessLog writes one record for each request, when it has been answered. The
-// record has no header but the User-Agent (its first 200 bytes), and neither body
-// nor query, where keys and personal data would be. The address is that of
-// [ClientIP], which comes before it.
+// AccessLog logs each request after its response. The record contains no header except User-Agent
+// (its first 200 bytes), and neither the body nor the query, because they may contain keys and
+// personal data. The client address is that of [ClientIP], which must come before AccessLog.
 //
 // The record of a request that failed also has:
 //
-//	code     the gRPC code of the answer, such as UNAVAILABLE
-//	reason   the reason of the gateway's ErrorInfo, where the gateway refused
-//	cause    what clients are not told, such as a dial error; its first 500 bytes
+//	code     the gRPC code of the response, such as UNAVAILABLE
+//	reason   the reason of the gateway's ErrorInfo, for errors of the gateway itself
+//	cause    the cause, which is not sent to the client, such as a dial error; its first 500 bytes
 //
-// They come from [apierror.Write], and from [apierror.Observe] for an error that
-// ends a stream. The level is INFO below 500, ERROR for 500, which is a defect
-// somewhere, and WARN above it.
+// They come from [apierror.Write], and from [apierror.Observe] for an error that ends a stream. The
+// level is INFO for statuses below 500, ERROR for 500, which indicates a defect, and WARN above.
 func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			begin := time.Now()
 			ww := chimiddleware.NewWrapResponseWriter(w, r.ProtoMajor)
-			// Handlers may rewrite the path of the request they are given.
+			// Handlers may rewrite the path of the request.
 			path := r.URL.Path
 			record := new(accessRecord)
 			ctx := context.WithValue(r.Context(), accessRecordKey{}, record)
 			r = r.WithContext(apierror.WithObserver(ctx, record.fail))
 			returned := false
-			// Deferred, for requests that end in http.ErrAbortHandler.
+			// Deferred, so that requests that panic with http.ErrAbortHandler are logged.
 			defer func() {
 				status := ww.Status()
 				if status == 0 {
@@ -59,7 +57,7 @@ func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 					case errors.Is(r.Context().Err(), context.Canceled):
 						status = apierror.StatusClientClosedRequest
 					case returned:
-						// net/http sends it for a handler that wrote nothing.
+						// net/http sends 200 if a handler writes nothing.
 						status = http.StatusOK
 					default:
 						status = http.StatusInternalServerError
@@ -88,15 +86,15 @@ func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 	}
 }
 
-// LogMethod gives [AccessLog] the method that a request calls, and its route as
-// the pattern of the request (http.Request.Pattern) names it. It is the outermost
-// middleware of a method, so that refusals are logged with their method too.
+// LogMethod adds the RPC method and the route (http.Request.Pattern) of a request to its record in
+// [AccessLog]. It is the outermost middleware of a method, so that rejected requests are logged
+// with their method too.
 func LogMethod(method *contract.Method) func(http.Handler) http.Handler {
 	rpc := method.Name()
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if record, ok := r.Context().Value(accessRecordKey{}).(*accessRecord); ok {
-				record.call(rpc, r.Pattern)
+				record.setMethod(rpc, r.Pattern)
 			}
 			next.ServeHTTP(w, r)
 		})
@@ -105,26 +103,26 @@ func LogMethod(method *contract.Method) func(http.Handler) http.Handler {
 
 type accessRecordKey struct{}
 
-// accessRecord is what is learnt about a request while it is answered. Streams fail
-// from other goroutines than their handler's, hence the lock.
+// accessRecord collects attributes of a request while it is served. It has a lock because streams
+// may fail in other goroutines than the handler's.
 type accessRecord struct {
 	mu         sync.Mutex
 	rpc, route string
 	err        error
 }
 
-// call notes the method. A pattern is "GET /v1/…"; its verb is left out, since the
-// record has the method of the request. One without a verb is that of a router in
-// front, which appendTo reads better.
-func (a *accessRecord) call(rpc, pattern string) {
+// setMethod sets the RPC method, and the route to the path of a pattern such as "GET /v1/…". A
+// pattern without an HTTP method is that of an outer router, for which appendTo finds a more
+// specific one.
+func (a *accessRecord) setMethod(rpc, pattern string) {
 	_, route, _ := strings.Cut(pattern, " ")
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.rpc, a.route = rpc, route
 }
 
-// fail notes the error that the request fails with. The last one stands, since an
-// answer that was still buffered may be replaced by another.
+// fail sets the error of the request. The last error wins, since a buffered response may be
+// replaced by another.
 func (a *accessRecord) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -140,7 +138,7 @@ func (a *accessRecord) appendTo(attrs []slog.Attr, r *http.Request) []slog.Attr 
 		attrs = append(attrs, slog.String("rpc", rpc))
 	}
 	if matched := chi.RouteContext(r.Context()); route == "" && matched != nil && len(matched.RoutePatterns) > 0 {
-		// The innermost pattern: routers below are entered with the whole path.
+		// The innermost pattern, since nested routers match the whole path.
 		route = matched.RoutePatterns[len(matched.RoutePatterns)-1]
 	}
 	if route != "" {
@@ -170,7 +168,7 @@ func levelOf(status int) slog.Level {
 	}
 }
 
-// maskCredentials replaces the keys of a request's header in a text for the log.
+// maskCredentials redacts the API keys of the request header in text.
 func maskCredentials(text string, header http.Header) string {
 	keys := slices.Clone(header.Values(wire.APIKeyHeader))
 	for _, value := range header.Values(wire.AuthorizationHeader) {
@@ -186,7 +184,7 @@ func maskCredentials(text string, header http.Header) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// truncate cuts the text to at most limit bytes, between characters.
+// truncate shortens text to at most limit bytes, between characters.
 func truncate(text string, limit int) string {
 	if len(text) <= limit {
 		return text

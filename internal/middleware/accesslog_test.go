@@ -82,7 +82,7 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-func TestAccessLogLimitsWhatAClientWrites(t *testing.T) {
+func TestAccessLogLimitsValuesOfClients(t *testing.T) {
 	for _, test := range []struct {
 		name, agent string
 		want        int
@@ -120,12 +120,11 @@ func TestAccessLogLetsStreamsFlush(t *testing.T) {
 	})))
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if !w.Flushed {
-		t.Error("the flush did not get through")
+		t.Error("the response was not flushed")
 	}
 }
 
-// logged serves a request with the handler behind AccessLog and Recover, and returns
-// its record.
+// logged serves a request with AccessLog, Recover and the handler, and returns the log record.
 func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any {
 	t.Helper()
 	var log bytes.Buffer
@@ -140,8 +139,8 @@ func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any 
 	return record
 }
 
-func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
-	refusal := func(w http.ResponseWriter, r *http.Request) {
+func TestAccessLogRecordsErrors(t *testing.T) {
+	unreachable := func(w http.ResponseWriter, r *http.Request) {
 		apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now").
 			WithCause(errors.New("dial tcp 10.0.0.1:443: refused")))
 	}
@@ -150,11 +149,11 @@ func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
 		handler                    http.HandlerFunc
 		level, code, reason, cause any
 	}{
-		{"a good request", func(http.ResponseWriter, *http.Request) {}, "INFO", nil, nil, nil},
-		{"a refusal of the gateway", func(w http.ResponseWriter, r *http.Request) {
+		{"no error", func(http.ResponseWriter, *http.Request) {}, "INFO", nil, nil, nil},
+		{"an error of the gateway", func(w http.ResponseWriter, r *http.Request) {
 			apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "nothing here"))
 		}, "INFO", "NOT_FOUND", "UNKNOWN_PATH", nil},
-		{"one with a cause", refusal, "WARN", "UNAVAILABLE", "UPSTREAM_UNREACHABLE", "dial tcp 10.0.0.1:443: refused"},
+		{"an error with a cause", unreachable, "WARN", "UNAVAILABLE", "UPSTREAM_UNREACHABLE", "dial tcp 10.0.0.1:443: refused"},
 		{"a status of the upstream", func(w http.ResponseWriter, r *http.Request) {
 			st, err := status.New(codes.Canceled, "no").WithDetails(&errdetails.ErrorInfo{Reason: "ITS_OWN", Domain: "mesh.trade"})
 			if err != nil {
@@ -166,7 +165,7 @@ func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
 			apierror.Write(w, r, errors.New("disk full"))
 		}, "ERROR", "INTERNAL", "INTERNAL", "disk full"},
 		{"a panic", func(http.ResponseWriter, *http.Request) { panic("boom") }, "ERROR", "INTERNAL", "INTERNAL", "panic: boom"},
-		{"a panic after the answer began", func(w http.ResponseWriter, _ *http.Request) {
+		{"a panic after the response began", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusOK)
 			panic("boom")
 		}, "INFO", "INTERNAL", "INTERNAL", "panic: boom"},
@@ -175,8 +174,8 @@ func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
 			w.WriteHeader(http.StatusOK)
 			apierror.Observe(r.Context(), status.Error(codes.Unavailable, "the market closed"))
 		}, "INFO", "UNAVAILABLE", nil, nil},
-		{"an answer that replaced another", func(w http.ResponseWriter, r *http.Request) {
-			refusal(httptest.NewRecorder(), r)
+		{"an error that replaced another", func(w http.ResponseWriter, r *http.Request) {
+			unreachable(httptest.NewRecorder(), r)
 			apierror.Write(w, r, status.Error(codes.NotFound, "no"))
 		}, "INFO", "NOT_FOUND", nil, nil},
 		{"from another goroutine", func(_ http.ResponseWriter, r *http.Request) {
@@ -220,16 +219,16 @@ func TestAccessLogMasksKeysInACause(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		sent []string
-		late string // a key that a middleware puts into the request
+		late string // a key that a middleware adds to the request
 		text string
 	}{
 		{"the key", []string{"X-Api-Key", testKey}, "", "x-api-key: " + testKey + " is bad"},
 		{"twice", []string{"X-Api-Key", testKey}, "", testKey + testKey},
 		{"one of two keys", []string{"X-Api-Key", otherKey, "X-Api-Key", testKey}, "", "is " + testKey},
-		{"a bearer", []string{"Authorization", "Bearer  " + testKey}, "", "is " + testKey},
+		{"a bearer token", []string{"Authorization", "Bearer  " + testKey}, "", "is " + testKey},
 		{"a malformed key", []string{"X-Api-Key", testKey[:40]}, "", "is " + testKey[:40]},
-		{"a key that was added on the way", nil, testKey, "is " + testKey},
-		{"where the cause is cut", []string{"X-Api-Key", testKey}, "", strings.Repeat("c", maxLoggedCause-20) + testKey},
+		{"a key added by a middleware", nil, testKey, "is " + testKey},
+		{"a key where the cause is truncated", []string{"X-Api-Key", testKey}, "", strings.Repeat("c", maxLoggedCause-20) + testKey},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for name, handler := range map[string]http.HandlerFunc{
@@ -274,8 +273,8 @@ func TestAccessLogNamesTheMethod(t *testing.T) {
 		rpc, route any
 	}{
 		{"the gateway's pattern", "/v1/pattern", streamMethod, "/v1/{name=limit_orders/*}:monitor"},
-		{"no pattern but the router's", "/v1/x", streamMethod, "/v1/*"},
-		{"a route beside the API", "/docs/index.html", nil, "/docs/*"},
+		{"only the pattern of the router", "/v1/x", streamMethod, "/v1/*"},
+		{"a route outside the API", "/docs/index.html", nil, "/docs/*"},
 		{"no route", "/nothing", nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
-// Admit lets calls of a method through as the policy decides ([policy.Policy.Admit]) and
-// answers the others with its error. It needs [ClientIP].
+// Admit passes on the calls that the policy admits ([policy.Policy.Admit]) and responds to the
+// others with its error. It requires [ClientIP].
 func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, release, err := admission.Admit(r.Context(), policy.Call{
-				Rules: rules, Header: r.Header, Answer: w.Header(), Address: ClientIPOf(r.Context()),
+				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: ClientIPOf(r.Context()),
 			})
 			if err != nil {
 				apierror.Write(w, r, err)

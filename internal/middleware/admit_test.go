@@ -11,23 +11,23 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
-func TestAdmitWritesTheRefusal(t *testing.T) {
+func TestAdmitWritesTheError(t *testing.T) {
 	admission, err := policy.New(policy.Limits{Read: policy.Rate{Requests: 1, Period: time.Hour}, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	credentials := []string{"X-Api-Key", testKey, "X-Group", testGroup}
-	// The requests share the budget, in this order.
+	// The requests share the rate limit, in this order.
 	for _, test := range []struct {
 		name   string
 		sent   []string
 		status int
 		reason apierror.Reason
-		header string // that the answer must have
+		header string // which the response must have
 	}{
 		{"no credentials", nil, http.StatusUnauthorized, apierror.CredentialsMissing, "WWW-Authenticate"},
 		{"admitted", credentials, http.StatusOK, "", "RateLimit"},
-		{"over the budget", credentials, http.StatusTooManyRequests, apierror.RateLimited, "Retry-After"},
+		{"over the rate limit", credentials, http.StatusTooManyRequests, apierror.RateLimited, "Retry-After"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w, next := httptest.NewRecorder(), new(capture)
@@ -36,7 +36,7 @@ func TestAdmitWritesTheRefusal(t *testing.T) {
 				t.Errorf("no %s in %v", test.header, w.Header())
 			}
 			if test.reason != "" {
-				wantRefusal(t, w, test.status, test.reason)
+				wantError(t, w, test.status, test.reason)
 			}
 			if (next.request != nil) != (test.reason == "") {
 				t.Errorf("reached the handler: %t", next.request != nil)
@@ -45,7 +45,7 @@ func TestAdmitWritesTheRefusal(t *testing.T) {
 	}
 }
 
-func TestAdmitHoldsACallUntilItsHandlerReturns(t *testing.T) {
+func TestAdmitReleasesACallWhenItsHandlerReturns(t *testing.T) {
 	admission, err := policy.New(policy.Limits{Streams: policy.StreamLimits{PerKey: 1, All: 1}, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -59,11 +59,11 @@ func TestAdmitHoldsACallUntilItsHandlerReturns(t *testing.T) {
 	ok := func(http.ResponseWriter, *http.Request) {}
 	serve(func(http.ResponseWriter, *http.Request) {
 		if got := serve(ok); got != http.StatusTooManyRequests {
-			t.Errorf("a second stream is answered %d", got)
+			t.Errorf("status of a second stream is %d, want 429", got)
 		}
 		panic("boom")
 	})
 	if got := serve(ok); got != http.StatusOK {
-		t.Errorf("a stream that ended in a panic still counts: %d", got)
+		t.Errorf("status after a stream that panicked is %d, want 200", got)
 	}
 }

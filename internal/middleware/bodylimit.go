@@ -9,16 +9,15 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-// BodyLimit keeps request bodies to limit bytes. A longer declared
-// Content-Length is refused with 413 before anything is read. A body of no
-// declared length fails while it is read, with [http.MaxBytesError]; whoever
-// reads it answers.
+// BodyLimit limits request bodies to limit bytes. A request with a larger Content-Length is
+// rejected with 413 before its body is read. Reading a larger body without a Content-Length fails
+// with an [http.MaxBytesError], to which the reader must respond.
 func BodyLimit(limit int64) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength > limit {
 				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
-					fmt.Sprintf("The body has %d bytes; at most %d are taken.", r.ContentLength, limit)).
+					fmt.Sprintf("The body has %d bytes, but the gateway accepts at most %d. Nothing was sent to the Mesh API.", r.ContentLength, limit)).
 					WithHTTPStatus(http.StatusRequestEntityTooLarge))
 				return
 			}

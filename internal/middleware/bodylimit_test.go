@@ -16,9 +16,9 @@ func TestBodyLimit(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		length   int
-		declared bool
-		refused  bool // by the middleware
-		cut      bool // while it is read
+		declared bool // in Content-Length
+		rejected bool // by the middleware
+		fails    bool // while it is read
 	}{
 		{"empty", 0, true, false, false},
 		{"below", limit - 1, true, false, false},
@@ -38,18 +38,18 @@ func TestBodyLimit(t *testing.T) {
 				reached = true
 				body, err := io.ReadAll(r.Body)
 				_, tooLarge := errors.AsType[*http.MaxBytesError](err)
-				if tooLarge != test.cut || !test.cut && len(body) != test.length {
+				if tooLarge != test.fails || !test.fails && len(body) != test.length {
 					t.Errorf("read %d bytes, error %v", len(body), err)
 				}
 			})).ServeHTTP(w, r)
-			if reached == test.refused {
+			if reached == test.rejected {
 				t.Fatalf("handler reached: %t", reached)
 			}
-			if test.refused {
-				wantRefusal(t, w, http.StatusRequestEntityTooLarge, apierror.BodyTooLarge)
+			if test.rejected {
+				wantError(t, w, http.StatusRequestEntityTooLarge, apierror.BodyTooLarge)
 			}
 		})
 	}
-	// A request built by hand may have no body.
+	// A request that was not made by net/http may have no body.
 	BodyLimit(limit)(new(capture)).ServeHTTP(httptest.NewRecorder(), &http.Request{Header: http.Header{}})
 }

@@ -8,12 +8,11 @@ import (
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 )
 
-// ClientIP finds the address of the client for [ClientIPOf].
+// ClientIP determines the address of the client for [ClientIPOf].
 //
-// It is the TCP peer. Only where the peer is one of the trusted proxies is
-// X-Forwarded-For read, from the right, past further trusted ones: the first
-// other address is the client. Where that leads nowhere (no such header, an
-// entry that is no address, trusted proxies all the way) it is the peer again.
+// It is the address of the TCP peer, unless the peer is a trusted proxy. Then it is the rightmost
+// address in X-Forwarded-For that is not a trusted proxy. If the header is missing, has an entry
+// that is not an address, or lists only trusted proxies, it is the address of the peer.
 func ClientIP(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	if len(trusted) == 0 {
 		return chimiddleware.ClientIPFromRemoteAddr
@@ -35,15 +34,15 @@ func ClientIP(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	}
 }
 
-// ClientIPOf is the address that [ClientIP] found: without a zone, IPv4 where
-// it was an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2). It is not
-// valid behind a listener without addresses, such as a Unix socket.
+// ClientIPOf returns the address that [ClientIP] determined, without a zone. IPv4-mapped IPv6
+// addresses (RFC 4291, section 2.5.5.2) are returned as IPv4. The address is invalid if the
+// listener has no addresses, such as a Unix socket.
 func ClientIPOf(ctx context.Context) netip.Addr {
 	return chimiddleware.GetClientIPAddr(ctx).WithZone("")
 }
 
-// unmapPrefix turns ::ffff:10.0.0.0/104 into 10.0.0.0/8: addresses are
-// compared in their IPv4 form, which no such prefix holds.
+// unmapPrefix converts an IPv4-mapped prefix, such as ::ffff:10.0.0.0/104, to IPv4, since addresses
+// are compared in their IPv4 form.
 func unmapPrefix(prefix netip.Prefix) netip.Prefix {
 	const mappedBits = 96
 	if prefix.Addr().Is4In6() && prefix.Bits() >= mappedBits {

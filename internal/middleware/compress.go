@@ -9,18 +9,17 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// compressAbove is the smallest answer that is compressed, in bytes: below it
-// the headers outweigh the gain.
+// compressAbove is the minimum size of a compressed response, in bytes. Compressing smaller ones
+// saves nothing.
 const compressAbove = 1024
 
-// Compressor compresses answers as Accept-Encoding allows (RFC 9110, section
-// 12.5.3): zstd before gzip.
+// Compressor compresses responses according to Accept-Encoding (RFC 9110, section 12.5.3). It
+// prefers zstd to gzip.
 type Compressor struct {
 	wrap func(http.Handler) http.HandlerFunc
 }
 
-// NewCompressor returns a compressor for JSON. A workbook is a zip
-// file already.
+// NewCompressor returns a compressor for JSON. Excel workbooks are already compressed.
 func NewCompressor() (*Compressor, error) {
 	wrap, err := gzhttp.NewWrapper(
 		gzhttp.MinSize(compressAbove),
@@ -34,12 +33,12 @@ func NewCompressor() (*Compressor, error) {
 	return &Compressor{wrap}, nil
 }
 
-// Reads compresses the answers of methods that read. Streams are left as they are,
-// so that no event waits for the next. So are answers to writes: they are small, and
-// one of them has a key, which the length of a compressed answer could give away.
+// Reads compresses the responses of unary methods that read. It does not compress streams, since
+// buffering would delay events. Nor does it compress the responses to writes: they are small, and
+// one of them contains an API key, which the length of a compressed response could reveal.
 //
-// A panic reaches [Recover] as if there were no compression: what was buffered is
-// dropped, and what was begun is never given a valid end.
+// When the handler panics, the buffered part of the response is dropped and a compressed stream is
+// not terminated, so that [Recover] works as it does without compression.
 func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if method.Write || method.Streams() {
@@ -47,62 +46,62 @@ func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Hand
 		}
 		compressed := c.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			returned := false
-			// Before gzhttp's own deferred Close, which sends what is buffered and
-			// ends the gzip or zstd stream, after a panic too.
+			// This runs before the deferred Close of gzhttp, which flushes the buffer and
+			// terminates the gzip or zstd stream even after a panic.
 			defer func() {
 				if !returned {
-					severAnswer(w)
+					detachResponse(w)
 				}
 			}()
 			next.ServeHTTP(w, r)
 			returned = true
 		}))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			compressed(&severable{ResponseWriter: w}, r)
+			compressed(&detachable{ResponseWriter: w}, r)
 		})
 	}
 }
 
-// severAnswer severs the answer beneath the writer of gzhttp.
-func severAnswer(w http.ResponseWriter) {
+// detachResponse detaches the writer of gzhttp from the response.
+func detachResponse(w http.ResponseWriter) {
 	for {
-		if s, ok := w.(*severable); ok {
-			s.severed = true
+		if d, ok := w.(*detachable); ok {
+			d.detached = true
 			return
 		}
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return // gzhttp does not compress this one, and so closes nothing
+			return // gzhttp does not compress this response, and so does not close it
 		}
 		w = wrapper.Unwrap()
 	}
 }
 
-// severable is a writer that can be cut off from the answer. What is written to it
-// then goes nowhere.
-type severable struct {
+// detachable is an http.ResponseWriter that can be detached from the response. It then discards
+// everything that is written to it.
+type detachable struct {
 	http.ResponseWriter
-	severed bool
+	detached bool
 }
 
-func (s *severable) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+func (d *detachable) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
-func (s *severable) WriteHeader(status int) {
-	if !s.severed {
-		s.ResponseWriter.WriteHeader(status)
+func (d *detachable) WriteHeader(status int) {
+	if !d.detached {
+		d.ResponseWriter.WriteHeader(status)
 	}
 }
 
-func (s *severable) Write(data []byte) (int, error) {
-	if s.severed {
+func (d *detachable) Write(data []byte) (int, error) {
+	if d.detached {
 		return len(data), nil
 	}
-	return s.ResponseWriter.Write(data)
+	return d.ResponseWriter.Write(data)
 }
 
-// Flush is what gzhttp looks for.
-func (s *severable) Flush() {
-	if !s.severed {
-		_ = http.NewResponseController(s.ResponseWriter).Flush() // the next write fails as well
+// Flush implements [http.Flusher], which gzhttp requires.
+func (d *detachable) Flush() {
+	if !d.detached {
+		_ = http.NewResponseController(d.ResponseWriter).Flush() // the next write fails as well
 	}
 }

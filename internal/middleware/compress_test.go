@@ -22,7 +22,7 @@ const (
 	streamMethod = "/meshtrade.trading.limit_order.v1.LimitOrderService/MonitorLimitOrder"
 )
 
-// compressing serves the handler as the answer of a read, behind [Recover].
+// compressing starts a server with [Recover], the compressor for a read, and the handler.
 func compressing(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	compressor, err := NewCompressor()
@@ -35,8 +35,8 @@ func compressing(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// fetch reads the answer to a request that accepts the encoding, as it was sent. A
-// connection that was aborted is an error.
+// fetch returns the response to a request that accepts the encoding, without decoding it. It returns
+// an error if the connection was aborted.
 func fetch(t *testing.T, s *httptest.Server, encoding string) (*http.Response, []byte, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
@@ -53,8 +53,8 @@ func fetch(t *testing.T, s *httptest.Server, encoding string) (*http.Response, [
 	return response, body, err
 }
 
-// ends reports whether the body is a complete gzip or zstd stream.
-func ends(encoding string, body []byte) bool {
+// complete reports whether the body is a complete gzip or zstd stream.
+func complete(encoding string, body []byte) bool {
 	if encoding == "zstd" {
 		reader, err := zstd.NewReader(nil)
 		if err != nil {
@@ -72,36 +72,36 @@ func ends(encoding string, body []byte) bool {
 	return err == nil
 }
 
-// noise is text that does not become smaller, so that what is written is also sent.
+// noise returns incompressible data, so that a compressor does not buffer all of it.
 func noise(n int) []byte {
 	text, source := make([]byte, n), rand.NewChaCha8([32]byte{})
 	_, _ = source.Read(text)
 	return text
 }
 
-// TestAPanicEndsNoCompressedAnswer panics on the way through an answer. A client
-// must never get a part of the answer as if it were the whole.
-func TestAPanicEndsNoCompressedAnswer(t *testing.T) {
+// TestPanicDoesNotTerminateCompressedResponse panics in the middle of a response. The client must
+// not receive a partial response that looks complete.
+func TestPanicDoesNotTerminateCompressedResponse(t *testing.T) {
 	for _, encoding := range []string{"gzip", "zstd", "identity"} {
 		for _, test := range []struct {
 			name  string
 			size  int
 			flush bool
 			value any // of the panic
-			want  int // the status of a whole answer; 0 where the connection is aborted
+			want  int // the status, or 0 if the connection is aborted
 		}{
 			{"before anything was written", 0, false, "boom", http.StatusInternalServerError},
-			{"in a large answer", 1 << 20, false, "boom", 0},
+			{"in a large response", 1 << 20, false, "boom", 0},
 			{"after a flush", 2 * compressAbove, true, "boom", 0},
 			{"abort before anything was written", 0, false, http.ErrAbortHandler, 0},
-			{"abort in a small answer", compressAbove - 1, false, http.ErrAbortHandler, 0},
-			{"abort in a large answer", 1 << 20, false, http.ErrAbortHandler, 0},
+			{"abort in a small response", compressAbove - 1, false, http.ErrAbortHandler, 0},
+			{"abort in a large response", 1 << 20, false, http.ErrAbortHandler, 0},
 		} {
 			t.Run(encoding+" "+test.name, func(t *testing.T) {
 				s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
 					if test.size > 0 {
-						w.Header().Set("Etag", `"of-the-answer"`)
+						w.Header().Set("Etag", `"of-the-response"`)
 						_, _ = w.Write(noise(test.size))
 					}
 					if test.flush {
@@ -115,13 +115,12 @@ func TestAPanicEndsNoCompressedAnswer(t *testing.T) {
 		if encoding == "identity" {
 			continue // nothing is buffered
 		}
-		// Whether a byte left the compressor is its own affair, but below the size
-		// from which it compresses none has.
-		for name, size := range map[string]int{"in one byte": 1, "in a small answer": compressAbove - 1} {
+		// The compressor buffers responses below its minimum size, so none of them was sent.
+		for name, size := range map[string]int{"in one byte": 1, "in a small response": compressAbove - 1} {
 			t.Run(encoding+" "+name, func(t *testing.T) {
 				s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
-					w.Header().Set("Etag", `"of-the-answer"`)
+					w.Header().Set("Etag", `"of-the-response"`)
 					w.WriteHeader(http.StatusCreated)
 					_, _ = w.Write(noise(size))
 					panic("boom")
@@ -132,17 +131,17 @@ func TestAPanicEndsNoCompressedAnswer(t *testing.T) {
 	}
 }
 
-// wantAborted wants a whole answer of the status, or for 0 an aborted connection
-// and no valid end of what came over it.
+// wantAborted checks that the response is complete and has the status, or for status 0 that the
+// connection was aborted and the compressed stream not terminated.
 func wantAborted(t *testing.T, s *httptest.Server, encoding string, status int) {
 	t.Helper()
 	response, body, err := fetch(t, s, encoding)
 	if status == 0 {
 		if err == nil {
-			t.Fatalf("%s with %d bytes and a clean end", response.Status, len(body))
+			t.Fatalf("got a complete response: %s with %d bytes", response.Status, len(body))
 		}
-		if len(body) > 0 && encoding != "identity" && ends(encoding, body) {
-			t.Errorf("%d bytes that end as %s does", len(body), encoding)
+		if len(body) > 0 && encoding != "identity" && complete(encoding, body) {
+			t.Errorf("%d bytes are a complete %s stream", len(body), encoding)
 		}
 		return
 	}
@@ -151,21 +150,21 @@ func wantAborted(t *testing.T, s *httptest.Server, encoding string, status int) 
 	}
 	w := httptest.NewRecorder()
 	w.Code, w.Body = response.StatusCode, bytes.NewBuffer(body)
-	wantRefusal(t, w, status, apierror.Internal)
+	wantError(t, w, status, apierror.Internal)
 	if response.Header.Get("Content-Encoding") != "" || response.Header.Get("Etag") != "" {
-		t.Errorf("headers of the answer that did not come about: %v", response.Header)
+		t.Errorf("headers of the response that was not sent: %v", response.Header)
 	}
 }
 
-// TestNothingIsWrittenAfterAPanic looks beneath the compressor, since net/http itself
-// may lose the end of an answer that is aborted.
+// TestNothingIsWrittenAfterAPanic checks the writes of the compressor, since net/http may drop the
+// end of an aborted response.
 func TestNothingIsWrittenAfterAPanic(t *testing.T) {
 	compressor, err := NewCompressor()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, encoding := range []string{"gzip", "zstd"} {
-		for name, size := range map[string]int{"small": compressAbove - 1, "at the least size": compressAbove, "large": 1 << 20} {
+		for name, size := range map[string]int{"small": compressAbove - 1, "at the minimum size": compressAbove, "large": 1 << 20} {
 			t.Run(encoding+" "+name, func(t *testing.T) {
 				w, before := httptest.NewRecorder(), 0
 				handler := compressor.Reads(contract.ByName(readMethod))(http.HandlerFunc(func(inner http.ResponseWriter, _ *http.Request) {
@@ -186,21 +185,21 @@ func TestNothingIsWrittenAfterAPanic(t *testing.T) {
 	}
 }
 
-func TestCompressorLeavesAnswersWhole(t *testing.T) {
-	answer := bytes.Repeat([]byte("answer "), compressAbove)
+func TestCompressedResponsesAreComplete(t *testing.T) {
+	content := bytes.Repeat([]byte("content "), compressAbove)
 	for _, encoding := range []string{"gzip", "zstd"} {
 		t.Run(encoding, func(t *testing.T) {
 			s := compressing(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
-				_, _ = w.Write(answer[:compressAbove])
+				_, _ = w.Write(content[:compressAbove])
 				if err := http.NewResponseController(w).Flush(); err != nil {
 					t.Error(err)
 				}
-				_, _ = w.Write(answer[compressAbove:])
+				_, _ = w.Write(content[compressAbove:])
 			})
 			response, body, err := fetch(t, s, encoding)
-			if err != nil || response.Header.Get("Content-Encoding") != encoding || !ends(encoding, body) || len(body) > len(answer)/2 {
-				t.Errorf("%v, %d bytes of %d, %v", err, len(body), len(answer), response)
+			if err != nil || response.Header.Get("Content-Encoding") != encoding || !complete(encoding, body) || len(body) > len(content)/2 {
+				t.Errorf("%v, %d bytes of %d, %v", err, len(body), len(content), response)
 			}
 		})
 	}

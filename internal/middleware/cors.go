@@ -16,21 +16,21 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// corsMaxAge is how long a browser may keep the answer to a preflight request,
-// in seconds; Chromium takes no more.
+// corsMaxAge is how long a browser may cache the response to a preflight request, in seconds. It is
+// the maximum of Chromium.
 const corsMaxAge = 7200
 
-// CORS lets pages of the origins call the gateway from a browser (Fetch
-// standard, CORS protocol). The origins are exact, as [ParseOrigin] returns
-// them. With none it does nothing, so that browsers refuse all other origins.
+// CORS allows pages of the origins to call the gateway from a browser (Fetch standard, CORS
+// protocol). The origins are compared exactly and must be in the form that [ParseOrigin] returns.
+// Without origins, CORS does nothing, and browsers block pages of all other origins.
 func CORS(origins []string) func(http.Handler) http.Handler {
-	// rs/cors takes an empty list for every origin.
+	// rs/cors allows every origin if the list is empty.
 	if len(origins) == 0 {
 		return func(next http.Handler) http.Handler { return next }
 	}
 	allowed := slices.Clone(origins)
 	return cors.New(cors.Options{
-		// A function and not the list, in which "*" would have a meaning.
+		// A function instead of the list, because rs/cors gives "*" in a list a meaning.
 		AllowOriginFunc: func(origin string) bool { return slices.Contains(allowed, origin) },
 		AllowedMethods: []string{
 			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodHead,
@@ -44,14 +44,14 @@ func CORS(origins []string) func(http.Handler) http.Handler {
 			wire.EnvironmentHeader, "Allow", wire.AuthenticateHeader, wire.ContentDispositionHeader,
 		},
 		MaxAge: corsMaxAge,
-		// Keys travel in headers that the page sets; there are no cookies.
+		// The page sends keys in headers. There are no cookies.
 		AllowCredentials: false,
 	}).Handler
 }
 
-// ParseOrigin checks an origin, scheme://host[:port], and returns it as a
-// browser sends it (RFC 6454, section 6.2): in lower case and without the
-// scheme's default port.
+// ParseOrigin parses an origin, scheme://host[:port], and returns it in the form that browsers send
+// (RFC 6454, section 6.2): in lower case and without the default port of the scheme. The error
+// says what is wrong and never contains a password.
 func ParseOrigin(text string) (string, error) {
 	wrong := func(problem string) (string, error) {
 		return "", fmt.Errorf("the origin %q %s; write scheme://host or scheme://host:port, such as https://app.example.com", text, problem)
@@ -60,12 +60,12 @@ func ParseOrigin(text string) (string, error) {
 	case text == "":
 		return wrong("is empty")
 	case strings.Contains(text, "*"):
-		return wrong("holds a wildcard; list each origin")
+		return wrong("contains a wildcard, which is not supported; list each origin")
 	case strings.Contains(text, "@"):
-		// Before url.Parse, and without the text: there may be a password in it.
-		return "", errors.New("an origin holds no user name or password; write scheme://host or scheme://host:port, such as https://app.example.com")
+		// Checked before url.Parse, and without the text, which may contain a password.
+		return "", errors.New("an origin must not contain a user name or a password; write scheme://host or scheme://host:port, such as https://app.example.com")
 	case strings.ContainsAny(text, "?#"):
-		return wrong("holds a query or a fragment")
+		return wrong("contains a query or a fragment")
 	}
 	u, err := url.Parse(text)
 	if err != nil {
@@ -83,7 +83,7 @@ func ParseOrigin(text string) (string, error) {
 	case u.Path == "/":
 		return wrong("ends in a slash")
 	case u.Path != "":
-		return wrong("holds a path")
+		return wrong("contains a path")
 	case u.Opaque != "" || u.Hostname() == "":
 		return wrong("has no host")
 	}
@@ -96,7 +96,7 @@ func ParseOrigin(text string) (string, error) {
 		}
 		host = ip.String()
 	} else if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" {
-		return wrong("has a host with a character that browsers do not send (international names are sent as xn--…)")
+		return wrong("has a character in its host that browsers do not send (they send international names as xn--…)")
 	}
 	port := u.Port()
 	if port == "" {

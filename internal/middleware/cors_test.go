@@ -29,7 +29,7 @@ func TestCORS(t *testing.T) {
 		{"longer host", []string{app}, http.MethodGet, []string{"Origin", app + ".evil.com"}, "", true},
 		{"subdomain", []string{app}, http.MethodGet, []string{"Origin", "https://a.app.example.com"}, "", true},
 		{"null", []string{app}, http.MethodGet, []string{"Origin", "null"}, "", true},
-		{"a star is no wildcard", []string{"*", "https://*.example.com"}, http.MethodGet, []string{"Origin", app}, "", true},
+		{"an asterisk is not a wildcard", []string{"*", "https://*.example.com"}, http.MethodGet, []string{"Origin", app}, "", true},
 		{"preflight", []string{app}, http.MethodOptions,
 			preflight(app, "PATCH", "authorization,content-type,last-event-id,request-timeout,traceparent,x-api-key,x-group,x-request-id"), app, false},
 		{"preflight of another origin", []string{app}, http.MethodOptions, preflight("https://evil.com", "GET", ""), "", false},
@@ -89,7 +89,7 @@ func TestParseOrigin(t *testing.T) {
 		{"https://", "", "has no host"},
 		{"https:app.example.com", "", "has no host"},
 		{"https://app.example.com/", "", "ends in a slash"},
-		{"https://app.example.com/x", "", "holds a path"},
+		{"https://app.example.com/x", "", "contains a path"},
 		{"https://app.example.com?x", "", "query"},
 		{"https://app.example.com?", "", "query"},
 		{"https://app.example.com#", "", "fragment"},
@@ -107,7 +107,7 @@ func TestParseOrigin(t *testing.T) {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Error("the error tells the password")
+				t.Error("the error contains the password")
 			}
 			if err == nil {
 				if again, err := ParseOrigin(got); err != nil || again != got {

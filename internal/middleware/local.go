@@ -14,19 +14,18 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// Local adds the developer's own credentials to requests, and guards them: any
-// page in the developer's browser can reach a port of this computer.
+// Local adds the developer's credentials to requests. Since any page in the developer's browser can
+// reach a port of this computer, it also rejects requests that the developer did not make.
 //
-// A Host other than localhost, 127.0.0.0/8, [::1] and the given hosts (names
-// without port, for a container's own name) is refused with 421: a page whose
-// name was rebound to this computer sends its own name. A request that a
-// browser makes for a page of another site or origin is refused with 403, and
-// GET too, which [http.CrossOriginProtection] lets pass as safe: here it would
-// carry the key and could read, or hold open a stream.
+// It rejects requests with a Host other than localhost, 127.0.0.0/8, [::1] and the given hosts
+// (names without a port, such as that of a container) with 421. This prevents DNS rebinding. It
+// rejects requests that a browser makes for a page of another origin with 403. That includes GET,
+// which [http.CrossOriginProtection] allows as safe: with the key it could read data or hold a
+// stream open.
 //
-// A request without any credentials gets the key and the group. One with a
-// group only gets the key. One with a key, or any Authorization, gets nothing:
-// what it does not bring must be missing, not somebody else's.
+// A request without credentials gets the key and the group. A request with only a group gets the
+// key. A request with a key or any Authorization is not changed, so that credentials of two users
+// are never mixed.
 func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) http.Handler {
 	own := make([]string, len(hosts))
 	for i, host := range hosts {
@@ -36,13 +35,13 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if host := hostname(r.Host); !isLocal(host) && !slices.Contains(own, host) {
 				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
-					"The gateway runs in local mode and answers under localhost, 127.0.0.1 and [::1] only.").
+					"The gateway runs in local mode and only accepts requests for the hosts localhost, 127.0.0.1 and [::1]. Nothing was sent to the Mesh API.").
 					WithHTTPStatus(http.StatusMisdirectedRequest))
 				return
 			}
 			if crossSite(r) {
 				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
-					"The gateway runs in local mode, with its user's own credentials, and refuses requests that a browser makes for another site."))
+					"The gateway runs in local mode, with its user's credentials, and rejects requests that a browser makes for a page of another origin. Nothing was sent to the Mesh API."))
 				return
 			}
 			if len(r.Header.Values(wire.APIKeyHeader)) == 0 && len(r.Header.Values(wire.AuthorizationHeader)) == 0 {
@@ -56,8 +55,8 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 	}
 }
 
-// hostname is the host of a Host header in lower case, without its port and
-// the brackets of IPv6; empty where the header is malformed.
+// hostname returns the host of a Host header in lower case, without the port and the brackets of
+// IPv6. It returns "" if the header is malformed.
 func hostname(hostport string) string {
 	host, port, err := net.SplitHostPort(hostport)
 	switch {
@@ -73,8 +72,8 @@ func hostname(hostport string) string {
 	return strings.ToLower(host)
 }
 
-// isLocal leaves out *.localhost: not every resolver keeps those names on this
-// computer, RFC 6761 notwithstanding.
+// isLocal reports whether the host is this computer. It excludes *.localhost, since not every
+// resolver resolves those names to loopback addresses as RFC 6761 demands.
 func isLocal(host string) bool {
 	if host == "localhost" {
 		return true
@@ -83,11 +82,11 @@ func isLocal(host string) bool {
 	return err == nil && (ip.Is4() && ip.IsLoopback() || ip == netip.IPv6Loopback())
 }
 
-// crossSite reports whether a browser sent the request for a page that is not
-// the gateway's own. Programs send neither header.
+// crossSite reports whether a browser sent the request for a page of another origin. Clients other
+// than browsers send neither Sec-Fetch-Site nor Origin.
 func crossSite(r *http.Request) bool {
 	for _, site := range r.Header.Values("Sec-Fetch-Site") {
-		// "none" is the user's own doing: the address bar, a bookmark.
+		// "none" is a request by the user, such as from the address bar or a bookmark.
 		if site != "same-origin" && site != "none" {
 			return true
 		}

@@ -16,12 +16,12 @@ const (
 	otherGroup = "groups/01HZXJ5K8MNPQRSTVWXYZ01235"
 )
 
-// capture is a handler that keeps the request it was given.
+// capture is a handler that keeps its request.
 type capture struct{ request *http.Request }
 
 func (c *capture) ServeHTTP(_ http.ResponseWriter, r *http.Request) { c.request = r }
 
-// headers sets name, value pairs; a name may repeat.
+// headers adds pairs of names and values to the header of r.
 func headers(r *http.Request, pairs ...string) *http.Request {
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i] == "Host" {
@@ -33,8 +33,8 @@ func headers(r *http.Request, pairs ...string) *http.Request {
 	return r
 }
 
-// wantRefusal checks the answer of apierror and returns its message.
-func wantRefusal(t *testing.T, w *httptest.ResponseRecorder, status int, reason apierror.Reason) string {
+// wantError checks the status and the reason of an error response and returns its message.
+func wantError(t *testing.T, w *httptest.ResponseRecorder, status int, reason apierror.Reason) string {
 	t.Helper()
 	if w.Code != status {
 		t.Errorf("status %d, want %d", w.Code, status)

@@ -17,8 +17,8 @@ func TestRecover(t *testing.T) {
 	for _, test := range []struct {
 		name, method string
 		handler      http.HandlerFunc
-		status       int  // of the answer
-		aborted      bool // instead of an answer
+		status       int  // of the response
+		aborted      bool // instead of a response
 		logged       bool
 		message      string
 	}{
@@ -52,7 +52,7 @@ func TestRecover(t *testing.T) {
 				t.Errorf("log %q", got)
 			}
 			if strings.Contains(log.String(), testKey) || strings.Contains(log.String(), "secret") {
-				t.Errorf("log tells a key or the query: %q", log.String())
+				t.Errorf("the log contains a key or the query: %q", log.String())
 			}
 			if test.aborted {
 				return
@@ -63,18 +63,18 @@ func TestRecover(t *testing.T) {
 				}
 				return
 			}
-			message := wantRefusal(t, w, 500, apierror.Internal)
+			message := wantError(t, w, 500, apierror.Internal)
 			if !strings.Contains(message, test.message) || strings.Contains(message, "boom") {
 				t.Errorf("message %q", message)
 			}
 			if w.Header().Get("Content-Encoding") != "" {
-				t.Error("the headers of the answer that did not come about are left")
+				t.Error("the response has Content-Encoding")
 			}
 		})
 	}
 }
 
-func TestRecoverCutsAnAnswerThatHasBegun(t *testing.T) {
+func TestRecoverAbortsAResponseThatHasBegun(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	s := httptest.NewServer(AccessLog(logger)(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "part")
@@ -88,6 +88,6 @@ func TestRecoverCutsAnAnswerThatHasBegun(t *testing.T) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if _, err := io.ReadAll(response.Body); err == nil {
-		t.Error("the client took the part for the whole")
+		t.Error("the client received a partial response without an error")
 	}
 }

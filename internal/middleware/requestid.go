@@ -1,10 +1,9 @@
-// Package middleware holds what stands between the listener and the gateway, one
-// small file each. Every middleware has the shape func(http.Handler) http.Handler
-// and answers what it refuses with package apierror.
+// Package middleware provides the HTTP middleware between the listeners and the gateway. Each
+// middleware is a func(http.Handler) http.Handler and writes its errors with package apierror.
 //
-// The order, from the outside in: [RequestID], [ClientIP], [AccessLog], [Recover],
-// [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each method
-// [LogMethod], [Tickets.Redeem], [Admit], [Compressor.Reads].
+// The order, from the outermost to the innermost: [RequestID], [ClientIP], [AccessLog], [Recover],
+// [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each method [LogMethod],
+// [Tickets.Redeem], [Admit], [Compressor.Reads].
 package middleware
 
 import (
@@ -15,19 +14,17 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// maxRequestIDLength is the longest X-Request-Id taken from a client, in
-// characters.
+// maxRequestIDLength is the maximum length of a client's X-Request-Id, in characters.
 const maxRequestIDLength = 128
 
-// RequestID gives each request an id: the client's own X-Request-Id where it
-// is 1 to 128 of A-Z, a-z, 0-9, ".", "_" and "-", else a new ULID. It stands in
-// the header of the response and, once, in the header of the request, from
-// where whatever comes later reads it.
+// RequestID sets X-Request-Id in the header of each request and its response. It keeps the id of
+// the client if that is 1 to 128 characters of A-Z, a-z, 0-9, ".", "_" and "-", and otherwise
+// generates a ULID.
 func RequestID() func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var id string
-			// Of several ids none is the request's.
+			// Several ids are ambiguous, so none of them is kept.
 			if values := r.Header.Values(wire.RequestIDHeader); len(values) == 1 && validRequestID(values[0]) {
 				id = values[0]
 			} else {
@@ -40,7 +37,7 @@ func RequestID() func(http.Handler) http.Handler {
 	}
 }
 
-// validRequestID keeps ids out that would forge a line of somebody's log.
+// validRequestID reports whether id has no characters that could forge lines in a log.
 func validRequestID(id string) bool {
 	if id == "" || len(id) > maxRequestIDLength {
 		return false

@@ -22,7 +22,7 @@ func TestRequestID(t *testing.T) {
 		{"space", []string{"a b"}, false},
 		{"line break", []string{"a\nb"}, false},
 		{"not ASCII", []string{"ä"}, false},
-		{"two", []string{"a", "b"}, false},
+		{"two ids", []string{"a", "b"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -33,7 +33,7 @@ func TestRequestID(t *testing.T) {
 			RequestID()(next).ServeHTTP(w, r)
 			got := next.request.Header.Values("X-Request-Id")
 			if len(got) != 1 || w.Header().Get("X-Request-Id") != got[0] {
-				t.Fatalf("request has %q, response %q: want one and the same", got, w.Header().Values("X-Request-Id"))
+				t.Fatalf("request has %q, response %q; want the same single id", got, w.Header().Values("X-Request-Id"))
 			}
 			if test.kept && got[0] != test.sent[0] {
 				t.Errorf("id %q, want the client's", got[0])

@@ -16,20 +16,19 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// maxTicketRequest is the largest request for a ticket, in bytes.
+// maxTicketRequest is the maximum size of a request for a ticket, in bytes.
 const maxTicketRequest = 4 << 10
 
-// Tickets let a browser open a stream: EventSource and WebSocket cannot set
-// headers, and a key must not stand in a URL, which histories and logs keep. A
-// ticket stands for the key and the group of its owner, on one path, once, for 30
-// seconds.
+// Tickets lets browsers open streams. EventSource and WebSocket cannot set headers, and a URL must
+// not contain an API key, because histories and logs keep URLs. A ticket replaces the key and the
+// group for one request to one path, and expires after 30 seconds.
 type Tickets struct{ store TicketStore }
 
-// NewTickets returns tickets that are kept in the store.
+// NewTickets returns Tickets that are kept in store.
 func NewTickets(store TicketStore) *Tickets { return &Tickets{store} }
 
-// Issue answers a request {"path": "/v1/…:monitor"} with a ticket. It needs [Admit],
-// which checks the credentials that the ticket stands for.
+// Issue responds to a request {"path": "/v1/…:monitor"} with a ticket. It requires [Admit], which
+// checks the credentials that the ticket replaces.
 func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	var request struct {
 		Path string `json:"path"`
@@ -38,27 +37,27 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil || !isStream(request.Path) {
 		apierror.Write(w, r, apierror.Invalid(apierror.Violation{
-			Field: "path", Description: `must be the path of a stream, without a query: send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
+			Field: "path", Description: `must be the path of a stream, without a query; send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
 		return
 	}
 	name, expires := rand.Text(), time.Now().Add(ticketTime)
 	ticket := Ticket{Key: r.Header.Get(wire.APIKeyHeader), Group: r.Header.Get(wire.GroupHeader), Path: request.Path, Expires: expires}
 	if err := t.store.Keep(r.Context(), name, ticket); err != nil {
-		refusal := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "Tickets cannot be issued right now. Try again in a moment.")
+		failure := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway cannot issue tickets at the moment. Try again later.")
 		if errors.Is(err, ErrTooManyTickets) {
-			refusal = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are out. Try again in half a minute.")
+			failure = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are waiting to be used. Try again in 30 seconds.")
 		}
-		apierror.Write(w, r, refusal.WithCause(err))
+		apierror.Write(w, r, failure.WithCause(err))
 		return
 	}
 	w.Header().Set("Content-Type", wire.JSON)
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(map[string]string{ // the client may be gone
+	_ = json.NewEncoder(w).Encode(map[string]string{ // fails only if the client is gone
 		"ticket": name, "expireTime": expires.UTC().Format(time.RFC3339),
 	})
 }
 
-// isStream reports whether GET of the path is a streaming method of the contract.
+// isStream reports whether a GET request to the path calls a streaming method.
 func isStream(path string) bool {
 	found, _ := contract.Match(path)
 	if found == nil {
@@ -68,8 +67,8 @@ func isStream(path string) bool {
 	return binding != nil && binding.Method.Streams()
 }
 
-// Redeem replaces the ticket in the query of a stream by the key and the group that
-// it stands for. It comes before [Admit]. Methods that do not stream know no tickets.
+// Redeem replaces the ticket in the query of a request for a stream with its key and group. It must
+// come before [Admit]. It does nothing for methods that do not stream.
 func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if !method.Streams() {
@@ -84,18 +83,18 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 			ticket, ok, err := t.store.Take(r.Context(), name)
 			if err != nil {
 				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
-					"Tickets cannot be looked up now. Ask for another in a moment.").WithCause(err))
+					"The gateway cannot look up tickets at the moment. Request another ticket later. Nothing was sent to the Mesh API.").WithCause(err))
 				return
 			}
 			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
 				apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
-					"The ticket is not good: it opens one stream, once, within 30 seconds. Ask for another (POST "+wire.TicketsPath+")."))
+					"The ticket is not valid. A ticket opens one stream, once, within 30 seconds. Request another with POST "+wire.TicketsPath+"."))
 				return
 			}
 			r.Header.Del(wire.AuthorizationHeader)
 			r.Header.Set(wire.APIKeyHeader, ticket.Key)
 			r.Header.Set(wire.GroupHeader, ticket.Group)
-			// The URL belongs to whoever called this handler, so a copy is changed.
+			// Handlers must not modify the request of their caller, so change a copy.
 			u := *r.URL
 			u.RawQuery = query
 			r = r.WithContext(r.Context())
@@ -105,8 +104,8 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 	}
 }
 
-// cutTicket takes the ticket out of a query and returns its first value.
-// The other parameters stay as they were sent.
+// cutTicket removes the parameter "ticket" from a query and returns its first value. It does not
+// change the other parameters.
 func cutTicket(query string) (name, rest string, found bool) {
 	var kept strings.Builder
 	for pair := range strings.SplitSeq(query, "&") {
@@ -114,7 +113,7 @@ func cutTicket(query string) (name, rest string, found bool) {
 		if field, err := url.QueryUnescape(field); err == nil && field == wire.TicketParameter {
 			if !found {
 				found = true
-				name, _ = url.QueryUnescape(value) // one that is malformed is "", which is no ticket
+				name, _ = url.QueryUnescape(value) // a malformed value becomes "", which is never a ticket
 			}
 			continue
 		}

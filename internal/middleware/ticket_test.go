@@ -43,17 +43,17 @@ func TestIssue(t *testing.T) {
 func TestRedeem(t *testing.T) {
 	for _, test := range []struct {
 		name, rpc, method, path, query string
-		refused                        bool
+		rejected                       bool
 		rest                           string // of the query
-		key                            string // behind Redeem
+		key                            string // of the request that the handler receives
 	}{
-		{"the ticket", streamMethod, http.MethodGet, streamPath, "ticket=TICKET", false, "", testKey},
+		{"a ticket", streamMethod, http.MethodGet, streamPath, "ticket=TICKET", false, "", testKey},
 		{"among other parameters", streamMethod, http.MethodGet, streamPath, "b=%2f+x&ticket=TICKET&a=;&c", false, "b=%2f+x&a=;&c", testKey},
-		{"in another spelling", streamMethod, http.MethodGet, streamPath, "%74icket=TICKE%54", false, "", testKey},
+		{"percent-encoded", streamMethod, http.MethodGet, streamPath, "%74icket=TICKE%54", false, "", testKey},
 		{"twice", streamMethod, http.MethodGet, streamPath, "ticket=TICKET&ticket=x", false, "", testKey},
-		{"none", streamMethod, http.MethodGet, streamPath, "b=%2f+x&tickets=1", false, "b=%2f+x&tickets=1", otherKey},
+		{"no ticket", streamMethod, http.MethodGet, streamPath, "b=%2f+x&tickets=1", false, "b=%2f+x&tickets=1", otherKey},
 		{"no query", streamMethod, http.MethodGet, streamPath, "", false, "", otherKey},
-		{"of another stream", streamMethod, http.MethodGet, "/v1/limit_orders/00000000000000000000000002:monitor", "ticket=TICKET", true, "", ""},
+		{"for another stream", streamMethod, http.MethodGet, "/v1/limit_orders/00000000000000000000000002:monitor", "ticket=TICKET", true, "", ""},
 		{"with HEAD", streamMethod, http.MethodHead, streamPath, "ticket=TICKET", true, "", ""},
 		{"a guess", streamMethod, http.MethodGet, streamPath, "ticket=GUESS", true, "", ""},
 		{"a guess before the ticket", streamMethod, http.MethodGet, streamPath, "ticket=GUESS&ticket=TICKET", true, "", ""},
@@ -71,18 +71,18 @@ func TestRedeem(t *testing.T) {
 			r := headers(httptest.NewRequest(test.method, test.path+"?"+test.query, nil), "X-Api-Key", otherKey, "X-Group", otherGroup, "Authorization", "Basic x")
 			w, next := httptest.NewRecorder(), new(capture)
 			tickets.Redeem(contract.ByName(test.rpc))(next).ServeHTTP(w, r)
-			if test.refused {
+			if test.rejected {
 				if next.request != nil {
-					t.Fatal("passed")
+					t.Fatal("reached the handler")
 				}
-				wantRefusal(t, w, http.StatusUnauthorized, apierror.CredentialsMalformed)
+				wantError(t, w, http.StatusUnauthorized, apierror.CredentialsMalformed)
 				if w.Header().Get("WWW-Authenticate") == "" {
 					t.Error("no WWW-Authenticate")
 				}
 				return
 			}
 			if next.request == nil {
-				t.Fatalf("refused: %s", w.Body)
+				t.Fatalf("rejected: %s", w.Body)
 			}
 			group, authorization := testGroup, ""
 			if test.key == otherKey {
@@ -110,7 +110,7 @@ func (f failing) Keep(context.Context, string, Ticket) error { return f.err }
 
 func (f failing) Take(context.Context, string) (Ticket, bool, error) { return Ticket{}, false, f.err }
 
-func TestAStoreThatFails(t *testing.T) {
+func TestFailingTicketStore(t *testing.T) {
 	lost := errors.New("dial tcp 10.0.0.1: refused")
 	for _, test := range []struct {
 		name   string
@@ -119,9 +119,9 @@ func TestAStoreThatFails(t *testing.T) {
 		status int
 		reason apierror.Reason
 	}{
-		{"no room", ErrTooManyTickets, false, http.StatusTooManyRequests, apierror.RateLimited},
-		{"lost on issue", lost, false, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
-		{"lost on redeem", lost, true, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
+		{"store full", ErrTooManyTickets, false, http.StatusTooManyRequests, apierror.RateLimited},
+		{"unreachable on issue", lost, false, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
+		{"unreachable on redeem", lost, true, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tickets := NewTickets(failing{test.err})
@@ -133,12 +133,12 @@ func TestAStoreThatFails(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, streamPath+"?ticket=x", strings.NewReader(`{"path": "`+streamPath+`"}`))
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r.WithContext(apierror.WithObserver(r.Context(), func(err error) { observed = err })))
-			wantRefusal(t, w, test.status, test.reason)
+			wantError(t, w, test.status, test.reason)
 			if !errors.Is(observed, test.err) {
-				t.Errorf("operators are told %v, want the cause %v", observed, test.err)
+				t.Errorf("observed %v, want the cause %v", observed, test.err)
 			}
 			if strings.Contains(w.Body.String(), "10.0.0.1") {
-				t.Errorf("clients are told the cause: %s", w.Body)
+				t.Errorf("the response contains the cause: %s", w.Body)
 			}
 		})
 	}

@@ -8,33 +8,32 @@ import (
 )
 
 const (
-	// ticketTime is how long a ticket can be redeemed.
+	// ticketTime is how long a ticket is valid.
 	ticketTime = 30 * time.Second
-	// maxTickets bounds the tickets that are kept at a time.
+	// maxTickets is the maximum number of tickets kept at a time.
 	maxTickets = 10_000
 )
 
-// Ticket is what a ticket stands for.
+// Ticket holds the credentials and the path of a ticket.
 type Ticket struct {
 	Key, Group, Path string
 	Expires          time.Time
 }
 
-// ErrTooManyTickets is the error of a [TicketStore] that has no room.
-var ErrTooManyTickets = errors.New("middleware: too many tickets are kept")
+// ErrTooManyTickets is returned by a [TicketStore] that is full.
+var ErrTooManyTickets = errors.New("middleware: too many tickets")
 
 // TicketStore keeps tickets until they are redeemed. It is an interface so that
 // several gateways behind one address can share a store.
 type TicketStore interface {
-	// Keep stores a ticket until it expires. The error is ErrTooManyTickets where
-	// there is no room.
+	// Keep stores a ticket until it expires. It returns ErrTooManyTickets if the store is full.
 	Keep(ctx context.Context, name string, ticket Ticket) error
-	// Take removes a ticket and returns it, to one caller only. It reports false
-	// for a ticket that is not there or has expired.
+	// Take removes and returns a ticket. Only one caller receives it. Take returns false if the
+	// ticket does not exist or has expired.
 	Take(ctx context.Context, name string) (Ticket, bool, error)
 }
 
-// MemoryTickets is a TicketStore of one process. It keeps at most 10,000 tickets.
+// MemoryTickets is a TicketStore in memory. It keeps at most 10,000 tickets.
 type MemoryTickets struct {
 	now func() time.Time
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestATicketExpires(t *testing.T) {
+func TestTicketExpires(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		after time.Duration
@@ -19,7 +19,7 @@ func TestATicketExpires(t *testing.T) {
 			keep(t, tickets, "one", now)
 			now = now.Add(test.after)
 			if _, ok, err := tickets.Take(t.Context(), "one"); err != nil || ok != test.want {
-				t.Errorf("it is good: %t %v", ok, err)
+				t.Errorf("valid: %t, error %v", ok, err)
 			}
 		})
 	}
@@ -33,10 +33,10 @@ func TestTicketsAreBounded(t *testing.T) {
 		keep(t, tickets, strconv.Itoa(i), now)
 	}
 	if tickets.Keep(t.Context(), "more", Ticket{}) == nil {
-		t.Error("there is no bound")
+		t.Error("the number of tickets is not bounded")
 	}
 	now = now.Add(ticketTime + 1)
-	keep(t, tickets, "more", now) // those that have expired make room
+	keep(t, tickets, "more", now) // replaces the expired tickets
 }
 
 func keep(t *testing.T, tickets *MemoryTickets, name string, now time.Time) {

@@ -17,7 +17,7 @@ const (
 	testGroup = "groups/01HZXJ5K8MNPQRSTVWXYZ01234"
 )
 
-// headerOf makes a header of name, value pairs; a name may repeat.
+// headerOf returns a header of pairs of names and values. A name may be repeated.
 func headerOf(pairs ...string) http.Header {
 	header := make(http.Header)
 	for i := 0; i < len(pairs); i += 2 {
@@ -26,11 +26,11 @@ func headerOf(pairs ...string) http.Header {
 	return header
 }
 
-// wantRefusal checks the code and the reason of a refusal.
-func wantRefusal(t *testing.T, err error, code codes.Code, reason apierror.Reason) {
+// wantError checks the code and the reason of an error.
+func wantError(t *testing.T, err error, code codes.Code, reason apierror.Reason) {
 	t.Helper()
 	if status.Code(err) != code || apierror.ReasonOf(err) != string(reason) {
-		t.Errorf("refused with %s %s (%v), want %s %s", status.Code(err), apierror.ReasonOf(err), err, code, reason)
+		t.Errorf("error %s %s (%v), want %s %s", status.Code(err), apierror.ReasonOf(err), err, code, reason)
 	}
 }
 
@@ -45,15 +45,15 @@ func TestAuthenticate(t *testing.T) {
 		name    string
 		public  bool
 		sent    []string
-		reason  apierror.Reason // empty where the request passes
+		reason  apierror.Reason // empty if there is no error
 		message []string
-		key     string // that is returned
+		key     string // the result
 	}{
 		{"key and group", false, both("X-Api-Key", testKey), "", nil, testKey},
 		{"bearer", false, both("Authorization", "Bearer "+testKey), "", nil, testKey},
 		{"bearer, scheme in other case", false, both("Authorization", "bEARER  "+testKey), "", nil, testKey},
 		{"key and the same bearer", false, both("X-Api-Key", testKey, "Authorization", "Bearer "+testKey), "", nil, testKey},
-		{"key beside another scheme", false, both("X-Api-Key", testKey, "Authorization", "Basic eDp5"), "", nil, testKey},
+		{"key and another scheme", false, both("X-Api-Key", testKey, "Authorization", "Basic eDp5"), "", nil, testKey},
 
 		{"nothing", false, nil, missing, []string{"the headers X-Api-Key", "X-Group", "Bearer"}, ""},
 		{"no group", false, []string{"X-Api-Key", testKey}, missing, []string{"the header X-Group"}, ""},
@@ -66,11 +66,11 @@ func TestAuthenticate(t *testing.T) {
 		{"key with another character", false, both("X-Api-Key", testKey[:42]+"+"), malformed, []string{"API key is malformed"}, ""},
 		{"malformed bearer", false, both("Authorization", "Bearer "+testKey[:42]), malformed, []string{"API key is malformed"}, ""},
 		{"bearer without a key", false, both("Authorization", "Bearer"), malformed, []string{"must be followed"}, ""},
-		{"another scheme", false, both("Authorization", "Basic eDp5"), malformed, []string{"only Bearer"}, ""},
-		{"two keys", false, both("X-Api-Key", testKey, "X-Api-Key", testKey), malformed, []string{"X-Api-Key must be sent once"}, ""},
-		{"two authorizations", false, both("Authorization", "Bearer "+testKey, "Authorization", "Bearer "+testKey), malformed, []string{"Authorization must be sent once"}, ""},
+		{"another scheme", false, both("Authorization", "Basic eDp5"), malformed, []string{"scheme is Bearer"}, ""},
+		{"two keys", false, both("X-Api-Key", testKey, "X-Api-Key", testKey), malformed, []string{"X-Api-Key must be sent only once"}, ""},
+		{"two authorizations", false, both("Authorization", "Bearer "+testKey, "Authorization", "Bearer "+testKey), malformed, []string{"Authorization must be sent only once"}, ""},
 		{"key and another bearer", false, both("X-Api-Key", testKey, "Authorization", "Bearer "+otherKey), malformed, []string{"different keys"}, ""},
-		{"two groups", false, both("X-Api-Key", testKey, "X-Group", testGroup), malformed, []string{"X-Group must be sent once"}, ""},
+		{"two groups", false, both("X-Api-Key", testKey, "X-Group", testGroup), malformed, []string{"X-Group must be sent only once"}, ""},
 		{"ULID of 25", false, []string{"X-Api-Key", testKey, "X-Group", testGroup[:len(testGroup)-1]}, malformed, []string{"X-Group is malformed"}, ""},
 		{"ULID of 27", false, []string{"X-Api-Key", testKey, "X-Group", testGroup + "0"}, malformed, []string{"X-Group is malformed"}, ""},
 		{"both malformed", false, []string{"X-Api-Key", testKey[:42], "X-Group", "groups/x"}, malformed, []string{"API key is malformed", "X-Group is malformed"}, ""},
@@ -82,17 +82,17 @@ func TestAuthenticate(t *testing.T) {
 		{"public, bearer", true, []string{"Authorization", "Bearer " + testKey}, "", nil, testKey},
 		{"public, malformed key", true, []string{"X-Api-Key", testKey[:42]}, malformed, []string{"API key is malformed"}, ""},
 		{"public, malformed group", true, []string{"X-Group", "groups/x"}, malformed, []string{"X-Group is malformed"}, ""},
-		{"public, another scheme", true, []string{"Authorization", "Basic eDp5"}, malformed, []string{"only Bearer"}, ""},
+		{"public, another scheme", true, []string{"Authorization", "Basic eDp5"}, malformed, []string{"scheme is Bearer"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			header := headerOf(test.sent...)
 			key, err := authenticate(header, test.public)
 			if test.reason == "" {
 				if err != nil {
-					t.Fatalf("refused: %v", err)
+					t.Fatal(err)
 				}
 				if _, left := header["Authorization"]; left {
-					t.Error("Authorization is left")
+					t.Error("Authorization was not removed")
 				}
 				sent := header.Values("X-Api-Key")
 				if key != test.key || test.key == "" && len(sent) > 0 || test.key != "" && (len(sent) != 1 || sent[0] != test.key) {
@@ -101,17 +101,17 @@ func TestAuthenticate(t *testing.T) {
 				return
 			}
 			if err == nil {
-				t.Fatal("passed")
+				t.Fatal("no error")
 			}
-			wantRefusal(t, err, codes.Unauthenticated, test.reason)
+			wantError(t, err, codes.Unauthenticated, test.reason)
 			for _, part := range test.message {
 				if !strings.Contains(err.Error(), part) {
-					t.Errorf("message %q, want %q in it", err, part)
+					t.Errorf("message %q does not contain %q", err, part)
 				}
 			}
 			for _, value := range []string{testKey[:10], otherKey[:10], testGroup[7:17], "eDp5"} {
 				if strings.Contains(err.Error(), value) {
-					t.Errorf("the error repeats %q", value)
+					t.Errorf("the error contains %q", value)
 				}
 			}
 		})

@@ -11,9 +11,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// deadline returns how long a call may take: the limit, or less if the client asks
-// for it in Request-Timeout, in seconds, above 0 and up to 86400; fractions are
-// allowed. A stream has no limit but its client's.
+// deadline returns the timeout of a call: the limit, or that of the client if it is shorter. A
+// stream has only the timeout of the client, if any.
 func deadline(header http.Header, stream bool, limit time.Duration) (timeout time.Duration, limited bool, err error) {
 	timeout, given, err := requestTimeout(header.Get(wire.RequestTimeoutHeader))
 	switch {
@@ -33,10 +32,10 @@ func requestTimeout(value string) (timeout time.Duration, given bool, err error)
 		return 0, false, nil
 	}
 	seconds, parseErr := strconv.ParseFloat(value, 64)
-	// The bound keeps the product within a Duration; NaN fails both.
+	// The upper bound prevents an overflow of Duration. NaN fails both comparisons.
 	if parseErr != nil || !(seconds > 0 && seconds <= 86400) {
 		return 0, false, apierror.New(codes.InvalidArgument, apierror.InvalidRequest,
-			wire.RequestTimeoutHeader+" must be a number of seconds above 0 and up to 86400, such as 5 or 0.5.")
+			wire.RequestTimeoutHeader+" must be a number of seconds above 0 and at most 86400, such as 5 or 0.5. Nothing was sent to the Mesh API.")
 	}
 	return time.Duration(seconds * float64(time.Second)), true, nil
 }

@@ -16,15 +16,15 @@ func TestDeadline(t *testing.T) {
 		name    string
 		stream  bool
 		header  string
-		want    time.Duration // 0 is no deadline
-		refused bool
+		want    time.Duration // 0 means no deadline
+		wantErr bool
 	}{
-		{"the limit", false, "", limit, false},
+		{"no timeout", false, "", limit, false},
 		{"below the limit", false, "2.5", 2500 * time.Millisecond, false},
 		{"at the limit", false, "10", limit, false},
 		{"over the limit", false, "11", limit, false},
-		{"a stream has none", true, "", 0, false},
-		{"unless its client wants one", true, "60", time.Minute, false},
+		{"a stream without a timeout", true, "", 0, false},
+		{"a stream with a timeout", true, "60", time.Minute, false},
 		{"zero", false, "0", 0, true},
 		{"below zero", false, "-1", 0, true},
 		{"a day", false, "86400", limit, false},
@@ -39,8 +39,8 @@ func TestDeadline(t *testing.T) {
 				header.Set(wire.RequestTimeoutHeader, test.header)
 			}
 			got, limited, err := deadline(header, test.stream, limit)
-			if test.refused {
-				wantRefusal(t, err, codes.InvalidArgument, apierror.InvalidRequest)
+			if test.wantErr {
+				wantError(t, err, codes.InvalidArgument, apierror.InvalidRequest)
 				return
 			}
 			if err != nil || got != test.want || limited != (test.want > 0) {

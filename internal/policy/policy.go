@@ -1,10 +1,9 @@
-// Package policy decides whether a call may go ahead: the budget of its client
-// address, its credentials, the budget of its API key, the streams that are open,
-// and its deadline.
+// Package policy decides whether a call is admitted. It checks the rate limit of the client
+// address, the credentials, the rate limit of the API key, the number of open streams, and the
+// deadline.
 //
-// It works on headers and an address and writes no answer. Every front (JSON over
-// HTTP, gRPC, gRPC-Web, Connect) admits its calls here and writes the error in its
-// own form.
+// It works on headers and an address and does not write responses, so that it does not depend on
+// the protocol of the call (JSON over HTTP, gRPC, gRPC-Web or Connect).
 package policy
 
 import (
@@ -18,25 +17,25 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// Limits are what a policy allows.
+// Limits are the limits of a policy.
 type Limits struct {
-	// Read and Write are the budgets of one API key. A client address has four
-	// times as much.
+	// Read and Write are the rate limits of one API key. Those of a client address are four times
+	// as high.
 	Read, Write Rate
-	// Streams is how many streams may be open at a time.
+	// Streams is the maximum number of open streams.
 	Streams StreamLimits
-	// Timeout is the longest that a unary call may take. It must be above 0.
+	// Timeout is the maximum duration of a unary call. It must be positive.
 	Timeout time.Duration
 }
 
-// Rules are what the policy needs to know about the method of a call. The zero
-// Rules are those of a unary read that needs credentials.
+// Rules are the properties of a method that the policy depends on. The zero Rules are those of a
+// unary read that requires credentials.
 type Rules struct {
-	// Write calls have a budget of their own.
+	// Write reports whether the method writes. Writes have their own rate limit.
 	Write bool
-	// Public methods need no credentials.
+	// Public reports whether the method requires no credentials.
 	Public bool
-	// Stream is set on methods that answer with a stream.
+	// Stream reports whether the method is server-streaming.
 	Stream bool
 }
 
@@ -45,28 +44,27 @@ func RulesOf(method *contract.Method) Rules {
 	return Rules{Write: method.Write, Public: method.Public, Stream: method.Streams()}
 }
 
-// Call is a call as every front presents it to the policy.
+// Call describes a call, independent of its protocol.
 type Call struct {
 	Rules Rules
-	// Header is the header of the request. Admit leaves the credentials in it in
-	// one form: the key in X-Api-Key and no Authorization.
+	// Header is the header of the request. Admit moves the key to X-Api-Key and removes
+	// Authorization.
 	Header http.Header
-	// Answer is the header of the answer. Admit adds RateLimit and
-	// RateLimit-Policy for each budget that the call used, also where it refuses
-	// the call. Nil leaves them out.
-	Answer http.Header
+	// ResponseHeader is the header of the response, or nil. Admit adds RateLimit and
+	// RateLimit-Policy for each rate limit that it checked, even if it rejects the call.
+	ResponseHeader http.Header
 	// Address is the address of the client.
 	Address netip.Addr
 }
 
-// Policy admits calls within its limits. It is safe for concurrent use.
+// Policy admits calls within limits. It is safe for concurrent use.
 type Policy struct {
 	limiter *limiter
 	streams *streams
 	timeout time.Duration
 }
 
-// New returns a policy that counts in memory, from nothing.
+// New returns a policy that keeps its counts in memory. They start at zero.
 func New(limits Limits) (*Policy, error) {
 	limiter, err := newLimiter(limits.Read, limits.Write)
 	if err != nil {
@@ -75,17 +73,16 @@ func New(limits Limits) (*Policy, error) {
 	return &Policy{limiter: limiter, streams: newStreams(limits.Streams), timeout: limits.Timeout}, nil
 }
 
-// Admit decides whether a call may go ahead. It returns the context for the call,
-// with its deadline, and a function that must be called once when the call has
-// ended. With an error that function is nil.
+// Admit decides whether a call is admitted. It returns the context of the call, with its deadline,
+// and a function that must be called once when the call has ended. If there is an error, the
+// function is nil.
 //
-// The checks are made in this order, and the first that fails is the error, an
-// [apierror.Error]: the budget of the address, the credentials, the budget of the
-// key, the open streams, the deadline. The address comes first so that guessing
-// keys is limited too.
+// Admit checks, in this order, the rate limit of the address, the credentials, the rate limit of
+// the key, the number of open streams, and the deadline. It returns the error of the first check
+// that fails, an [apierror.Error]. The address is checked first so that guessing keys is limited.
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
-	budget := p.limiter.budget(c.Rules.Write)
-	if err := budget.address.take(ctx, network(c.Address), c.Answer); err != nil {
+	limits := p.limiter.limits(c.Rules.Write)
+	if err := limits.address.take(ctx, network(c.Address), c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
 	key, err := authenticate(c.Header, c.Rules.Public)
@@ -93,7 +90,7 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 		return nil, nil, err
 	}
 	caller := callerOf(key, c.Address)
-	if err := budget.key.take(ctx, caller, c.Answer); err != nil {
+	if err := limits.key.take(ctx, caller, c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
 	leave := func() {}
@@ -115,8 +112,8 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 	return ctx, func() { cancel(); leave() }, nil
 }
 
-// callerOf is the name under which a caller is counted: a hash of its key, since a
-// key is kept nowhere, or without a key its network.
+// callerOf returns the name under which a caller is counted: a hash of its key, since keys are
+// never stored, or its network if it has no key.
 func callerOf(key string, address netip.Addr) string {
 	if key == "" {
 		return network(address)
@@ -125,8 +122,8 @@ func callerOf(key string, address netip.Addr) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
-// network is the unit in which addresses are handed out: one IPv4 address, or
-// the /64 of an IPv6 host, which owns all of it.
+// network returns the IPv4 address, or the /64 prefix of an IPv6 address, since one host usually
+// owns all addresses of a /64.
 func network(address netip.Addr) string {
 	if address.Is6() && !address.Is4In6() {
 		if prefix, err := address.Prefix(64); err == nil {

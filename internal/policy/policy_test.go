@@ -19,10 +19,10 @@ import (
 
 const group = "groups/01HZXJ5K8MNPQRSTVWXYZ01234"
 
-// keyOf is a key in whose form one letter is repeated.
+// keyOf returns an API key that consists of one repeated letter.
 func keyOf(letter string) string { return strings.Repeat(letter, 43) }
 
-// newPolicy makes a policy that the test may change before it is built.
+// newPolicy returns a policy with limits that change may modify.
 func newPolicy(t *testing.T, change func(*policy.Limits)) *policy.Policy {
 	t.Helper()
 	limits := policy.Limits{Streams: policy.StreamLimits{PerKey: 10, All: 10}, Timeout: time.Minute}
@@ -34,7 +34,7 @@ func newPolicy(t *testing.T, change func(*policy.Limits)) *policy.Policy {
 	return p
 }
 
-// call is one of the rules and address with a key, "" for none.
+// call returns a call with a key, or without credentials if key is "".
 func call(rules policy.Rules, address, key string) policy.Call {
 	header := http.Header{}
 	if key != "" {
@@ -50,7 +50,7 @@ func TestAdmit(t *testing.T) {
 	})
 	read, write, public := policy.Rules{}, policy.Rules{Write: true}, policy.Rules{Public: true}
 
-	// The calls share the budgets, in this order.
+	// The calls share the rate limits, in this order.
 	for _, test := range []struct {
 		name         string
 		rules        policy.Rules
@@ -61,55 +61,55 @@ func TestAdmit(t *testing.T) {
 		{"at", read, "192.0.2.1", keyOf("a"), codes.OK},
 		{"over", read, "192.0.2.1", keyOf("a"), codes.ResourceExhausted},
 		{"over from another address", read, "192.0.2.2", keyOf("a"), codes.ResourceExhausted},
-		{"a write has its own budget", write, "192.0.2.1", keyOf("a"), codes.OK},
-		{"which ends too", write, "192.0.2.1", keyOf("a"), codes.ResourceExhausted},
+		{"a write has its own limit", write, "192.0.2.1", keyOf("a"), codes.OK},
+		{"a second write is over it", write, "192.0.2.1", keyOf("a"), codes.ResourceExhausted},
 		{"another key", read, "192.0.2.1", keyOf("b"), codes.OK},
-		{"no key is counted by address", public, "192.0.2.9", "", codes.OK},
+		{"a call without a key is counted by address", public, "192.0.2.9", "", codes.OK},
 		{"an IPv6 host", public, "2001:db8::1", "", codes.OK},
-		{"shares with its network", public, "2001:db8::2", "", codes.OK},
-		{"which is over then", public, "2001:db8::3", "", codes.ResourceExhausted},
-		{"another network is not", public, "2001:db8:0:1::1", "", codes.OK},
+		{"another host of the /64 shares the limit", public, "2001:db8::2", "", codes.OK},
+		{"a third host of the /64 is over the limit", public, "2001:db8::3", "", codes.ResourceExhausted},
+		{"a host of another /64", public, "2001:db8:0:1::1", "", codes.OK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := call(test.rules, test.address, test.key)
-			c.Answer = http.Header{}
+			c.ResponseHeader = http.Header{}
 			_, release, err := p.Admit(t.Context(), c)
 			if status.Code(err) != test.want {
 				t.Fatalf("%v, want %s", err, test.want)
 			}
 			if (release == nil) != (err != nil) {
-				t.Error("release and the error must exclude each other")
+				t.Error("want either release or an error")
 			}
 			if release != nil {
 				release()
 			}
-			if _, ours := err.(*apierror.Error); err != nil && !ours { //nolint:errorlint // the type itself is promised
+			if _, ok := err.(*apierror.Error); err != nil && !ok { //nolint:errorlint // the documented type
 				t.Errorf("the error is a %T", err)
 			}
-			if policies := c.Answer.Values("RateLimit-Policy"); len(policies) != 2 || len(c.Answer.Values("RateLimit")) != 2 {
-				t.Errorf("the budgets of the address and the key are not both reported: %v", c.Answer)
+			if policies := c.ResponseHeader.Values("RateLimit-Policy"); len(policies) != 2 || len(c.ResponseHeader.Values("RateLimit")) != 2 {
+				t.Errorf("want the limits of the address and of the key in the response: %v", c.ResponseHeader)
 			}
 		})
 	}
 }
 
-// TestTheFirstRefusalIsTheError breaks every rule from one on, in the order in which
-// they are documented to be checked.
-func TestTheFirstRefusalIsTheError(t *testing.T) {
+// TestAdmitReturnsTheFirstError makes one check and all later ones fail, in the documented order of
+// the checks.
+func TestAdmitReturnsTheFirstError(t *testing.T) {
 	once := policy.Rate{Requests: 1, Period: time.Hour} // and 4 from one address
 	for _, test := range []struct {
 		name     string
-		before   int // calls with the key before
-		streams  int // that may be open
+		before   int // earlier calls with the key
+		streams  int // the maximum number of open streams
 		key      string
 		timeout  string
 		reason   apierror.Reason
 		message  string
-		reported int // budgets
+		reported int // the number of rate limits in the response
 	}{
-		{"the budget of the address", 4, 0, "malformed", "never", apierror.RateLimited, "read-address", 1},
+		{"the limit of the address", 4, 0, "malformed", "never", apierror.RateLimited, "read-address", 1},
 		{"the credentials", 1, 0, "malformed", "never", apierror.CredentialsMalformed, "API key", 1},
-		{"the budget of the key", 1, 0, keyOf("a"), "never", apierror.RateLimited, "limit read of", 2},
+		{"the limit of the key", 1, 0, keyOf("a"), "never", apierror.RateLimited, `limit "read" of`, 2},
 		{"the streams", 0, 0, keyOf("a"), "never", apierror.RateLimited, "streams", 2},
 		{"the deadline", 0, 1, keyOf("a"), "never", apierror.InvalidRequest, "Request-Timeout", 2},
 	} {
@@ -123,14 +123,14 @@ func TestTheFirstRefusalIsTheError(t *testing.T) {
 				}
 			}
 			c := call(policy.Rules{Stream: true}, "192.0.2.1", test.key)
-			c.Answer = http.Header{}
+			c.ResponseHeader = http.Header{}
 			c.Header.Set("Request-Timeout", test.timeout)
 			_, _, err := p.Admit(t.Context(), c)
 			if err == nil || apierror.ReasonOf(err) != string(test.reason) || !strings.Contains(err.Error(), test.message) {
 				t.Errorf("%v, want %s with %q", err, test.reason, test.message)
 			}
-			if got := len(c.Answer.Values("RateLimit")); got != test.reported {
-				t.Errorf("%d budgets are reported, want %d", got, test.reported)
+			if got := len(c.ResponseHeader.Values("RateLimit")); got != test.reported {
+				t.Errorf("%d rate limits in the response, want %d", got, test.reported)
 			}
 		})
 	}
@@ -141,10 +141,10 @@ func TestAdmitSetsTheDeadline(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		rules policy.Rules
-		want  time.Duration // 0 is none
+		want  time.Duration // 0 means none
 	}{
-		{"of a unary call", policy.Rules{}, time.Minute},
-		{"none of a stream", policy.Rules{Stream: true}, 0},
+		{"a unary call", policy.Rules{}, time.Minute},
+		{"a stream", policy.Rules{Stream: true}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := time.Now()
@@ -172,20 +172,20 @@ func TestAStreamCountsUntilItIsReleased(t *testing.T) {
 		return release, err
 	}
 
-	refused := call(policy.Rules{Stream: true}, "192.0.2.1", keyOf("a"))
-	refused.Header.Set("Request-Timeout", "never")
-	if _, err := admit(refused); err == nil {
-		t.Fatal("a malformed Request-Timeout is taken")
+	rejected := call(policy.Rules{Stream: true}, "192.0.2.1", keyOf("a"))
+	rejected.Header.Set("Request-Timeout", "never")
+	if _, err := admit(rejected); err == nil {
+		t.Fatal("a malformed Request-Timeout was accepted")
 	}
 	release, err := admit(stream)
 	if err != nil {
-		t.Fatalf("the stream that was refused still counts: %v", err)
+		t.Fatalf("the rejected stream still counts: %v", err)
 	}
 	if _, err := admit(stream); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a second stream: %v", err)
 	}
 	if unary, err := admit(call(policy.Rules{}, "192.0.2.1", keyOf("a"))); err != nil {
-		t.Errorf("a unary call beside the stream: %v", err)
+		t.Errorf("a unary call during the stream: %v", err)
 	} else {
 		unary()
 	}
@@ -194,15 +194,15 @@ func TestAStreamCountsUntilItIsReleased(t *testing.T) {
 	limited.Header.Set("Request-Timeout", "60")
 	for _, c := range []policy.Call{limited, stream} {
 		if release, err = admit(c); err != nil {
-			t.Fatalf("the stream that was released still counts: %v", err)
+			t.Fatalf("the released stream still counts: %v", err)
 		}
 		release()
 	}
 }
 
-// TestFrontsWithoutHTTP admits a call as a gRPC front would: its metadata become a
-// header, there is no ResponseWriter, and the error is a status with its details.
-func TestFrontsWithoutHTTP(t *testing.T) {
+// TestAdmitWithoutHTTP admits a call as a gRPC server would: its metadata becomes a header, there
+// is no ResponseWriter, and the error is a status with details.
+func TestAdmitWithoutHTTP(t *testing.T) {
 	p := newPolicy(t, func(l *policy.Limits) { l.Write = policy.Rate{Requests: 1, Period: time.Hour} })
 	metadata := http.Header{"Authorization": {"Bearer " + keyOf("a")}, "X-Group": {group}}
 	c := policy.Call{Rules: policy.RulesOf(contract.ByName("/meshtrade.iam.group.v1.GroupService/CreateGroup")), Header: metadata}
@@ -213,7 +213,7 @@ func TestFrontsWithoutHTTP(t *testing.T) {
 	}
 	release()
 	if got := metadata.Values("X-Api-Key"); !slices.Equal(got, []string{keyOf("a")}) || metadata.Get("Authorization") != "" {
-		t.Errorf("the credentials are not in one form: %v", metadata)
+		t.Errorf("the key was not moved to X-Api-Key: %v", metadata)
 	}
 
 	_, _, err = p.Admit(t.Context(), c)
@@ -239,21 +239,21 @@ func TestRulesOf(t *testing.T) {
 	}
 	for _, method := range contract.Methods() {
 		if policy.RulesOf(method).Public != method.Public {
-			t.Errorf("%s: public is lost", method.Name())
+			t.Errorf("%s: Public differs from the contract", method.Name())
 		}
 	}
 }
 
 func BenchmarkAdmit(b *testing.B) {
-	budget := policy.Rate{Requests: 1_000_000, Period: time.Second}
-	p, err := policy.New(policy.Limits{Read: budget, Write: budget, Timeout: time.Minute})
+	rate := policy.Rate{Requests: 1_000_000, Period: time.Second}
+	p, err := policy.New(policy.Limits{Read: rate, Write: rate, Timeout: time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}
 	c := call(policy.Rules{}, "192.0.2.1", keyOf("a"))
 	b.ReportAllocs()
 	for b.Loop() {
-		c.Answer = http.Header{}
+		c.ResponseHeader = http.Header{}
 		_, release, err := p.Admit(b.Context(), c)
 		if err != nil {
 			b.Fatal(err)

@@ -20,25 +20,25 @@ import (
 )
 
 const (
-	// addressFactor widens the budget of a client address over that of a key:
-	// an office behind one address holds several keys, yet invented keys gain
-	// an attacker no more than this.
+	// addressFactor is the ratio of the limit of a client address to that of a key. An office with
+	// one address may use several keys, but an attacker gains no more than this by making up keys.
 	addressFactor = 4
-	// maxTracked bounds the memory of each budget: callers beyond it push out
-	// those not seen for longest, whose budget then starts afresh.
+	// maxTracked is the maximum number of callers that each limit tracks. More callers evict those
+	// that were least recently seen, whose quota then starts again.
 	maxTracked = 65536
 )
 
-// Rate is a budget of requests over a period. The zero Rate is no limit.
+// Rate is a limit of requests in a period. The zero Rate is unlimited.
 //
-// The budget refills evenly (GCRA): a caller that was idle may send Requests
-// at once, and after that one each Period/Requests.
+// The quota refills evenly (GCRA): a caller that was idle may send Requests at once, and then one
+// in each Period/Requests.
 type Rate struct {
 	Requests int
 	Period   time.Duration
 }
 
-// UnmarshalText reads "N/period", such as 600/1m, or 0 for no limit.
+// UnmarshalText parses "N/period", such as 600/1m, or 0 for no limit. N is at most 1,000,000, and
+// the period is from 1s to 24h.
 func (r *Rate) UnmarshalText(text []byte) error {
 	*r = Rate{}
 	if string(text) == "0" {
@@ -47,20 +47,20 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	count, period, found := strings.Cut(string(text), "/")
 	requests, err := strconv.Atoi(count)
 	if !found || err != nil || requests < 1 || requests > 1_000_000 {
-		return fmt.Errorf("%q is no rate: want N/period with N from 1 to 1000000, such as 600/1m, or 0 for no limit", text)
+		return fmt.Errorf("%q is not a rate: want N/period with N from 1 to 1000000, such as 600/1m, or 0 for no limit", text)
 	}
 	if period != "" && (period[0] < '0' || period[0] > '9') {
-		period = "1" + period // "10/s" is how people say it
+		period = "1" + period // "10/s" is short for "10/1s"
 	}
 	duration, err := time.ParseDuration(period)
 	if err != nil || duration < time.Second || duration > 24*time.Hour {
-		return fmt.Errorf("%q is no rate: the period must be from 1s to 24h, such as 1m", text)
+		return fmt.Errorf("%q is not a rate: the period must be from 1s to 24h, such as 1m", text)
 	}
 	*r = Rate{Requests: requests, Period: duration}
 	return nil
 }
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText returns the rate in the form that UnmarshalText parses.
 func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 func (r Rate) String() string {
@@ -70,19 +70,18 @@ func (r Rate) String() string {
 	return strconv.Itoa(r.Requests) + "/" + r.Period.String()
 }
 
-// limiter keeps the budgets of callers: reads and writes have separate ones, and
-// each is counted by API key and, wider, by client address.
-type limiter struct{ read, write budget }
+// limiter limits the rates of callers, separately for reads and writes.
+type limiter struct{ read, write rateLimits }
 
-// budget holds the quotas of a kind of call, nil where there is no limit.
-type budget struct{ key, address *quota }
+// rateLimits are the quotas of an API key and of a client address, nil if there is no limit.
+type rateLimits struct{ key, address *quota }
 
 func newLimiter(read, write Rate) (*limiter, error) {
 	var l limiter
 	for _, b := range []struct {
 		name string
 		rate Rate
-		into *budget
+		into *rateLimits
 	}{{"read", read, &l.read}, {"write", write, &l.write}} {
 		if b.rate.Requests == 0 {
 			continue
@@ -99,21 +98,21 @@ func newLimiter(read, write Rate) (*limiter, error) {
 	return &l, nil
 }
 
-func (l *limiter) budget(write bool) budget {
+func (l *limiter) limits(write bool) rateLimits {
 	if write {
 		return l.write
 	}
 	return l.read
 }
 
-// quota is one budget of every caller, kept in memory within a bound.
+// quota counts the requests of each caller against a rate. Its memory is bounded.
 type quota struct {
 	name    string
 	rate    Rate
 	limiter *throttled.GCRARateLimiterCtx
-	// policy is the value of RateLimit-Policy, and left the part of RateLimit
-	// before the requests that are left.
-	policy, left string
+	// policy is the value of RateLimit-Policy, and prefix that of RateLimit up to the number of
+	// remaining requests.
+	policy, prefix string
 }
 
 func newQuota(name string, rate Rate) (*quota, error) {
@@ -131,14 +130,14 @@ func newQuota(name string, rate Rate) (*quota, error) {
 	return &quota{
 		name: name, rate: rate, limiter: limiter,
 		policy: fmt.Sprintf("%q;q=%d;w=%d", name, rate.Requests, int(rate.Period.Seconds())),
-		left:   strconv.Quote(name) + ";r=",
+		prefix: strconv.Quote(name) + ";r=",
 	}, nil
 }
 
-// take counts a call of the caller and refuses one over the budget. The answer's
-// RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) say what is
-// left; t is the seconds until the budget is whole again.
-func (q *quota) take(ctx context.Context, caller string, answer http.Header) error {
+// take counts a call of the caller and returns an error if it exceeds the quota. It adds RateLimit
+// and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) to response, with the remaining
+// requests and the seconds until the quota is full again.
+func (q *quota) take(ctx context.Context, caller string, response http.Header) error {
 	if q == nil {
 		return nil
 	}
@@ -147,18 +146,18 @@ func (q *quota) take(ctx context.Context, caller string, answer http.Header) err
 		return apierror.New(codes.Internal, apierror.Internal,
 			"The gateway could not count this request. Nothing was sent to the Mesh API. Report it with the request id.").WithCause(err)
 	}
-	if answer != nil {
-		answer.Add(wire.RateLimitPolicyHeader, q.policy)
-		answer.Add(wire.RateLimitHeader, q.left+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
+	if response != nil {
+		response.Add(wire.RateLimitPolicyHeader, q.policy)
+		response.Add(wire.RateLimitHeader, q.prefix+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
 	}
 	if !limited {
 		return nil
 	}
 	seconds := max(1, wholeSeconds(result.RetryAfter))
 	return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-		fmt.Sprintf("Over the limit %s of %d requests in %s. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
+		fmt.Sprintf("The rate limit %q of %d requests in %s was exceeded. Nothing was sent to the Mesh API. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)})
 }
 
-// wholeSeconds rounds up: a client that waits as told must succeed.
+// wholeSeconds rounds up, so that a client that waits for this time succeeds.
 func wholeSeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

@@ -48,10 +48,10 @@ func TestQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The calls share the budget, in this order.
+	// The calls share the quota, in this order.
 	for _, test := range []struct {
-		name, caller, left string
-		refused            bool
+		name, caller, header string // header is the beginning of RateLimit
+		wantErr              bool
 	}{
 		{"below", "a", `"read";r=1;t=`, false},
 		{"at", "a", `"read";r=0;t=`, false},
@@ -59,24 +59,24 @@ func TestQuota(t *testing.T) {
 		{"another caller", "b", `"read";r=1;t=`, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			answer := headerOf()
-			err := q.take(t.Context(), test.caller, answer)
-			left, found := strings.CutPrefix(strings.Join(answer.Values("RateLimit"), ", "), test.left)
-			if seconds, err := strconv.Atoi(left); !found || err != nil || seconds < 1 || seconds > 3600 {
-				t.Errorf("RateLimit is %v, want %s and up to 3600 seconds", answer.Values("RateLimit"), test.left)
+			response := headerOf()
+			err := q.take(t.Context(), test.caller, response)
+			reset, found := strings.CutPrefix(strings.Join(response.Values("RateLimit"), ", "), test.header)
+			if seconds, err := strconv.Atoi(reset); !found || err != nil || seconds < 1 || seconds > 3600 {
+				t.Errorf("RateLimit is %v, want %s and up to 3600 seconds", response.Values("RateLimit"), test.header)
 			}
-			if got := strings.Join(answer.Values("RateLimit-Policy"), ", "); got != `"read";q=2;w=3600` {
+			if got := strings.Join(response.Values("RateLimit-Policy"), ", "); got != `"read";q=2;w=3600` {
 				t.Errorf("RateLimit-Policy is %s", got)
 			}
-			if !test.refused {
+			if !test.wantErr {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			wantRefusal(t, err, codes.ResourceExhausted, apierror.RateLimited)
+			wantError(t, err, codes.ResourceExhausted, apierror.RateLimited)
 			if delay := retryDelay(err); delay <= 0 || delay > 30*time.Minute || delay%time.Second != 0 {
-				t.Errorf("the error says to wait %s", delay)
+				t.Errorf("retry delay %s", delay)
 			}
 		})
 	}
@@ -87,13 +87,13 @@ func TestNoQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := headerOf()
-	if err := l.budget(false).key.take(t.Context(), "a", answer); err != nil || len(answer) > 0 {
-		t.Errorf("without a limit: %v, headers %v", err, answer)
+	response := headerOf()
+	if err := l.limits(false).key.take(t.Context(), "a", response); err != nil || len(response) > 0 {
+		t.Errorf("without a limit: %v, headers %v", err, response)
 	}
 }
 
-// retryDelay is when an error says that the call may be repeated.
+// retryDelay returns the delay in the RetryInfo of an error.
 func retryDelay(err error) time.Duration {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {

@@ -9,12 +9,12 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-// StreamLimits is how many streams may be open at a time: those of one API key,
-// and all of them. A stream holds memory and an upstream call for as long as its
-// client likes, which a rate cannot bound.
+// StreamLimits are the maximum numbers of open streams of one API key and of all callers. A stream
+// uses memory and an upstream call for as long as its client wants, which a rate limit does not
+// bound.
 type StreamLimits struct{ PerKey, All int }
 
-// streams counts the streams that are open. Its memory is bounded by their number.
+// streams counts the open streams. Its memory is bounded by their number.
 type streams struct {
 	limits StreamLimits
 
@@ -27,18 +27,18 @@ func newStreams(limits StreamLimits) *streams {
 	return &streams{limits: limits, byCaller: make(map[string]int)}
 }
 
-// enter counts a stream of the caller, or refuses one beyond a limit. The caller
-// leaves when the stream has ended.
+// enter counts a stream of the caller, or returns an error if a limit is reached. leave must be
+// called when the stream has ended.
 func (s *streams) enter(caller string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.all >= s.limits.All:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-			"The gateway serves as many streams as it can. Try again later.")
+			"The gateway has reached its maximum number of open streams. Nothing was sent to the Mesh API. Try again later.")
 	case s.byCaller[caller] >= s.limits.PerKey:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-			fmt.Sprintf("This API key has %d streams open, the most that there may be. Close one first.", s.limits.PerKey))
+			fmt.Sprintf("This API key has %d open streams, which is the maximum. Nothing was sent to the Mesh API. Close one before you open another.", s.limits.PerKey))
 	}
 	s.all++
 	s.byCaller[caller]++

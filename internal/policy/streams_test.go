@@ -14,35 +14,35 @@ func TestStreamsAreCounted(t *testing.T) {
 	// The steps share the count, in this order.
 	for _, step := range []struct {
 		name, caller string
-		refusal      string // part of the message; "" where the stream may open
+		message      string // part of the error message, or "" if there is no error
 	}{
 		{"below the limit of a key", "a", ""},
 		{"at the limit of a key", "a", ""},
-		{"over the limit of a key", "a", "has 2 streams open"},
+		{"over the limit of a key", "a", "has 2 open streams"},
 		{"at the limit of all", "b", ""},
-		{"over the limit of all", "b", "as many streams as it can"},
+		{"over the limit of all", "b", "maximum number of open streams"},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			err := s.enter(step.caller)
-			if step.refusal == "" {
+			if step.message == "" {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			wantRefusal(t, err, codes.ResourceExhausted, apierror.RateLimited)
-			if err != nil && !strings.Contains(err.Error(), step.refusal) {
-				t.Errorf("message %q, want %q in it", err, step.refusal)
+			wantError(t, err, codes.ResourceExhausted, apierror.RateLimited)
+			if err != nil && !strings.Contains(err.Error(), step.message) {
+				t.Errorf("message %q does not contain %q", err, step.message)
 			}
 		})
 	}
-	t.Run("one that has ended makes room", func(t *testing.T) {
+	t.Run("after a stream has ended, another may open", func(t *testing.T) {
 		s.leave("a")
 		if err := s.enter("a"); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("nothing is kept of callers that have left", func(t *testing.T) {
+	t.Run("callers without streams are forgotten", func(t *testing.T) {
 		for _, caller := range []string{"a", "a", "b"} {
 			s.leave(caller)
 		}

@@ -87,7 +87,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	}
 	method := contract.ByName(name)
 	if method == nil {
-		return nil, status.Errorf(codes.Unimplemented, "%s is not a method of Mesh.", name)
+		return nil, status.Errorf(codes.Unimplemented, "The Mesh API has no method %s.", name)
 	}
 	received, _ := metadata.FromIncomingContext(ctx)
 
@@ -107,11 +107,11 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	}
 	group, ok := g.store.groups.byName[first(received, wire.GroupHeader)]
 	if !ok {
-		return nil, status.Error(codes.PermissionDenied, "The executing group does not exist. Send the name of one that does as x-group.")
+		return nil, status.Error(codes.PermissionDenied, "The executing group does not exist. Send the name of an existing group as x-group.")
 	}
 	if !holdsOne(entity.GetRoles(), method.Roles, g.store.path(group.GetName())) {
 		return nil, status.Errorf(codes.PermissionDenied,
-			"The API user %s (%s) may not do this in %s: it needs one of %s, there or in a group above it.",
+			"The API user %s (%s) does not have permission for this call in %s. It needs one of the roles %s in that group or in a group above it.",
 			entity.GetDisplayName(), entity.GetName(), group.GetName(), roleNames(method.Roles))
 	}
 	if method.Verified {
@@ -132,11 +132,11 @@ func first(received metadata.MD, key string) string {
 
 func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
 	if key == "" {
-		return nil, status.Error(codes.Unauthenticated, "No API key was sent. Send one as x-api-key.")
+		return nil, status.Error(codes.Unauthenticated, "The API key is missing. Send it as x-api-key.")
 	}
 	known, ok := g.store.keys.byName[keyHash(key)]
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "The API key is not known. Check that all 43 characters of it were sent.")
+		return nil, status.Error(codes.Unauthenticated, "The API key is unknown. Check that you sent all 43 characters.")
 	}
 	user := g.store.apiUsers.byName[known.User]
 	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
@@ -175,10 +175,10 @@ func (g *guard) verified(group string) error {
 	switch {
 	case client == nil:
 		return status.Errorf(codes.FailedPrecondition,
-			"This needs a verified compliance client, and none owns %s or a group above it. Use the group of a verified client.", group)
+			"This call requires a verified compliance client, but no client owns %s or a group above it. Use the group of a verified client.", group)
 	case client.GetVerificationStatus() != clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED:
 		return status.Errorf(codes.FailedPrecondition,
-			"This needs a verified compliance client, and %s (%s), which owns %s, is %s. Have it verified first.",
+			"This call requires a verified compliance client, but the client %s (%s), which owns %s, is %s. Have it verified first.",
 			client.GetDisplayName(), client.GetName(), group,
 			strings.TrimPrefix(client.GetVerificationStatus().String(), "VERIFICATION_STATUS_"))
 	}
@@ -189,7 +189,7 @@ func (g *guard) verified(group string) error {
 func (g *guard) validate(request any) error {
 	message, ok := request.(proto.Message)
 	if !ok {
-		return status.Errorf(codes.Internal, "%T is no protobuf message", request)
+		return status.Errorf(codes.Internal, "%T is not a protobuf message.", request)
 	}
 	err := g.validator.Validate(message)
 	broken, ok := errors.AsType[*protovalidate.ValidationError](err)

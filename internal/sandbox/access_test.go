@@ -38,8 +38,8 @@ func TestAccessOrder(t *testing.T) {
 		code    codes.Code
 		message string
 	}{
-		{"key before group", with("x-group", nobody), codes.Unauthenticated, "No API key"},
-		{"unknown key before group", with("x-api-key", strings.Repeat("k", 43), "x-group", nobody), codes.Unauthenticated, "not known"},
+		{"key before group", with("x-group", nobody), codes.Unauthenticated, "API key is missing"},
+		{"unknown key before group", with("x-api-key", strings.Repeat("k", 43), "x-group", nobody), codes.Unauthenticated, "key is unknown"},
 		{"inactive before group", m.as(t, "Retired", nobody), codes.Unauthenticated, "INACTIVE"},
 		{"no group", with("x-api-key", m.seeded["Broker Admin"].APIKey), codes.PermissionDenied, "does not exist"},
 		{"group before role", m.as(t, "Roleless", nobody), codes.PermissionDenied, "does not exist"},

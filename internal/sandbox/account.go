@@ -67,7 +67,7 @@ func (s *store) createAccount(random io.Reader, account *accountv1.Account) (*ac
 func (s *accounts) UpdateAccount(ctx context.Context, request *accountv1.UpdateAccountRequest) (*accountv1.Account, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	account, err := s.store.accounts.touch(executingGroup(ctx), request.GetAccount().GetName())
+	account, err := s.store.accounts.getForUpdate(executingGroup(ctx), request.GetAccount().GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s *accounts) UpdateAccount(ctx context.Context, request *accountv1.UpdateA
 func (s *accounts) GetAccount(ctx context.Context, request *accountv1.GetAccountRequest) (*accountv1.Account, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	account, err := s.store.accounts.see(executingGroup(ctx), request.GetName())
+	account, err := s.store.accounts.getVisible(executingGroup(ctx), request.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *accounts) GetAccountByNumber(ctx context.Context, request *accountv1.Ge
 func (s *store) accountByNumber(group, number string) (*accountv1.Account, error) {
 	account, ok := s.accounts.find(number)
 	if !ok || account.GetNumber() != number || !slices.Contains(account.GetOwners(), group) {
-		return nil, status.Errorf(codes.NotFound, "No account with the number %s can be seen from %s.", number, group)
+		return nil, status.Errorf(codes.NotFound, "There is no account with the number %s that is visible to %s.", number, group)
 	}
 	return account, nil
 }
@@ -182,9 +182,9 @@ func (s *accounts) OpenAccount(ctx context.Context, request *accountv1.OpenAccou
 	name, err := s.submit(ctx, request.GetName(), func(account *accountv1.Account, w *wallet) (effect, error) {
 		switch {
 		case w.Open:
-			return effect{}, precondition("%s is open already.", account.GetName())
+			return effect{}, precondition("%s is already open.", account.GetName())
 		case s.store.underWay(account.GetName(), effectOpen):
-			return effect{}, precondition("%s is being opened; watch the ledger transaction of that call.", account.GetName())
+			return effect{}, precondition("%s is already being opened. Watch the ledger transaction of that call.", account.GetName())
 		}
 		return effect{Kind: effectOpen, Users: []string{caller(ctx)}}, nil
 	})
@@ -194,28 +194,28 @@ func (s *accounts) OpenAccount(ctx context.Context, request *accountv1.OpenAccou
 func (s *accounts) AddSignatoriesToAccount(ctx context.Context, request *accountv1.AddSignatoriesToAccountRequest) (*accountv1.AddSignatoriesToAccountResponse, error) {
 	name, err := s.submitOpen(ctx, request.GetName(), func(_ *accountv1.Account, w *wallet) (effect, error) {
 		for _, user := range request.GetUsers() {
-			if err := s.store.seeUser(executingGroup(ctx), user); err != nil {
+			if err := s.store.checkUserVisible(executingGroup(ctx), user); err != nil {
 				return effect{}, err
 			}
 			if slices.Contains(w.Signatories, user) {
-				return effect{}, precondition("%s is a signatory already.", user)
+				return effect{}, precondition("%s is already a signatory.", user)
 			}
 		}
 		if len(w.Signatories)+len(request.GetUsers()) > maxSignatories {
-			return effect{}, status.Errorf(codes.ResourceExhausted, "An account has %d signatories at most.", maxSignatories)
+			return effect{}, status.Errorf(codes.ResourceExhausted, "An account can have at most %d signatories. Remove one first.", maxSignatories)
 		}
 		return effect{Kind: effectAddSignatories, Users: request.GetUsers()}, nil
 	})
 	return &accountv1.AddSignatoriesToAccountResponse{LedgerTransaction: name}, err
 }
 
-// seeUser checks that a user or API user can be seen from the group.
-func (s *store) seeUser(group, name string) error {
+// checkUserVisible returns an error if a user or an API user is not visible to the group.
+func (s *store) checkUserVisible(group, name string) error {
 	if strings.HasPrefix(name, "users/") {
-		_, err := s.users.see(group, name)
+		_, err := s.users.getVisible(group, name)
 		return err
 	}
-	_, err := s.apiUsers.see(group, name)
+	_, err := s.apiUsers.getVisible(group, name)
 	return err
 }
 
@@ -223,7 +223,7 @@ func (s *accounts) RemoveSignatoriesFromAccount(ctx context.Context, request *ac
 	name, err := s.submitOpen(ctx, request.GetName(), func(account *accountv1.Account, w *wallet) (effect, error) {
 		for _, user := range request.GetUsers() {
 			if !slices.Contains(w.Signatories, user) {
-				return effect{}, precondition("%s is no signatory of %s.", user, account.GetName())
+				return effect{}, precondition("%s is not a signatory of %s.", user, account.GetName())
 			}
 		}
 		return effect{Kind: effectRemoveSignatories, Users: request.GetUsers()}, nil
@@ -239,7 +239,7 @@ func (s *accounts) RegisterTokensToAccount(ctx context.Context, request *account
 		}
 		for _, t := range tokens {
 			if w.holding(t) != nil {
-				return effect{}, precondition("%s has registered %s already.", account.GetName(), t)
+				return effect{}, precondition("%s has already registered %s.", account.GetName(), t)
 			}
 		}
 		return effect{Kind: effectRegister, Tokens: tokens}, nil
@@ -259,7 +259,7 @@ func (s *accounts) DeregisterTokensFromAccount(ctx context.Context, request *acc
 			case h == nil:
 				return effect{}, precondition("%s has not registered %s.", account.GetName(), t)
 			case !h.Held.IsZero():
-				return effect{}, precondition("%s holds %s of %s; a token with a balance cannot be deregistered. Transfer it away first.", account.GetName(), h.Held, t)
+				return effect{}, precondition("%s holds %s of %s. A token with a balance cannot be deregistered. Transfer the balance first.", account.GetName(), h.Held, t)
 			}
 		}
 		return effect{Kind: effectDeregister, Tokens: tokens}, nil
@@ -276,10 +276,10 @@ func tokensOn(ledger typev1.Ledger, given []*typev1.Token) ([]token, error) {
 			return nil, err
 		}
 		if t.Ledger != ledger {
-			return nil, invalid(field, fmt.Sprintf("%s cannot be held by an account on %s", t, strings.TrimPrefix(ledger.String(), "LEDGER_")))
+			return nil, invalid(field, fmt.Sprintf("must be on the ledger of the account: %s cannot be held on %s", t, strings.TrimPrefix(ledger.String(), "LEDGER_")))
 		}
 		if slices.Contains(tokens, t) {
-			return nil, invalid(field, t.String()+" is named twice")
+			return nil, invalid(field, t.String()+" must not be listed more than once")
 		}
 		tokens = append(tokens, t)
 	}
@@ -290,7 +290,7 @@ func tokensOn(ledger typev1.Ledger, given []*typev1.Token) ([]token, error) {
 func (s *accounts) submit(ctx context.Context, name string, plan func(*accountv1.Account, *wallet) (effect, error)) (string, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	account, err := s.store.accounts.touch(executingGroup(ctx), name)
+	account, err := s.store.accounts.getForUpdate(executingGroup(ctx), name)
 	if err != nil {
 		return "", err
 	}
@@ -306,7 +306,7 @@ func (s *accounts) submit(ctx context.Context, name string, plan func(*accountv1
 func (s *accounts) submitOpen(ctx context.Context, name string, plan func(*accountv1.Account, *wallet) (effect, error)) (string, error) {
 	return s.submit(ctx, name, func(account *accountv1.Account, w *wallet) (effect, error) {
 		if !w.Open {
-			return effect{}, precondition("%s is not open on its ledger. Open it first (POST /v1/%s:open).", name, name)
+			return effect{}, precondition("%s is not open on its ledger. Open it first with POST /v1/%s:open.", name, name)
 		}
 		return plan(account, w)
 	})

@@ -61,8 +61,8 @@ func (s *accountReports) report(ctx context.Context, request interface {
 		GenerationDate:    timestamppb.New(s.store.now()),
 		AccountNumber:     account.GetNumber(),
 		Disclaimers: []*accountreportv1.Disclaimer{
-			{Title: "Sandbox", Description: "This report is made of test data. None of it is real."},
-			{Title: "Values", Description: "Values in the reporting currency are at the prices of the time the report was made."},
+			{Title: "Sandbox", Description: "This report contains only test data."},
+			{Title: "Values", Description: "Values in the reporting currency use the prices at the time of the report."},
 		},
 		Copyright: "Mesh sandbox",
 	}

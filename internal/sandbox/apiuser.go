@@ -60,7 +60,7 @@ func (s *apiUsers) CreateAPIUser(ctx context.Context, request *apiuserv1.CreateA
 func (s *apiUsers) GetAPIUser(ctx context.Context, request *apiuserv1.GetAPIUserRequest) (*apiuserv1.APIUser, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	return s.store.apiUsers.see(executingGroup(ctx), request.GetName())
+	return s.store.apiUsers.getVisible(executingGroup(ctx), request.GetName())
 }
 
 func (s *apiUsers) GetAPIUserByKeyHash(ctx context.Context, request *apiuserv1.GetAPIUserByKeyHashRequest) (*apiuserv1.APIUser, error) {
@@ -68,9 +68,9 @@ func (s *apiUsers) GetAPIUserByKeyHash(ctx context.Context, request *apiuserv1.G
 	defer s.store.mu.RUnlock()
 	key, ok := s.store.keys.byName[request.GetKeyHash()]
 	if !ok {
-		return nil, status.Error(codes.NotFound, "No API user has a key of this hash.")
+		return nil, status.Error(codes.NotFound, "There is no API user with this key hash.")
 	}
-	return s.store.apiUsers.see(executingGroup(ctx), key.User)
+	return s.store.apiUsers.getVisible(executingGroup(ctx), key.User)
 }
 
 func (s *apiUsers) ListAPIUsers(ctx context.Context, _ *apiuserv1.ListAPIUsersRequest) (*apiuserv1.ListAPIUsersResponse, error) {
@@ -104,7 +104,7 @@ func (s *apiUsers) DeactivateAPIUser(ctx context.Context, request *apiuserv1.Dea
 func (s *apiUsers) move(ctx context.Context, name string, from, to apiuserv1.APIUserState, done string) (*apiuserv1.APIUser, error) {
 	return s.change(ctx, name, func(user *apiuserv1.APIUser) error {
 		if user.GetState() != from {
-			return status.Errorf(codes.FailedPrecondition, "The API user %s is %s already; only one that is %s can be %s.",
+			return status.Errorf(codes.FailedPrecondition, "The API user %s is already %s. Only an API user that is %s can be %s.",
 				name, stateName(user.GetState()), stateName(from), done)
 		}
 		user.State = to
@@ -134,7 +134,7 @@ func (s *apiUsers) RevokeRolesFromAPIUser(ctx context.Context, request *apiuserv
 func (s *apiUsers) change(ctx context.Context, name string, change func(*apiuserv1.APIUser) error) (*apiuserv1.APIUser, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	user, err := s.store.apiUsers.touch(executingGroup(ctx), name)
+	user, err := s.store.apiUsers.getForUpdate(executingGroup(ctx), name)
 	if err != nil {
 		return nil, err
 	}

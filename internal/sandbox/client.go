@@ -104,7 +104,7 @@ func keepServerFields(to, from *clientv1.Client) {
 func (s *clients) GetClient(ctx context.Context, request *clientv1.GetClientRequest) (*clientv1.Client, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	return s.store.clients.see(executingGroup(ctx), request.GetName())
+	return s.store.clients.getVisible(executingGroup(ctx), request.GetName())
 }
 
 // GetGroupClient returns the client that owns the group: its own, or the
@@ -118,7 +118,7 @@ func (s *clients) GetGroupClient(ctx context.Context, request *clientv1.GetGroup
 			return client, nil
 		}
 	}
-	return nil, status.Errorf(codes.NotFound, "No client of %s can be seen from %s.", group, executing)
+	return nil, status.Errorf(codes.NotFound, "There is no client of %s that is visible to %s.", group, executing)
 }
 
 func (s *clients) ListClients(ctx context.Context, _ *clientv1.ListClientsRequest) (*clientv1.ListClientsResponse, error) {
@@ -133,7 +133,7 @@ func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClie
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	given := request.GetClient()
-	current, err := s.store.clients.see(executingGroup(ctx), given.GetName())
+	current, err := s.store.clients.getVisible(executingGroup(ctx), given.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *clients) may(group string, client *clientv1.Client, byOwner bool) error
 		return nil
 	case group == client.GetOwner():
 		return status.Errorf(codes.PermissionDenied,
-			"%s is %s, so only its verification authority may do this. Execute the call in %s (x-group).",
+			"%s is %s, so only its verification authority can make this call. Send %s as x-group.",
 			client.GetName(), verificationName(client), authority)
 	default:
 		return notOwned(group, client)
@@ -207,7 +207,7 @@ func (s *clients) MarkClientVerified(ctx context.Context, request *clientv1.Mark
 func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(*clientv1.Client)) (*clientv1.Client, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	current, err := s.store.clients.see(executingGroup(ctx), name)
+	current, err := s.store.clients.getVisible(executingGroup(ctx), name)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (s *clients) verify(ctx context.Context, name string, move verificationMove
 		return nil, err
 	}
 	if !slices.Contains(move.from, current.GetVerificationStatus()) {
-		return nil, precondition("The verification of %s is %s; it can be %s only from %v.", name, verificationName(current), move.name, move.from)
+		return nil, precondition("The verification status of %s is %s. It can only be %s from %v.", name, verificationName(current), move.name, move.from)
 	}
 	changed := proto.CloneOf(current)
 	changed.VerificationStatus = move.to

@@ -5,38 +5,38 @@ import (
 	"time"
 )
 
-// Clock is how time passes in a sandbox. Time passes in ticks: with each, a
-// transaction, a transfer or an order takes its next step and orders meet the
-// market; with every fourth, prices move.
+// Clock determines how time passes in a sandbox. Time passes in ticks. At each tick, transactions,
+// transfers and orders take their next step, and orders are matched with the market. Prices change
+// at every fourth tick.
 type Clock string
 
 const (
-	// ClockReal takes four ticks a second.
+	// ClockReal has 4 ticks per second.
 	ClockReal Clock = "real"
-	// ClockFast takes two hundred ticks a second, for test suites.
+	// ClockFast has 200 ticks per second, for test suites.
 	ClockFast Clock = "fast"
-	// ClockManual stands still but for Advance: a tick is 250 ms, the first of
-	// them on 1 January 2026, and the same seed and calls give the same answers.
+	// ClockManual advances only with [Sandbox.Advance], by one tick for each 250 ms. It starts on 1
+	// January 2026. The same seed and calls produce the same responses.
 	ClockManual Clock = "manual"
 )
 
 const (
-	// tick is how much time a tick stands for on the manual clock.
+	// tick is the duration of a tick of the manual clock.
 	tick = 250 * time.Millisecond
-	// priceTicks is how many ticks a price stands.
+	// priceTicks is the number of ticks between price changes.
 	priceTicks = 4
-	// MaxAdvance is the most that one Advance takes.
+	// MaxAdvance is the maximum duration of one call of [Sandbox.Advance].
 	MaxAdvance = time.Hour
 )
 
-// UnmarshalText reads a clock's name.
+// UnmarshalText parses the name of a clock.
 func (c *Clock) UnmarshalText(text []byte) error {
 	switch clock := Clock(text); clock {
 	case ClockReal, ClockFast, ClockManual:
 		*c = clock
 		return nil
 	}
-	return fmt.Errorf("%q is no clock; there are real, fast and manual", text)
+	return fmt.Errorf("%q is not a clock: want real, fast or manual", text)
 }
 
 // interval is how long a tick takes; 0 where it does not come by itself.

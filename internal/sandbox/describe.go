@@ -7,8 +7,8 @@ import (
 	"text/tabwriter"
 )
 
-// Describe prints what the sandbox holds, for people: the tree of groups, who
-// can call, the clients, the accounts with their balances, orders and markets.
+// Describe prints tables of the groups, API users with their keys, clients, accounts with their
+// balances, limit orders and markets. It returns the error of out.
 func (s *Sandbox) Describe(out io.Writer) error {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
@@ -28,11 +28,11 @@ func (s *Sandbox) Describe(out io.Writer) error {
 		group := mesh.groups.byName[name]
 		row(strings.Repeat("  ", len(group.GetOwners()))+group.GetDisplayName(), name, group.GetDescription())
 	}
-	section("API USER", "KEY", "GROUP", "USE")
+	section("API USER", "KEY", "GROUP", "DESCRIPTION")
 	for _, credential := range Seeded() {
 		row(credential.DisplayName, credential.APIKey, mesh.groups.byName[credential.Group].GetDisplayName(), credential.Description)
 	}
-	section("CLIENT", "NAME", "VERIFICATION")
+	section("CLIENT", "NAME", "VERIFICATION STATUS")
 	for _, name := range mesh.clients.order {
 		client := mesh.clients.byName[name]
 		row(client.GetDisplayName(), name, strings.TrimPrefix(client.GetVerificationStatus().String(), "VERIFICATION_STATUS_"))

@@ -40,7 +40,7 @@ func faultOf(ctx context.Context) (fault, error) {
 	kind, argument, _ := strings.Cut(asked, "=")
 	refuse := func(code codes.Code) func(context.Context) error {
 		return func(context.Context) error {
-			return status.Errorf(code, "%s: %s was asked for.", wire.SandboxFaultHeader, asked)
+			return status.Errorf(code, "This error was requested with the header %s: %s.", wire.SandboxFaultHeader, asked)
 		}
 	}
 	switch kind {
@@ -53,7 +53,7 @@ func faultOf(ctx context.Context) (fault, error) {
 	case "slow":
 		duration, err := time.ParseDuration(argument)
 		if err != nil || duration <= 0 || duration > maxFaultTime {
-			return fault{}, status.Errorf(codes.InvalidArgument, "%s: %q is no time; write slow= and a duration up to 1m, such as slow=2s.", wire.SandboxFaultHeader, asked)
+			return fault{}, status.Errorf(codes.InvalidArgument, "The header %s: %s is invalid. Use slow= and a duration of at most 1m, such as slow=2s.", wire.SandboxFaultHeader, asked)
 		}
 		return fault{func(ctx context.Context) error { return pause(ctx, duration) }, none}, nil
 	case "deadline":
@@ -67,7 +67,7 @@ func faultOf(ctx context.Context) (fault, error) {
 		return fault{none, drop}, nil
 	}
 	return fault{}, status.Errorf(codes.InvalidArgument,
-		"%s: there is no fault %q; there are unavailable, exhausted, slow=2s, deadline and drop-after-send.", wire.SandboxFaultHeader, asked)
+		"The header %s: %s is invalid. Use unavailable, exhausted, slow=2s, deadline or drop-after-send.", wire.SandboxFaultHeader, asked)
 }
 
 func pause(ctx context.Context, duration time.Duration) error {
@@ -133,11 +133,11 @@ func (s *faultyStream) SendMsg(message any) error {
 func drop(ctx context.Context) error {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
-		return status.Error(codes.Internal, "the call has no peer")
+		return status.Error(codes.Internal, "The call has no peer, so its connection cannot be dropped.")
 	}
 	address, ok := from.Addr.(droppableAddr)
 	if !ok {
-		return status.Error(codes.Internal, "the connection cannot be dropped")
+		return status.Error(codes.Internal, "The connection of the call cannot be dropped.")
 	}
 	if err := address.conn.Close(); err != nil {
 		return status.Error(codes.Internal, err.Error())

@@ -132,7 +132,7 @@ func (j *journal) write(tx *bbolt.Tx) error {
 // could be lost.
 func (j *journal) usable() error {
 	if j != nil && j.err != nil {
-		return status.Errorf(codes.Unavailable, "The sandbox's file cannot be written: %s.", j.err)
+		return status.Errorf(codes.Unavailable, "The sandbox cannot write its file: %s. Restart it with a file that it can write.", j.err)
 	}
 	return nil
 }
@@ -144,9 +144,9 @@ func (s *store) openFile(path string) (known bool, err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: fileTimeout})
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return false, wrong(errors.New("another sandbox has it open"))
+		return false, wrong(errors.New("the file is in use by another sandbox"))
 	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrVersionMismatch), errors.Is(err, bbolterrors.ErrChecksum):
-		return false, wrong(fmt.Errorf("it is no sandbox file (%w); name another", err))
+		return false, wrong(fmt.Errorf("this is not a sandbox file (%w); use another file", err))
 	case err != nil:
 		return false, wrong(err)
 	}
@@ -164,7 +164,7 @@ func (s *store) openFile(path string) (known bool, err error) {
 			return err
 		}
 		if found.Version != fileVersion {
-			return fmt.Errorf("it is of version %d and this program reads %d; name another", found.Version, fileVersion)
+			return fmt.Errorf("the file has version %d, but this program requires version %d; use another file", found.Version, fileVersion)
 		}
 		s.seed, s.runs = found.Seed, found.Runs+1
 		s.options.ticks = found.Ticks

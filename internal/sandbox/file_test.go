@@ -162,8 +162,8 @@ func TestBadFiles(t *testing.T) {
 	s, _ := openFile(t, taken)
 	defer closeSandbox(t, s)
 	for _, test := range []struct{ name, path, want string }{
-		{"another kind of file", text, "it is no sandbox file"},
-		{"open elsewhere", taken, "another sandbox has it open"},
+		{"another kind of file", text, "this is not a sandbox file"},
+		{"open elsewhere", taken, "in use by another sandbox"},
 		{"a folder that is not there", filepath.Join(dir, "none", "file"), "no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -56,7 +56,7 @@ func (s *groups) UpdateGroup(ctx context.Context, request *groupv1.UpdateGroupRe
 		// A group sees itself, but belongs to the one above.
 		return nil, notOwned(executing, s.store.groups.byName[name])
 	}
-	updated, err := s.store.groups.touch(executing, name)
+	updated, err := s.store.groups.getForUpdate(executing, name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (s *groups) GetGroup(ctx context.Context, request *groupv1.GetGroupRequest)
 	if group := executingGroup(ctx); request.GetName() == group {
 		return s.store.groups.byName[group], nil
 	}
-	return s.store.groups.see(executingGroup(ctx), request.GetName())
+	return s.store.groups.getVisible(executingGroup(ctx), request.GetName())
 }
 
 func (s *groups) ListGroups(ctx context.Context, request *groupv1.ListGroupsRequest) (*groupv1.ListGroupsResponse, error) {

@@ -71,9 +71,9 @@ func (s *store) canReceive(account string, t token) error {
 	w := s.wallets.byName[account]
 	switch {
 	case w == nil || !w.Open:
-		return precondition("%s is not open on its ledger, so it cannot hold %s. Open it first (POST /v1/%s:open).", account, t, account)
+		return precondition("%s is not open on its ledger, so it cannot hold %s. Open it first with POST /v1/%s:open.", account, t, account)
 	case w.holding(t) == nil:
-		return precondition("%s has not registered %s, so it cannot hold it. Register it first (POST /v1/%s:registerTokens).", account, t, account)
+		return precondition("%s has not registered %s, so it cannot hold it. Register it first with POST /v1/%s:registerTokens.", account, t, account)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (s *store) reserve(account string, t token, amount decimal.Decimal) error {
 	w := s.wallets.byName[account]
 	h := w.holding(t)
 	if h.available().LessThan(amount) {
-		return precondition("%s has %s %s available, and this takes %s. What open orders and transfers reserve is not available.",
+		return precondition("%s has %s %s available, but this call requires %s. Amounts reserved by open orders and transfers are not available.",
 			account, h.available(), t.Code, amount)
 	}
 	h.Reserved = h.Reserved.Add(amount)
@@ -245,7 +245,7 @@ func (s *store) advanceTransaction(t *transaction) bool {
 		}
 	}
 	must(s.transactions.put(&changed))
-	s.watchers.tell(&changed)
+	s.watchers.notify(&changed)
 	return more
 }
 

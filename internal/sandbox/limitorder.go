@@ -66,7 +66,7 @@ func (s *limitOrders) CreateLimitOrder(ctx context.Context, request *limitorderv
 	if err := mayCreate(group, given.GetOwner()); err != nil {
 		return nil, err
 	}
-	if _, err := s.store.accounts.touch(group, given.GetAccount()); err != nil {
+	if _, err := s.store.accounts.getForUpdate(group, given.GetAccount()); err != nil {
 		return nil, err
 	}
 	name, err := s.store.name("limit_orders")
@@ -94,10 +94,10 @@ func (s *store) placeOrder(order *limitorderv1.LimitOrder) error {
 		return err
 	}
 	if _, ok := pairOf(base, quote); !ok {
-		return precondition("%s does not trade in %s. The pairs are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
+		return precondition("The sandbox has no market for %s in %s. Its markets are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
 	}
 	if taken, ok := s.orders.find(referenceKey(order.GetOwner(), order.GetExternalReference())); ok {
-		return status.Errorf(codes.AlreadyExists, "%s has the external_reference %q already; it is unique per owner.", taken.GetName(), order.GetExternalReference())
+		return status.Errorf(codes.AlreadyExists, "%s already has the external_reference %q, which must be unique for each owner. Use another.", taken.GetName(), order.GetExternalReference())
 	}
 	// Both tokens must be held: one pays and the other is received.
 	for _, t := range []token{base, quote} {
@@ -150,7 +150,7 @@ func (s *store) changeOrder(order *limitorderv1.LimitOrder, change func(*limitor
 		must(s.release(order.GetAccount(), reserved, before.Sub(after)))
 	}
 	must(s.orders.put(changed))
-	s.watchers.tell(changed)
+	s.watchers.notify(changed)
 	return changed
 }
 
@@ -262,12 +262,12 @@ func orderViews(orders []*limitorderv1.LimitOrder, live bool) []*limitorderv1.Li
 func (s *limitOrders) CancelLimitOrder(ctx context.Context, request *limitorderv1.CancelLimitOrderRequest) (*limitorderv1.LimitOrder, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	order, err := s.store.orders.touch(executingGroup(ctx), request.GetName())
+	order, err := s.store.orders.getForUpdate(executingGroup(ctx), request.GetName())
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Contains(orderMoves()[order.GetState()], orderCancelling) {
-		return nil, precondition("%s is %s; only an order that is being submitted or is OPEN can be cancelled.", order.GetName(), order.GetState())
+		return nil, precondition("%s is %s. Only an order that is being submitted or is OPEN can be cancelled.", order.GetName(), order.GetState())
 	}
 	return withoutFills(s.store.moveOrder(order, orderCancelling), false), nil
 }
@@ -275,7 +275,7 @@ func (s *limitOrders) CancelLimitOrder(ctx context.Context, request *limitorderv
 func (s *limitOrders) GetLimitOrder(ctx context.Context, request *limitorderv1.GetLimitOrderRequest) (*limitorderv1.LimitOrder, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	order, err := s.store.orders.see(executingGroup(ctx), request.GetName())
+	order, err := s.store.orders.getVisible(executingGroup(ctx), request.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +300,7 @@ func (s *store) orderByReference(group, reference string) (*limitorderv1.LimitOr
 	}
 	found := s.orders.visible(group, func(order *limitorderv1.LimitOrder) bool { return order.GetExternalReference() == reference })
 	if len(found) == 0 {
-		return nil, status.Errorf(codes.NotFound, "No limit order with the external_reference %q can be seen from %s.", reference, group)
+		return nil, status.Errorf(codes.NotFound, "There is no limit order with the external_reference %q that is visible to %s.", reference, group)
 	}
 	return found[0], nil
 }
@@ -334,11 +334,11 @@ func (s *limitOrders) MonitorLimitOrder(request *limitorderv1.MonitorLimitOrderR
 		func() (*limitorderv1.LimitOrder, error) {
 			switch request.GetIdentifier().(type) {
 			case *limitorderv1.MonitorLimitOrderRequest_Name:
-				return s.store.orders.see(executingGroup(ctx), request.GetName())
+				return s.store.orders.getVisible(executingGroup(ctx), request.GetName())
 			case *limitorderv1.MonitorLimitOrderRequest_ExternalReference:
 				return s.store.orderByReference(executingGroup(ctx), request.GetExternalReference())
 			}
-			return nil, invalid("identifier", "give the name or the external_reference of an order")
+			return nil, invalid("identifier", "must be the name or the external_reference of an order")
 		},
 		final,
 		func(order *limitorderv1.LimitOrder) error {

@@ -33,7 +33,7 @@ func (s *marketOrders) GetMarketOrder(ctx context.Context, request *marketorderv
 	defer s.store.mu.RUnlock()
 	order, ok := s.store.marketOrders.byName[request.GetNumber()]
 	if !ok || !slices.Contains(order.Owners, executingGroup(ctx)) {
-		return nil, status.Errorf(codes.NotFound, "No market order with the number %q can be seen from %s.", request.GetNumber(), executingGroup(ctx))
+		return nil, status.Errorf(codes.NotFound, "There is no market order with the number %q that is visible to %s.", request.GetNumber(), executingGroup(ctx))
 	}
 	return &marketorderv1.MarketOrder{Number: order.Number}, nil
 }

@@ -51,7 +51,7 @@ func (s *prices) GetCurrentPriceByTokenPair(_ context.Context, request *pricev1.
 	base, quote := tokenOf(request.GetBaseToken()), tokenOf(request.GetQuoteToken())
 	price, ok := s.store.priceIn(base, quote)
 	if !ok {
-		return nil, status.Errorf(codes.NotFound, "There is no price of %s in %s.", base, quote)
+		return nil, status.Errorf(codes.NotFound, "The sandbox has no price of %s in %s.", base, quote)
 	}
 	return &pricev1.Price{
 		BaseToken: request.GetBaseToken(), QuoteToken: request.GetQuoteToken(),

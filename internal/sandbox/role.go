@@ -23,11 +23,11 @@ func (s *store) assign(executing string, held, given []string) ([]string, error)
 		group, number, _ := strings.Cut(role, "/roles/")
 		n, err := strconv.ParseInt(number, 10, 32)
 		if _, known := rolev1.Role_name[int32(n)]; err != nil || !known {
-			return nil, status.Errorf(codes.InvalidArgument, "%s: there is no role %s. The numbers are those of meshtrade.iam.role.v1.Role.", role, number)
+			return nil, status.Errorf(codes.InvalidArgument, "%s: there is no role with the number %s. See meshtrade.iam.role.v1.Role for the numbers.", role, number)
 		}
 		if !s.reaches(executing, group) {
 			return nil, status.Errorf(codes.PermissionDenied,
-				"%s: a role can be given in the executing group %s and those below it only.", role, executing)
+				"%s: a role can only be assigned in the executing group %s and the groups below it.", role, executing)
 		}
 		if !slices.Contains(roles, role) {
 			roles = append(roles, role)

@@ -1,9 +1,9 @@
-// Package sandbox is an in-memory Mesh: a gRPC server that answers like the
-// real one, over a connection that never leaves the process. Its state lives
-// as long as it does.
+// Package sandbox implements the Mesh API in memory, as a gRPC server that can be reached over a
+// connection within the process or over the network. Its state is lost when it is closed, unless it
+// has a file ([WithFile]).
 //
-// One file holds one service over the one store; access.go holds what every
-// call passes first, in the order that the real service checks it.
+// Each service has its own file. They share one store. access.go contains the checks that precede
+// every call, in the order of the real service.
 package sandbox
 
 import (
@@ -47,7 +47,7 @@ const (
 	maxMessageBytes = 64 << 20
 )
 
-// Sandbox is a running Mesh.
+// Sandbox is a running sandbox.
 type Sandbox struct {
 	store  *store
 	guard  *guard
@@ -60,7 +60,7 @@ type Sandbox struct {
 	running sync.WaitGroup
 }
 
-// Option sets how a sandbox behaves.
+// Option configures a sandbox.
 type Option func(*options)
 
 type options struct {
@@ -74,20 +74,19 @@ type options struct {
 	capacity int
 }
 
-// WithTime sets what the sandbox takes for the time; how fast it passes is the
-// clock's business.
+// WithTime sets the source of timestamps. It does not affect how fast transactions and orders
+// progress, which [WithClock] sets.
 func WithTime(now func() time.Time) Option {
 	return func(o *options) { o.now = now }
 }
 
-// WithClock sets how time passes; it is real unless told otherwise.
+// WithClock sets the clock. The default is [ClockReal].
 func WithClock(clock Clock) Option {
 	return func(o *options) { o.clock = clock }
 }
 
-// WithSeed makes names, keys and prices follow from the seed, so that with
-// [ClockManual] the same calls give the same answers. Without it they are
-// random.
+// WithSeed derives names, keys and prices from the seed, so that with [ClockManual] the same calls
+// return the same responses. By default they are random.
 func WithSeed(seed uint64) Option {
 	return func(o *options) { o.seed, o.random = seed, newRandom }
 }
@@ -100,15 +99,13 @@ func newRandom(seed, run uint64) io.Reader {
 	return mathrand.NewChaCha8(key)
 }
 
-// WithFile keeps the state in a file across restarts; it is made where there is
-// none. One sandbox at a time can have it open. The seed of a file that exists
-// is the one it was made with.
+// WithFile stores the state in a file, so that it survives restarts. The file is created if it does
+// not exist. Only one sandbox can open it at a time. An existing file determines the seed.
 func WithFile(path string) Option {
 	return func(o *options) { o.file = path }
 }
 
-// WithCapacity sets how many resources of a kind the sandbox holds. Without it
-// there is room for a hundred thousand.
+// WithCapacity sets the maximum number of resources of each kind. The default is 100,000.
 func WithCapacity(resources int) Option {
 	return func(o *options) { o.capacity = resources }
 }
@@ -154,10 +151,11 @@ func New(opts ...Option) (*Sandbox, error) {
 	return s, nil
 }
 
-// Conn is the connection to the sandbox. It is closed by Close.
+// Conn returns the connection to the sandbox. Close closes it.
 func (s *Sandbox) Conn() *grpc.ClientConn { return s.conn }
 
-// Close ends the sandbox and forgets its state. Closing again is harmless.
+// Close stops the sandbox and discards its state, except that in a file. It may be called more than
+// once.
 func (s *Sandbox) Close() error { return s.close() }
 
 func (s *Sandbox) stop() error {
@@ -192,16 +190,16 @@ func (s *store) close() error {
 	return errors.Join(s.journal.err, s.journal.db.Close())
 }
 
-// DialContext opens a connection to the sandbox that never leaves the process.
+// DialContext opens a connection to the sandbox within the process.
 func (s *Sandbox) DialContext(ctx context.Context) (net.Conn, error) {
 	return s.memory.DialContext(ctx)
 }
 
-// Advance lets time pass on a sandbox whose clock is [ClockManual]: one tick for
-// each 250 ms of d, at most [MaxAdvance].
+// Advance advances the clock of a sandbox with [ClockManual] by d, rounded up to a multiple of 250
+// ms. It returns an error if d is not above 0 and at most [MaxAdvance].
 func (s *Sandbox) Advance(d time.Duration) error {
 	if d <= 0 || d > MaxAdvance {
-		return fmt.Errorf("sandbox: time cannot advance by %s; give more than 0 and at most %s", d, MaxAdvance)
+		return fmt.Errorf("sandbox: the clock cannot advance by %s: the duration must be above 0 and at most %s", d, MaxAdvance)
 	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -211,12 +209,11 @@ func (s *Sandbox) Advance(d time.Duration) error {
 	return nil
 }
 
-// Reset takes the sandbox back to its seed data. Streams that are open end with
-// ABORTED.
+// Reset restores the seed data. Open streams end with ABORTED.
 func (s *Sandbox) Reset() error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	s.store.watchers.end(status.Error(codes.Aborted, "The sandbox was reset."))
+	s.store.watchers.end(status.Error(codes.Aborted, "The sandbox was reset. Connect again."))
 	s.store.options.ticks = 0
 	s.store.clear()
 	if s.store.journal != nil {

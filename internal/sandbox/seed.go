@@ -20,37 +20,36 @@ const (
 	individualGroup = "groups/0000000000000000000PERS0NX"
 )
 
-// Credential is a seeded API user: a test key that is public, and the group
-// that it is meant to be used in.
+// Credential is a seeded API user with its public test key and the group to use it in.
 type Credential struct {
-	// Name is the API user's resource name.
+	// Name is the resource name of the API user.
 	Name, DisplayName string
-	// Description says what the key is good for.
+	// Description says what the API user can do.
 	Description string
 	APIKey      string
 	Group       string
-	// Roles are held in Group.
+	// Roles are the roles of the API user in Group.
 	Roles  []rolev1.Role
 	Active bool
 }
 
-// Seeded lists the API users that every sandbox starts with. The first can do
-// everything there is to do in the broker's group.
+// Seeded returns the API users of every new sandbox. The first has all permissions in the group of
+// the broker.
 func Seeded() []Credential {
 	admins, viewers := rolesEnding("_ADMIN"), rolesEnding("_VIEWER")
 	return []Credential{
-		seeded(1, "Broker Admin", "broker-admin", "Everything, in the broker's group.", brokerGroup, admins, true),
-		seeded(2, "Broker Viewer", "broker-viewer", "All reads, in the broker's group.", brokerGroup, viewers, true),
-		seeded(3, "IAM Admin", "iam-admin", "Users, groups and API users only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_IAM_ADMIN}, true),
-		seeded(4, "Wallet Admin", "wallet-admin", "Accounts and transfers only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_WALLET_ADMIN}, true),
-		seeded(5, "Trading Admin", "trading-admin", "Orders only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_TRADING_ADMIN}, true),
-		seeded(6, "Compliance Admin", "compliance-admin", "Clients and their verification only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_COMPLIANCE_ADMIN}, true),
-		seeded(7, "Reporting Viewer", "reporting-viewer", "Account reports only.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_REPORTING_VIEWER}, true),
-		seeded(8, "Roleless", "roleless", "A valid key without any role: PERMISSION_DENIED.", brokerGroup, nil, true),
-		seeded(9, "Retired", "retired", "An inactive API user: UNAUTHENTICATED.", brokerGroup, admins, false),
-		seeded(10, "Corporate Admin", "corporate-admin", "Everything, in the group of a verified company below the broker.", corporateGroup, admins, true),
-		seeded(11, "Individual Admin", "individual-admin", "Everything, in the group of a person who is not verified yet.", individualGroup, admins, true),
-		seeded(12, "Root Admin", "root-admin", "All roles at the root of the tree, where no client is verified.", rootGroup, admins, true),
+		seeded(1, "Broker Admin", "broker-admin", "All permissions in the group of the broker.", brokerGroup, admins, true),
+		seeded(2, "Broker Viewer", "broker-viewer", "Read permissions in the group of the broker.", brokerGroup, viewers, true),
+		seeded(3, "IAM Admin", "iam-admin", "Only users, groups and API users.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_IAM_ADMIN}, true),
+		seeded(4, "Wallet Admin", "wallet-admin", "Only accounts and transfers.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_WALLET_ADMIN}, true),
+		seeded(5, "Trading Admin", "trading-admin", "Only orders.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_TRADING_ADMIN}, true),
+		seeded(6, "Compliance Admin", "compliance-admin", "Only clients and their verification.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_COMPLIANCE_ADMIN}, true),
+		seeded(7, "Reporting Viewer", "reporting-viewer", "Only account reports.", brokerGroup, []rolev1.Role{rolev1.Role_ROLE_REPORTING_VIEWER}, true),
+		seeded(8, "Roleless", "roleless", "A valid key without roles: calls fail with PERMISSION_DENIED.", brokerGroup, nil, true),
+		seeded(9, "Retired", "retired", "An inactive API user: calls fail with UNAUTHENTICATED.", brokerGroup, admins, false),
+		seeded(10, "Corporate Admin", "corporate-admin", "All permissions in the group of a verified company below the broker.", corporateGroup, admins, true),
+		seeded(11, "Individual Admin", "individual-admin", "All permissions in the group of a person who is not verified yet.", individualGroup, admins, true),
+		seeded(12, "Root Admin", "root-admin", "All roles in the root group, which has no verified client.", rootGroup, admins, true),
 	}
 }
 
@@ -92,10 +91,10 @@ func seed(s *store) error {
 // seedIAM makes the groups, the users and the API users.
 func seedIAM(s *store) error {
 	for _, group := range []*groupv1.Group{
-		{Name: rootGroup, DisplayName: "Sandbox Exchange", Description: "The root of the tree."},
-		{Name: brokerGroup, Owner: rootGroup, DisplayName: "Harbour Brokers", Description: "A broker, verified."},
-		{Name: corporateGroup, Owner: brokerGroup, DisplayName: "Lighthouse Trading", Description: "A company that is the broker's client, verified."},
-		{Name: individualGroup, Owner: brokerGroup, DisplayName: "Individual", Description: "A person who is the broker's client, not verified yet."},
+		{Name: rootGroup, DisplayName: "Sandbox Exchange", Description: "The root group."},
+		{Name: brokerGroup, Owner: rootGroup, DisplayName: "Harbour Brokers", Description: "A verified broker."},
+		{Name: corporateGroup, Owner: brokerGroup, DisplayName: "Lighthouse Trading", Description: "A verified company, client of the broker."},
+		{Name: individualGroup, Owner: brokerGroup, DisplayName: "Individual", Description: "A person who is not verified yet, client of the broker."},
 	} {
 		if group.GetOwner() != "" {
 			group.Owners = s.path(group.GetOwner())

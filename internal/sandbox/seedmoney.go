@@ -49,7 +49,7 @@ func seedClients(s *store) error {
 				FullName: "Sample Person", CountryOfCitizenship: "ZA", DateOfBirth: &date.Date{Year: 1990, Month: 1, Day: 1}}}},
 		{Owner: individualGroup, DisplayName: "Dormant Fund", VerificationAuthority: broker,
 			VerificationStatus:       clientv1.VerificationStatus_VERIFICATION_STATUS_FAILED,
-			VerificationStatusReason: "The proof of registration cannot be read.",
+			VerificationStatusReason: "The proof of registration is illegible.",
 			Status:                   clientv1.ClientStatus_CLIENT_STATUS_INACTIVE,
 			LegalPerson:              &clientv1.Client_Fund{Fund: &clientv1.Fund{RegisteredName: "Dormant Fund", CountryOfDomicile: "ZA"}}},
 		{Owner: individualGroup, DisplayName: "Family Trust", VerificationAuthority: broker,

@@ -12,12 +12,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// handshakeTimeout is how long a connection may take to begin. A server that
-// shuts down waits for connections that have not.
+// handshakeTimeout limits the handshake of a connection. A graceful stop waits for handshakes.
 const handshakeTimeout = 5 * time.Second
 
-// Server serves a sandbox to gRPC clients, the official SDKs among them. Health
-// checks and reflection are on, and there is no TLS.
+// Server serves a sandbox to gRPC clients, such as the official SDKs. It supports health checks and
+// reflection, but not TLS.
 type Server struct {
 	grpc     *grpc.Server
 	stopping context.Context
@@ -25,8 +24,7 @@ type Server struct {
 	inFlight atomic.Int64
 }
 
-// NewServer returns a server of the sandbox. The sandbox must not be closed
-// before the server is.
+// NewServer returns a server of the sandbox. It must be closed before the sandbox.
 func (s *Sandbox) NewServer() *Server {
 	server := new(Server)
 	server.stopping, server.stop = context.WithCancel(context.Background())
@@ -47,9 +45,9 @@ func (s *Server) Serve(listener net.Listener) error {
 	return nil
 }
 
-// Shutdown closes the listeners, ends all streams with UNAVAILABLE, and waits
-// until unary calls in flight have finished. If ctx is done first, it returns its
-// error; Close ends what is left.
+// Shutdown closes the listeners, ends all streams with UNAVAILABLE, and waits until unary calls in
+// flight have finished. If ctx is done first, it returns the error of ctx. The caller must then call
+// Close.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	finished := make(chan struct{})
@@ -65,7 +63,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes all connections, and with them the calls in flight.
+// Close closes all connections and aborts the calls in flight.
 func (s *Server) Close() error {
 	s.stop()
 	s.grpc.Stop()
@@ -87,15 +85,15 @@ func (s *Server) countStream(service any, stream grpc.ServerStream, _ *grpc.Stre
 	return handle(service, stream)
 }
 
-// endStream ends a stream when the server is about to stop. Streams have no other
-// bound, and a graceful stop would wait for them.
+// endStream ends streams when the server shuts down, since a graceful stop would wait for them
+// forever.
 func (s *Server) endStream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)()
 	err := handle(service, &endingStream{stream, ctx})
 	if status.Code(err) == codes.Canceled && stream.Context().Err() == nil {
-		return status.Error(codes.Unavailable, "The sandbox is about to stop. Connect again.")
+		return status.Error(codes.Unavailable, "The sandbox is shutting down. Connect again.")
 	}
 	return err
 }

@@ -184,7 +184,7 @@ func newRecords[T record](kind string, capacity int, keys ...func(T) []string) c
 func (c *collection[T]) room() error {
 	if len(c.order) >= c.capacity {
 		return status.Errorf(codes.ResourceExhausted,
-			"The sandbox is full: it holds no more than %d %s. Reset it (POST /sandbox:reset) to begin anew.", c.capacity, c.kind)
+			"The sandbox is full: it cannot store more than %d %s. Reset it with POST /sandbox:reset.", c.capacity, c.kind)
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (c *collection[T]) put(r T) error {
 	}
 	if grown > 0 && c.bytes+grown > maxBytes {
 		return status.Errorf(codes.ResourceExhausted,
-			"The sandbox is full: its %s take up %d MiB, and no more. Reset it (POST /sandbox:reset) to begin anew.", c.kind, maxBytes>>20)
+			"The sandbox is full: its %s cannot use more than %d MiB. Reset it with POST /sandbox:reset.", c.kind, maxBytes>>20)
 	}
 	if !known {
 		if err := c.room(); err != nil {
@@ -246,18 +246,20 @@ func (c *collection[T]) visible(group string, matches func(T) bool) []T {
 	return found
 }
 
-// see returns one resource for a READ. What cannot be seen is not there.
-func (c *collection[T]) see(group, name string) (T, error) {
+// getVisible returns a resource for a READ. It returns NOT_FOUND if the resource does not exist or
+// belongs neither to the group nor to a group below it.
+func (c *collection[T]) getVisible(group, name string) (T, error) {
 	if r, ok := c.byName[name]; ok && slices.Contains(r.GetOwners(), group) {
 		return r, nil
 	}
 	var none T
-	return none, status.Errorf(codes.NotFound, "%s does not exist, or cannot be seen from %s; what belongs to that group or one below it can.", name, group)
+	return none, status.Errorf(codes.NotFound, "%s does not exist or is not visible to %s. A group sees its own resources and those of the groups below it.", name, group)
 }
 
-// touch returns a copy of one resource for a WRITE to change and put back.
-func (c *collection[T]) touch(group, name string) (T, error) {
-	r, err := c.see(group, name)
+// getForUpdate returns a copy of a resource for a WRITE, which changes it and passes it to put. It
+// returns PERMISSION_DENIED if the resource is visible but does not belong to the group.
+func (c *collection[T]) getForUpdate(group, name string) (T, error) {
+	r, err := c.getVisible(group, name)
 	if err != nil {
 		return r, err
 	}
@@ -268,13 +270,14 @@ func (c *collection[T]) touch(group, name string) (T, error) {
 	return c.clone(r), nil
 }
 
-// notOwned refuses a WRITE to what is visible from the group and not its own.
+// notOwned returns the error of a WRITE to a resource that is visible to the group but does not
+// belong to it.
 func notOwned(group string, r record) error {
 	if r.GetOwner() == "" {
-		return status.Errorf(codes.PermissionDenied, "%s is the root of the tree; no group owns it, so none can change it.", r.GetName())
+		return status.Errorf(codes.PermissionDenied, "%s is the root of the tree. No group owns it, so it cannot be changed.", r.GetName())
 	}
 	return status.Errorf(codes.PermissionDenied,
-		"%s belongs to %s; execute the call in that group (x-group), not in %s.", r.GetName(), r.GetOwner(), group)
+		"%s belongs to %s. Send that group as x-group instead of %s.", r.GetName(), r.GetOwner(), group)
 }
 
 // every matches any resource.
@@ -284,7 +287,7 @@ func every[T record](T) bool { return true }
 func mayCreate(group, owner string) error {
 	if owner != group {
 		return status.Errorf(codes.PermissionDenied,
-			"A resource is created in the executing group: owner must be %s, not %s.", group, owner)
+			"The owner of a new resource must be the executing group, %s, not %s.", group, owner)
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func knownToken(field string, t token) (instrument, error) {
 	for _, one := range instruments() {
 		names = append(names, one.String())
 	}
-	return instrument{}, invalid(field, fmt.Sprintf("the sandbox has no token %s; it has %s", t, strings.Join(names, ", ")))
+	return instrument{}, invalid(field, fmt.Sprintf("must be one of the tokens of the sandbox (%s), not %s", strings.Join(names, ", "), t))
 }
 
 // plainDecimal is a decimal without sign or exponent, short enough that no sum
@@ -147,7 +147,7 @@ func positive(field string, amount *typev1.Amount) (token, decimal.Decimal, erro
 	text := amount.GetValue().GetValue()
 	if !plainDecimal.MatchString(text) {
 		return token{}, decimal.Zero, invalid(field+".value.value",
-			fmt.Sprintf("%q is not an amount; write digits, and after a point at most %d decimals, such as 12.5", text, known.scale))
+			fmt.Sprintf("must be digits with at most %d decimals after a point, such as 12.5, not %q", known.scale, text))
 	}
 	value, err := decimal.NewFromString(text)
 	if err != nil {
@@ -158,7 +158,7 @@ func positive(field string, amount *typev1.Amount) (token, decimal.Decimal, erro
 	}
 	if !value.Equal(value.Truncate(known.scale)) {
 		return token{}, decimal.Zero, invalid(field+".value.value",
-			fmt.Sprintf("%s has %d decimals at most, so %s cannot be held", known.Code, known.scale, text))
+			fmt.Sprintf("must have at most %d decimals for %s, not %s", known.scale, known.Code, text))
 	}
 	return known.token, value, nil
 }
@@ -184,7 +184,8 @@ func valueOf(amount *typev1.Amount) decimal.Decimal {
 	return value
 }
 
-// invalid refuses a request for one field that the contract's rules let pass.
+// invalid returns an INVALID_ARGUMENT error with one field violation, for fields that satisfy the
+// validation rules of the contract but not those of the sandbox.
 func invalid(field, description string) error {
 	st := status.New(codes.InvalidArgument, field+": "+description+".")
 	detailed, err := st.WithDetails(&errdetails.BadRequest{
@@ -196,7 +197,7 @@ func invalid(field, description string) error {
 	return detailed.Err()
 }
 
-// precondition refuses what the state of things does not allow.
+// precondition returns a FAILED_PRECONDITION error.
 func precondition(format string, args ...any) error {
 	return status.Errorf(codes.FailedPrecondition, format, args...)
 }

@@ -55,7 +55,7 @@ func (s *tokenTaps) MintToken(_ context.Context, request *tokentapv1.MintTokenRe
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	if !s.store.tapsReady() {
-		return nil, precondition("The token taps are not initialised. Initialise them first (POST /v1/testing/token_taps:initialise).")
+		return nil, precondition("The token taps are not initialised. Initialise them first with POST /v1/testing/token_taps:initialise.")
 	}
 	t, amount, err := positive("amount", request.GetAmount())
 	if err != nil {
@@ -63,13 +63,13 @@ func (s *tokenTaps) MintToken(_ context.Context, request *tokentapv1.MintTokenRe
 	}
 	account, ok := s.store.accounts.find(request.GetAddress())
 	if !ok || account.GetLedgerId() != request.GetAddress() {
-		return nil, status.Errorf(codes.NotFound, "No account has the ledger address %q. Take it from an account's ledger_id.", request.GetAddress())
+		return nil, status.Errorf(codes.NotFound, "There is no account with the ledger address %q. Use the ledger_id of an account.", request.GetAddress())
 	}
 	description := "Minted"
 	for _, option := range request.GetOptions().GetStellarMintOptions().GetOptions() {
 		memo := option.GetStellarMintTokenWithMemo().GetMemo()
 		if len(memo) > maxMemo {
-			return nil, invalid("options", fmt.Sprintf("a memo on Stellar has %d bytes at most", maxMemo))
+			return nil, invalid("options", fmt.Sprintf("must have a memo of at most %d bytes", maxMemo))
 		}
 		description = "Minted: " + memo
 	}

@@ -17,7 +17,7 @@ type transactions struct {
 func (s *transactions) GetTransactionState(ctx context.Context, request *transactionv1.GetTransactionStateRequest) (*transactionv1.GetTransactionStateResponse, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	t, err := s.store.transactions.see(executingGroup(ctx), request.GetName())
+	t, err := s.store.transactions.getVisible(executingGroup(ctx), request.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (s *transactions) MonitorTransactionState(request *transactionv1.MonitorTra
 	ctx := stream.Context()
 	return watch(ctx, s.store,
 		func() (*transaction, error) {
-			return s.store.transactions.see(executingGroup(ctx), request.GetName())
+			return s.store.transactions.getVisible(executingGroup(ctx), request.GetName())
 		},
 		func(t *transaction) bool {
 			_, more := nextTransactionState(t.State)

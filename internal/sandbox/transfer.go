@@ -57,23 +57,23 @@ func (s *transfers) CreateTransfer(ctx context.Context, request *transferv1.Crea
 		return nil, err
 	}
 	from, ok := s.store.accounts.find(given.GetFrom())
-	// One that cannot be seen is refused like one that does not exist, so that
+	// The error is the same for accounts that are not visible and those that do not exist, so that
 	// addresses cannot be probed.
 	if !ok || from.GetLedgerId() != given.GetFrom() || !slices.Contains(from.GetOwners(), group) {
 		return nil, status.Errorf(codes.NotFound,
-			"No account with the ledger address %s, which transfer.from names, can be seen from %s. Take it from an account's ledger_id.", given.GetFrom(), group)
+			"transfer.from: there is no account with the ledger address %s that is visible to %s. Use the ledger_id of an account.", given.GetFrom(), group)
 	}
-	if from, err = s.store.accounts.touch(group, from.GetName()); err != nil {
+	if from, err = s.store.accounts.getForUpdate(group, from.GetName()); err != nil {
 		return nil, err
 	}
 	to, ok := s.store.accounts.find(given.GetTo())
 	switch {
 	case !ok || to.GetLedgerId() != given.GetTo():
-		return nil, precondition("No account has the ledger address %s that transfer.to names; the sandbox has no others.", given.GetTo())
+		return nil, precondition("transfer.to: there is no account with the ledger address %s. The sandbox only supports addresses of its own accounts.", given.GetTo())
 	case to.GetName() == from.GetName():
-		return nil, invalid("transfer.to", "is the address that pays")
+		return nil, invalid("transfer.to", "must not be the same address as transfer.from")
 	case to.GetLedger() != from.GetLedger():
-		return nil, precondition("%s is on %s and %s on %s; a transfer stays on one ledger.", given.GetFrom(), from.GetLedger(), given.GetTo(), to.GetLedger())
+		return nil, precondition("%s is on %s, but %s is on %s. A transfer must stay on one ledger.", given.GetFrom(), from.GetLedger(), given.GetTo(), to.GetLedger())
 	}
 	if err := s.store.canReceive(to.GetName(), t); err != nil {
 		return nil, err
@@ -138,13 +138,13 @@ func (s *store) settle(name string, refused error) {
 		transfer.State = transferv1.TransferState_TRANSFER_STATE_FAILED
 	}
 	must(s.transfers.put(transfer))
-	s.watchers.tell(transfer)
+	s.watchers.notify(transfer)
 }
 
 func (s *transfers) GetTransfer(ctx context.Context, request *transferv1.GetTransferRequest) (*transferv1.Transfer, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	return s.store.transfers.see(executingGroup(ctx), request.GetName())
+	return s.store.transfers.getVisible(executingGroup(ctx), request.GetName())
 }
 
 func (s *transfers) ListTransfers(ctx context.Context, request *transferv1.ListTransfersRequest) (*transferv1.ListTransfersResponse, error) {
@@ -173,7 +173,7 @@ func (s *transfers) MonitorTransfer(request *transferv1.MonitorTransferRequest, 
 	ctx := stream.Context()
 	return watch(ctx, s.store,
 		func() (*transferv1.Transfer, error) {
-			return s.store.transfers.see(executingGroup(ctx), request.GetName())
+			return s.store.transfers.getVisible(executingGroup(ctx), request.GetName())
 		},
 		func(transfer *transferv1.Transfer) bool {
 			return transfer.GetState() != transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS

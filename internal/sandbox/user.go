@@ -59,7 +59,7 @@ func (s *users) CreateUser(ctx context.Context, request *userv1.CreateUserReques
 func (s *users) unique(email, but string) error {
 	for name, user := range s.store.users.byName {
 		if name != but && strings.EqualFold(user.GetEmail(), email) {
-			return status.Errorf(codes.AlreadyExists, "A user with the email %s exists already. Emails are unique; use another.", email)
+			return status.Errorf(codes.AlreadyExists, "A user with the email %s already exists. Use another email.", email)
 		}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (s *users) unique(email, but string) error {
 func (s *users) GetUser(ctx context.Context, request *userv1.GetUserRequest) (*userv1.User, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	return s.store.users.see(executingGroup(ctx), request.GetName())
+	return s.store.users.getVisible(executingGroup(ctx), request.GetName())
 }
 
 func (s *users) GetUserByEmail(ctx context.Context, request *userv1.GetUserByEmailRequest) (*userv1.User, error) {
@@ -78,7 +78,7 @@ func (s *users) GetUserByEmail(ctx context.Context, request *userv1.GetUserByEma
 		return strings.EqualFold(user.GetEmail(), request.GetEmail())
 	})
 	if len(found) == 0 {
-		return nil, status.Errorf(codes.NotFound, "No user with the email %s can be seen from %s.", request.GetEmail(), executingGroup(ctx))
+		return nil, status.Errorf(codes.NotFound, "There is no user with the email %s that is visible to %s.", request.GetEmail(), executingGroup(ctx))
 	}
 	return found[0], nil
 }
@@ -138,7 +138,7 @@ func (s *users) RevokeRolesFromUser(ctx context.Context, request *userv1.RevokeR
 func (s *users) change(ctx context.Context, name string, change func(*userv1.User) error) (*userv1.User, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	user, err := s.store.users.touch(executingGroup(ctx), name)
+	user, err := s.store.users.getForUpdate(executingGroup(ctx), name)
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,13 @@ type userProfiles struct {
 func (s *userProfiles) GetUserProfile(ctx context.Context, request *userprofilev1.GetUserProfileRequest) (*userprofilev1.UserProfile, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
-	return s.store.profiles.see(executingGroup(ctx), request.GetName())
+	return s.store.profiles.getVisible(executingGroup(ctx), request.GetName())
 }
 
 func (s *userProfiles) GetUserProfileByUser(ctx context.Context, request *userprofilev1.GetUserProfileByUserRequest) (*userprofilev1.UserProfile, error) {
 	found := s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool { return profile.GetUser() == request.GetUser() })
 	if len(found) == 0 {
-		return nil, status.Errorf(codes.NotFound, "No profile of %s can be seen from %s.", request.GetUser(), executingGroup(ctx))
+		return nil, status.Errorf(codes.NotFound, "There is no profile of %s that is visible to %s.", request.GetUser(), executingGroup(ctx))
 	}
 	return found[0], nil
 }
@@ -63,7 +63,7 @@ func (s *userProfiles) newestFirst(ctx context.Context, matches func(*userprofil
 func (s *userProfiles) UpdateUserProfile(ctx context.Context, request *userprofilev1.UpdateUserProfileRequest) (*userprofilev1.UserProfile, error) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	profile, err := s.store.profiles.touch(executingGroup(ctx), request.GetUserProfile().GetName())
+	profile, err := s.store.profiles.getForUpdate(executingGroup(ctx), request.GetUserProfile().GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *userProfiles) UpdateUserProfile(ctx context.Context, request *userprofi
 func (s *userProfiles) GetUserProfilePictureUploadUrl(ctx context.Context, request *userprofilev1.GetUserProfilePictureUploadUrlRequest) (*userprofilev1.GetUserProfilePictureUploadUrlResponse, error) {
 	s.store.mu.Lock() // the random source is not safe for two
 	defer s.store.mu.Unlock()
-	profile, err := s.store.profiles.see(executingGroup(ctx), request.GetName())
+	profile, err := s.store.profiles.getVisible(executingGroup(ctx), request.GetName())
 	if err != nil {
 		return nil, err
 	}

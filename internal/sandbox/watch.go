@@ -37,7 +37,7 @@ func (w watchers) count() (n int) {
 
 func (w watchers) add(name string) (*watcher, error) {
 	if w.count() >= maxWatchers {
-		return nil, status.Errorf(codes.ResourceExhausted, "The sandbox serves no more than %d streams at a time. Close some.", maxWatchers)
+		return nil, status.Errorf(codes.ResourceExhausted, "The sandbox has reached its maximum of %d open streams. Close one before you open another.", maxWatchers)
 	}
 	if w[name] == nil {
 		w[name] = make(map[*watcher]struct{})
@@ -59,14 +59,14 @@ func (w watchers) remove(name string, one *watcher, err error) {
 	close(one.changes)
 }
 
-// tell sends a change to all who watch it.
-func (w watchers) tell(r record) {
+// notify sends a changed record to all its watchers.
+func (w watchers) notify(r record) {
 	for one := range w[r.GetName()] {
 		select {
 		case one.changes <- r:
 		default:
-			// Full. The reader may take one at the same moment, and then there is
-			// room all the same; only this side adds.
+			// The buffer is full: drop the oldest change. The reader may receive one at the
+			// same time, but only this goroutine sends, so the last send does not block.
 			select {
 			case <-one.changes:
 			default:

@@ -22,7 +22,7 @@ func TestAReaderThatIsFarBehindMissesTheOldestOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range test.changes {
-				all.tell(&transaction{Name: "watched", Owner: fmt.Sprint(i)})
+				all.notify(&transaction{Name: "watched", Owner: fmt.Sprint(i)})
 			}
 			all.end(nil)
 			var got []string

@@ -31,11 +31,10 @@ import (
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
-// BenchmarkStreams opens 2,000 event streams of one transaction on the whole tree
-// of routes, over a sandbox in a process of its own, and prints what they cost:
-// memory, in which the small clients of this process are counted too, and the p99
-// of a unary call beside them, as a ratio to the p99 without them. Each stream must
-// bring each message.
+// BenchmarkStreams opens 2,000 event streams of one transaction through all routes, over a sandbox
+// in another process. It reports the memory for each stream, including its client in this process,
+// and the p99 latency of unary calls during the streams relative to that without streams. Each
+// stream must receive all messages.
 //
 //	go test ./internal/server -run '^$' -bench Streams -benchtime 3x
 func BenchmarkStreams(b *testing.B) {
@@ -47,7 +46,7 @@ func BenchmarkStreams(b *testing.B) {
 	var perStream, open, flowing []float64
 	for b.Loop() {
 		bench := newBench(b)
-		bench.calls(1000) // warm
+		bench.calls(1000) // warm up
 		before, alone := inUse(), p99(bench.calls(2000))
 
 		var done sync.WaitGroup
@@ -87,7 +86,7 @@ func BenchmarkStreams(b *testing.B) {
 		done.Wait()
 		close(missed)
 		for got := range missed {
-			b.Errorf("a stream brought %d messages, want %d", got, messages)
+			b.Errorf("a stream received %d messages, want %d", got, messages)
 		}
 		bench.close()
 	}
@@ -100,7 +99,7 @@ type bench struct {
 	b       *testing.B
 	sandbox *exec.Cmd
 	conn    *grpc.ClientConn
-	control string // where the sandbox is reached over HTTP
+	control string // the HTTP address of the sandbox
 	server  *httptest.Server
 	headers string
 	path    string
@@ -126,9 +125,9 @@ func newBench(b *testing.B) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	plenty := policy.Rate{} // no limit
+	unlimited := policy.Rate{}
 	routes, err := server.Routes(server.Options{
-		Conn: conn, ReadRate: plenty, WriteRate: plenty,
+		Conn: conn, ReadRate: unlimited, WriteRate: unlimited,
 		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
@@ -159,7 +158,7 @@ func (x *bench) close() {
 	}
 }
 
-// tick moves the sandbox's time by one step.
+// tick advances the clock of the sandbox by one step.
 func (x *bench) tick() {
 	response, err := http.Post(x.control+"/sandbox:advance?by=250ms", "", nil)
 	if err != nil {
@@ -172,8 +171,8 @@ func (x *bench) tick() {
 	}
 }
 
-// dial sends one request on a connection of its own; a whole http.Client each
-// would be most of the memory measured.
+// dial sends a request on a new connection. It does not use http.Client, which would need most of
+// the measured memory.
 func (x *bench) dial(path, headers string) (net.Conn, error) {
 	conn, err := net.Dial("tcp", x.server.Listener.Addr().String())
 	if err != nil {
@@ -183,7 +182,7 @@ func (x *bench) dial(path, headers string) (net.Conn, error) {
 	return conn, err
 }
 
-// watch reads a stream to its end and counts the messages.
+// watch reads a stream to its end and returns the number of messages.
 func (x *bench) watch(started chan<- struct{}) (messages int) {
 	conn, err := x.dial(x.path, "Accept: text/event-stream\r\nConnection: close\r\n")
 	if err != nil {
@@ -214,7 +213,7 @@ func (x *bench) watch(started chan<- struct{}) (messages int) {
 	}
 }
 
-// calls makes n unary calls one after the other and tells how long each took.
+// calls makes n unary calls in sequence and returns their durations.
 func (x *bench) calls(n int) []time.Duration {
 	conn, err := net.Dial("tcp", x.server.Listener.Addr().String())
 	if err != nil {
@@ -257,7 +256,7 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// addresses reads where a sandbox listens from what it prints at its start.
+// addresses parses the addresses of a sandbox from its output.
 func addresses(b *testing.B, stdout io.Reader) (control, target string) {
 	b.Helper()
 	lines := bufio.NewScanner(stdout)

@@ -2,5 +2,5 @@ package server
 
 import "time"
 
-// SetTimeout sets when calls are cut off, for tests that cannot wait for it.
+// SetTimeout sets the time until calls are cut off, which is too long for tests.
 func (s *Server) SetTimeout(timeout time.Duration) { s.timeout = timeout }

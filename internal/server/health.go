@@ -14,21 +14,21 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// readyWait is how long a readiness check waits for a connection to come up.
+// readyWait is how long a readiness check waits for the connection to the upstream.
 const readyWait = time.Second
 
-// alive says that the process answers.
+// alive handles liveness checks. It always responds with 200.
 func alive() http.Handler {
 	return object(map[string]string{"status": "alive"})
 }
 
-// version tells which build answers.
+// version responds with the version of this build.
 func version(version string) http.Handler {
 	return object(map[string]string{"version": version})
 }
 
-// ready says whether requests should be sent here: the upstream is connected and
-// stopping, which may be nil, is not done. It connects the upstream if need be.
+// ready handles readiness checks. It responds with 200 if the upstream is connected and stopping,
+// which may be nil, is not done. It connects to the upstream if necessary.
 func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +41,7 @@ func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
 		conn.Connect()
 		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 			if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The Mesh API is not connected."))
+				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
 				return
 			}
 		}

@@ -16,39 +16,36 @@ import (
 )
 
 const (
-	// EndTimeout bounds the end of a server, from when it is told to stop until
-	// [Server.Run] returns.
-	EndTimeout = 30 * time.Second
-	// lastWords is the part of EndTimeout that is left to calls that are cut off:
-	// they can still tell their clients what is known about the outcome.
-	lastWords = time.Second
-	// waitNotice is how long calls may still run, once streams were told to end,
-	// before the function of [Server.OnWait] is called.
+	// ShutdownTimeout is the maximum duration of a shutdown, until [Server.Run] returns.
+	ShutdownTimeout = 30 * time.Second
+	// cutOffTime is the part of ShutdownTimeout that remains after calls are cut off. In this time
+	// they can still respond with what is known about the outcome.
+	cutOffTime = time.Second
+	// waitNotice is how long calls may still run after streams were ended, before the function
+	// of [Server.OnWait] is called.
 	waitNotice = 500 * time.Millisecond
 )
 
-// ErrInterrupted is the cause of a context that ends because somebody at a
-// terminal wants the program to end. [Server.Run] skips the delay then: there is
-// no load balancer to wait for.
+// ErrInterrupted is the cause of a context that is cancelled by an interrupt from a terminal.
+// [Server.Run] then skips the delay, since there is no load balancer to wait for.
 var ErrInterrupted = errors.New("interrupted")
 
-// errStopping answers what arrives when the server is about to stop.
+// errStopping returns the error for requests that arrive during the shutdown.
 func errStopping() error {
-	return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is about to stop. Connect again; another will answer.")
+	return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is shutting down. Nothing was sent to the Mesh API. Connect again to reach another instance.")
 }
 
-// Run serves until ctx is done or a listener fails, and then ends everything in
-// this order:
+// Run serves until ctx is done or a listener fails, and then shuts down in this order:
 //
 //  1. Stopping is done. For the delay, requests are still accepted and served.
-//  2. All listeners but the admin ones are closed.
+//  2. All listeners except the admin ones are closed.
 //  3. Draining is done, which ends streams.
 //  4. Calls in flight finish.
 //  5. The admin listeners are closed.
 //
-// After [EndTimeout] what is still running is cut off, and Run returns an error
-// that says so. What the calls depend on, such as the upstream connection, can be
-// closed when Run has returned.
+// Calls that have not finished within [ShutdownTimeout] are cut off, and Run returns an error that
+// says so. After Run has returned, the upstream connection and other dependencies of the calls can
+// be closed.
 func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, len(s.api)+len(s.admin))
 	var api, admin sync.WaitGroup
@@ -66,9 +63,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if err == nil && !errors.Is(context.Cause(ctx), ErrInterrupted) {
 		err = s.wait(end, failed)
 	}
-	// Listeners are closed here and not left to Shutdown, so that all of them are
-	// closed before the first stream ends: a client that connects again must not
-	// come back to this server.
+	// Listeners are closed here instead of in Shutdown, so that all of them are closed before the
+	// first stream ends. A client that reconnects must not reach this server again.
 	err = errors.Join(err, closeListeners(s.api))
 	api.Wait()
 	s.drain()
@@ -79,8 +75,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// serve starts each endpoint. An endpoint that ends before its listener was
-// closed is reported to failed.
+// serve starts each endpoint. If one stops before its listener was closed, serve sends its error to
+// failed.
 func serve(running *sync.WaitGroup, endpoints []endpoint, failed chan<- error) {
 	for _, e := range endpoints {
 		running.Go(func() {
@@ -91,8 +87,7 @@ func serve(running *sync.WaitGroup, endpoints []endpoint, failed chan<- error) {
 	}
 }
 
-// wait waits for the delay to pass. It returns early with the error of a
-// listener that fails meanwhile.
+// wait waits for the delay. If a listener fails meanwhile, wait returns its error immediately.
 func (s *Server) wait(end context.Context, failed <-chan error) error {
 	delay := time.NewTimer(s.delay)
 	defer delay.Stop()
@@ -105,8 +100,7 @@ func (s *Server) wait(end context.Context, failed <-chan error) error {
 	return nil
 }
 
-// finish waits for calls in flight, and cuts off those that have not finished
-// when end is done.
+// finish waits for calls in flight, and cuts off those that have not finished when end is done.
 func (s *Server) finish(end context.Context) error {
 	finished := make(chan struct{})
 	var notice sync.WaitGroup
@@ -117,12 +111,12 @@ func (s *Server) finish(end context.Context) error {
 	if err == nil {
 		return nil
 	}
-	// A call that is cut off is answered as one that ran into its deadline, which
-	// tells a client that a write may have been carried out.
+	// Calls that are cut off fail as if they had exceeded their deadline, so that the error of a
+	// write says that it may have been carried out.
 	s.cutOff(context.DeadlineExceeded)
-	last, cancel := context.WithTimeout(context.WithoutCancel(end), lastWords)
+	last, cancel := context.WithTimeout(context.WithoutCancel(end), cutOffTime)
 	defer cancel()
-	_ = s.shutdown(last) // what was cut off is known already
+	_ = s.shutdown(last) // err already reports what was cut off
 	for _, e := range s.api {
 		err = errors.Join(err, e.service.Close())
 	}
@@ -155,7 +149,7 @@ func (s *Server) notifyOfWait(finished <-chan struct{}) {
 // counter is a service that knows how many calls are in flight.
 type counter interface{ InFlight() int }
 
-// shutdown shuts all services but the admin ones down, side by side.
+// shutdown shuts down all services except the admin ones, in parallel.
 func (s *Server) shutdown(ctx context.Context) error {
 	var group errgroup.Group
 	for _, e := range s.api {
@@ -169,9 +163,9 @@ func (s *Server) shutdown(ctx context.Context) error {
 	return group.Wait()
 }
 
-// finishAdmin ends the admin services. Cutting off a profile harms nobody.
+// finishAdmin shuts down the admin services. Their requests, such as profiles, may be cut off.
 func (s *Server) finishAdmin() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	ctx, cancel := context.WithTimeout(context.Background(), cutOffTime)
 	defer cancel()
 	for _, e := range s.admin {
 		if e.service.Shutdown(ctx) != nil {
@@ -180,9 +174,8 @@ func (s *Server) finishAdmin() {
 	}
 }
 
-// httpService is an HTTP server that knows how many of its handlers are running.
-// [http.Server.Shutdown] waits for connections, and forgets those that a handler
-// has hijacked, as every WebSocket does.
+// httpService is an HTTP server that counts its running handlers, because [http.Server.Shutdown]
+// does not wait for hijacked connections, such as WebSockets.
 type httpService struct {
 	*http.Server
 
@@ -190,18 +183,16 @@ type httpService struct {
 
 	mu      sync.Mutex
 	running int
-	// idle is set once no more handlers may start, and closed once none is running.
+	// idle is not nil once handlers must not start any more, and closed once none is running.
 	idle chan struct{}
 }
 
-// count counts the handlers that are running. A request that comes when the
-// server waits for the last of them is refused; its connection was idle and is
-// closed already.
+// count counts the running handlers. It rejects requests that arrive while the server waits for the
+// last of them. Their connections were idle and are already closed.
 func (s *httpService) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.stopping.Err() != nil {
-			// The next request belongs on a connection to another server. This one
-			// could be closed just as the request is sent.
+			// This connection could be closed while the client sends its next request.
 			w.Header().Set("Connection", "close")
 		}
 		if !s.enter() {
@@ -239,7 +230,7 @@ func (s *httpService) InFlight() int {
 	return s.running
 }
 
-// Shutdown waits for handlers on hijacked connections too.
+// Shutdown also waits for handlers of hijacked connections.
 func (s *httpService) Shutdown(ctx context.Context) error {
 	err := s.Server.Shutdown(ctx)
 	s.mu.Lock()

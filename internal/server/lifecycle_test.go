@@ -15,7 +15,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
-// running is a server that runs one handler and an admin one.
+// running is a running server with one handler and the admin routes.
 type running struct {
 	*server.Server
 	address, admin string
@@ -42,7 +42,7 @@ func run(t *testing.T, delay, timeout time.Duration, handler func(s *server.Serv
 	return r
 }
 
-// get sends a request and returns how it ended, once that is known.
+// get sends a request in the background and returns a channel that receives the body or the error.
 func (r *running) get() <-chan string {
 	got := make(chan string, 1)
 	go func() {
@@ -73,7 +73,7 @@ func (r *running) status(t *testing.T, url string) int {
 	return response.StatusCode
 }
 
-// refuses reports whether no connection is accepted at address.
+// refuses reports whether connections to address fail.
 func refuses(address string) bool {
 	conn, err := net.Dial("tcp", address)
 	if err == nil {
@@ -82,11 +82,11 @@ func refuses(address string) bool {
 	return err != nil
 }
 
-const plenty = 20 * time.Second
+const longTimeout = 20 * time.Second
 
-func TestTheOrderOfTheEnd(t *testing.T) {
+func TestShutdownOrder(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	r := run(t, 0, plenty, func(_ *server.Server, w http.ResponseWriter, _ *http.Request) {
+	r := run(t, 0, longTimeout, func(_ *server.Server, w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "done")
@@ -97,14 +97,14 @@ func TestTheOrderOfTheEnd(t *testing.T) {
 
 	<-r.Draining().Done()
 	if r.Stopping().Err() == nil {
-		t.Error("streams end, and the server is still ready")
+		t.Error("the server is ready after streams have ended")
 	}
 	if !refuses(r.address) {
-		t.Error("streams end, and connections are still accepted")
+		t.Error("connections are accepted after streams have ended")
 	}
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
 		if status := r.status(t, "http://"+r.admin+path); status != want {
-			t.Errorf("with a call in flight, %s of the admin listener answers %d, want %d", path, status, want)
+			t.Errorf("with a call in flight, %s of the admin listener returns %d, want %d", path, status, want)
 		}
 	}
 	select {
@@ -114,19 +114,19 @@ func TestTheOrderOfTheEnd(t *testing.T) {
 	}
 	close(release)
 	if body := <-got; body != "done" {
-		t.Errorf("the call in flight gets %q", body)
+		t.Errorf("the call in flight received %q", body)
 	}
 	if err := <-r.ended; err != nil {
 		t.Error(err)
 	}
 	if !refuses(r.admin) {
-		t.Error("the admin listener is left open")
+		t.Error("the admin listener is still open")
 	}
 }
 
-func TestTheDelay(t *testing.T) {
+func TestShutdownDelay(t *testing.T) {
 	const delay = 500 * time.Millisecond
-	r := run(t, delay, plenty, func(*server.Server, http.ResponseWriter, *http.Request) {})
+	r := run(t, delay, longTimeout, func(*server.Server, http.ResponseWriter, *http.Request) {})
 	begin := time.Now()
 	r.stop(nil)
 	<-r.Stopping().Done()
@@ -136,24 +136,24 @@ func TestTheDelay(t *testing.T) {
 	}
 	response.Body.Close()
 	if !response.Close {
-		t.Error("the connection is not closed after the answer, and the next request would come here too")
+		t.Error("the connection is not closed after the response")
 	}
 	if r.Draining().Err() != nil {
-		t.Error("streams end during the delay")
+		t.Error("streams ended during the delay")
 	}
 	if err := <-r.ended; err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(begin); took < delay {
-		t.Errorf("the server ended after %s", took)
+		t.Errorf("the shutdown took %s, want at least %s", took, delay)
 	}
 }
 
-// TestHijackedConnectionsAreWaitedFor ends a server while a handler owns its
-// connection, as that of a WebSocket does.
-func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
+// TestShutdownWaitsForHijackedConnections shuts down a server while a handler has hijacked its
+// connection, as a WebSocket handler does.
+func TestShutdownWaitsForHijackedConnections(t *testing.T) {
 	hijacked, release := make(chan struct{}), make(chan struct{})
-	r := run(t, 0, plenty, func(s *server.Server, w http.ResponseWriter, _ *http.Request) {
+	r := run(t, 0, longTimeout, func(s *server.Server, w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -163,7 +163,7 @@ func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
 		close(hijacked)
 		<-s.Draining().Done()
 		<-release
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntold")
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
 	})
 	got := r.get()
 	<-hijacked
@@ -175,15 +175,15 @@ func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
 	case <-time.After(100 * time.Millisecond): // http.Server.Shutdown returns at once
 	}
 	close(release)
-	if body := <-got; body != "told" {
-		t.Errorf("the client gets %q", body)
+	if body := <-got; body != "done" {
+		t.Errorf("the client received %q", body)
 	}
 	if err := <-r.ended; err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTheEndIsBounded(t *testing.T) {
+func TestShutdownTimeout(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	hijack := func(w http.ResponseWriter) {
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
@@ -193,13 +193,13 @@ func TestTheEndIsBounded(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		handler func(w http.ResponseWriter, r *http.Request, never <-chan struct{})
-		want    string // that the client gets; "" is a broken connection
+		want    string // what the client receives, or "" if the connection is broken
 	}{
-		{"a call that gives up is answered", func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
+		{"a call that returns when its context is cancelled", func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
 			<-r.Context().Done()
 			_, _ = io.WriteString(w, context.Cause(r.Context()).Error())
 		}, context.DeadlineExceeded.Error()},
-		{"a call that does not", func(_ http.ResponseWriter, _ *http.Request, never <-chan struct{}) { <-never }, ""},
+		{"a call that ignores its context", func(_ http.ResponseWriter, _ *http.Request, never <-chan struct{}) { <-never }, ""},
 		{"a hijacked connection", func(w http.ResponseWriter, _ *http.Request, never <-chan struct{}) { hijack(w); <-never }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -215,22 +215,22 @@ func TestTheEndIsBounded(t *testing.T) {
 			begin := time.Now()
 			r.stop(nil)
 			err := <-r.ended
-			if took := time.Since(begin); took < timeout || took > plenty {
-				t.Errorf("the end took %s", took)
+			if took := time.Since(begin); took < timeout || took > longTimeout {
+				t.Errorf("the shutdown took %s", took)
 			}
 			if err == nil || !strings.Contains(err.Error(), "cut off") || !strings.Contains(err.Error(), "1 in flight") || !strings.Contains(err.Error(), r.address) {
-				t.Errorf("Run returns %v", err)
+				t.Errorf("Run returned %v", err)
 			}
 			close(never)
 			<-left
 			if test.want != "" {
 				if body := <-got; body != test.want {
-					t.Errorf("the client gets %q, want %q", body, test.want)
+					t.Errorf("the client received %q, want %q", body, test.want)
 				}
 			}
 		})
 	}
-	t.Run("a delay that is longer", func(t *testing.T) {
+	t.Run("a longer delay", func(t *testing.T) {
 		r := run(t, time.Hour, timeout, func(*server.Server, http.ResponseWriter, *http.Request) {})
 		r.stop(nil)
 		if err := <-r.ended; err != nil {
@@ -246,7 +246,7 @@ func (b broken) Serve(net.Listener) error     { return b.err }
 func (broken) Shutdown(context.Context) error { return nil }
 func (broken) Close() error                   { return nil }
 
-func TestOneThatFailsEndsAll(t *testing.T) {
+func TestFailingServiceStopsTheServer(t *testing.T) {
 	s := server.New(slog.New(slog.DiscardHandler), time.Hour)
 	if _, err := s.Listen("127.0.0.1:0", http.NotFoundHandler()); err != nil {
 		t.Fatal(err)
@@ -256,16 +256,16 @@ func TestOneThatFailsEndsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Run(t.Context()); !errors.Is(err, failure) {
-		t.Errorf("Run returns %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }
 
 func TestNotReadyWhileStopping(t *testing.T) {
 	stopping, stop := context.WithCancel(t.Context())
 	stop()
-	answer := httptest.NewRecorder()
-	server.AdminRoutes(server.Options{Stopping: stopping}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
-	if answer.Code != http.StatusServiceUnavailable || !strings.Contains(answer.Body.String(), "DRAINING") {
-		t.Errorf("%d %s", answer.Code, answer.Body)
+	response := httptest.NewRecorder()
+	server.AdminRoutes(server.Options{Stopping: stopping}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	if response.Code != http.StatusServiceUnavailable || !strings.Contains(response.Body.String(), "DRAINING") {
+		t.Errorf("%d %s", response.Code, response.Body)
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
-// BenchmarkRequests sends requests through the whole tree of routes, with all of its
-// middleware, over a sandbox in a process of its own. Time and allocations are those
-// of the gateway alone: there is no network and no HTTP client in front of it.
+// BenchmarkRequests sends requests through all routes and middleware, over a sandbox in another
+// process. Time and allocations do not include an HTTP client or a network in front of the gateway.
 //
 //	go test ./internal/server -run '^$' -bench Requests -benchmem
 func BenchmarkRequests(b *testing.B) {
@@ -52,11 +51,11 @@ func BenchmarkRequests(b *testing.B) {
 				if body != nil {
 					request.Header.Set("Content-Type", "application/json")
 				}
-				answer := httptest.NewRecorder()
+				response := httptest.NewRecorder()
 				b.StartTimer()
-				routes.ServeHTTP(answer, request)
-				if answer.Code != http.StatusOK {
-					b.Fatalf("%d %s", answer.Code, bytes.TrimSpace(answer.Body.Bytes()))
+				routes.ServeHTTP(response, request)
+				if response.Code != http.StatusOK {
+					b.Fatalf("%d %s", response.Code, bytes.TrimSpace(response.Body.Bytes()))
 				}
 			}
 		})

@@ -1,5 +1,5 @@
-// Package server puts the gateway on the network: the tree of routes with its
-// middleware, the listeners, and their end.
+// Package server provides the routes of the gateway with their middleware, and a server that runs
+// several listeners and shuts them down in order.
 package server
 
 import (
@@ -24,42 +24,41 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-// Options is what the routes need to know.
+// Options configure [Routes] and [AdminRoutes].
 type Options struct {
-	// Conn is the Mesh that is fronted: the live one or the sandbox.
+	// Conn is the connection to the Mesh API or to the sandbox.
 	Conn *grpc.ClientConn
-	// Sandbox is the sandbox behind Conn, nil where it is a live Mesh. That is
-	// told in X-Mesh-Environment on every answer.
+	// Sandbox is the sandbox that Conn is connected to, or nil for the live API. If it is set, all
+	// responses have the header X-Mesh-Environment.
 	Sandbox *sandbox.Sandbox
-	// Version is that of this build.
+	// Version is the version of this build.
 	Version string
-	// PublicURL is what clients reach the gateway by, for the documentation; ""
-	// where that is not known.
+	// PublicURL is the address of the gateway for clients, used in the documentation, or "" if it
+	// is unknown.
 	PublicURL string
-	// CORSOrigins are the origins whose pages may call; none is the default.
+	// CORSOrigins are the origins whose pages may call the gateway ([middleware.CORS]).
 	CORSOrigins []string
-	// ReadRate and WriteRate are the budgets of one API key.
+	// ReadRate and WriteRate are the rate limits of one API key.
 	ReadRate, WriteRate policy.Rate
-	// Streams is how many streams may be open at a time.
+	// Streams is the maximum number of open streams.
 	Streams policy.StreamLimits
-	// MaxBodyBytes is the largest request body taken.
+	// MaxBodyBytes is the maximum size of a request body in bytes.
 	MaxBodyBytes int64
-	// RequestTimeout is the longest a unary call may take.
+	// RequestTimeout is the maximum duration of a unary call.
 	RequestTimeout time.Duration
-	// TrustedProxies are those whose X-Forwarded-For is believed.
+	// TrustedProxies are the proxies whose X-Forwarded-For is trusted.
 	TrustedProxies []netip.Prefix
-	// Credentials, in local mode, are added to requests that carry none.
+	// Credentials enable local mode: they are added to requests without credentials. May be nil.
 	Credentials *credentials.Credentials
-	// Stopping is done once /readyz must answer 503; nil is never.
+	// Stopping is done once /readyz must respond with 503. May be nil.
 	Stopping context.Context
-	// Drain is done once streams must end; nil is never.
+	// Drain is done once streams must end. May be nil.
 	Drain context.Context
-	// Logger takes the access log and reports of defects.
+	// Logger receives the access log and reports of defects.
 	Logger *slog.Logger
 }
 
-// Routes returns the one tree of routes. It reads from the outside in, as a
-// request passes.
+// Routes returns the handler of the gateway: all routes with their middleware.
 func Routes(o Options) (http.Handler, error) {
 	admission, err := policy.New(policy.Limits{Read: o.ReadRate, Write: o.WriteRate, Streams: o.Streams, Timeout: o.RequestTimeout})
 	if err != nil {
@@ -70,7 +69,7 @@ func Routes(o Options) (http.Handler, error) {
 		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
 	tickets := middleware.NewTickets(middleware.NewMemoryTickets())
-	docs, err := ui.New(documented(o))
+	docs, err := ui.New(docsOptions(o))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +96,7 @@ func Routes(o Options) (http.Handler, error) {
 		middleware.ClientIP(o.TrustedProxies),
 		middleware.AccessLog(o.Logger),
 		middleware.Recover(o.Logger),
-		tellEnvironment(environment),
+		setEnvironment(environment),
 		middleware.CORS(o.CORSOrigins),
 	)
 	if o.Credentials != nil {
@@ -108,11 +107,11 @@ func Routes(o Options) (http.Handler, error) {
 	r.MethodNotAllowed(methodNotAllowed(r))
 
 	r.Handle("/v1/*", api)
-	// A ticket is asked for as a read is that needs credentials.
+	// The zero Rules: a request for a ticket counts as a read and requires credentials.
 	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
 
 	if o.Sandbox != nil {
-		sandboxRoutes(r, o.Sandbox)
+		addSandboxRoutes(r, o.Sandbox)
 	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
@@ -127,8 +126,8 @@ func Routes(o Options) (http.Handler, error) {
 	return r, nil
 }
 
-// documented is what the documentation is of.
-func documented(o Options) ui.Options {
+// docsOptions returns the options of the documentation.
+func docsOptions(o Options) ui.Options {
 	docs := ui.Options{Deployment: openapi.Deployment{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil}}
 	if o.Sandbox == nil {
 		return docs
@@ -139,8 +138,8 @@ func documented(o Options) ui.Options {
 	return docs
 }
 
-// AdminRoutes returns what operators see, on a listener of its own: it knows
-// no limits and no callers.
+// AdminRoutes returns the handler for operators: health checks, the version and profiles. It has no
+// limits and no authentication, so it must have its own private listener.
 func AdminRoutes(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(notFound(""))
@@ -156,15 +155,15 @@ func AdminRoutes(o Options) http.Handler {
 	return r
 }
 
-// get registers GET and HEAD.
+// get registers handler for GET and HEAD.
 func get(r chi.Router, pattern string, handler http.Handler) {
 	r.Method(http.MethodGet, pattern, handler)
 	r.Method(http.MethodHead, pattern, handler)
 }
 
-// tellEnvironment tells on every answer which Mesh gave it, so that play money is
-// never taken for real.
-func tellEnvironment(name string) func(http.Handler) http.Handler {
+// setEnvironment sets X-Mesh-Environment on every response, so that the money of the sandbox is not
+// mistaken for real money. It does nothing if name is "".
+func setEnvironment(name string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if name == "" {
 			return next

@@ -12,13 +12,13 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// sandboxRoutes add what only a sandbox has: a way back to the seed, and time
-// that can be moved. They need no key, as the sandbox's keys are public; a page
-// of another site is refused, so that visiting one resets nobody's tests.
-func sandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
+// addSandboxRoutes adds the routes that reset the sandbox and advance its clock. They require no
+// key, since the keys of the sandbox are public. Requests from pages of other sites are rejected, so
+// that visiting one cannot reset a test in progress.
+func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	sameSite := http.NewCrossOriginProtection()
 	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "A page of another site may not control the sandbox."))
+		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "Pages of other sites must not control the sandbox. The sandbox was not changed."))
 	}))
 	r.With(sameSite.Handler).Post(wire.ResetPath, func(w http.ResponseWriter, r *http.Request) {
 		if err := mesh.Reset(); err != nil {
@@ -30,7 +30,7 @@ func sandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	r.With(sameSite.Handler).Post(wire.AdvancePath, func(w http.ResponseWriter, r *http.Request) {
 		by, err := time.ParseDuration(r.URL.Query().Get(wire.AdvanceParameter))
 		if err != nil {
-			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: "say how far, such as ?by=5s"}))
+			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: "must be a duration, such as ?by=5s"}))
 			return
 		}
 		if err := mesh.Advance(by); err != nil {

@@ -11,37 +11,37 @@ import (
 )
 
 const (
-	// maxHeaderBytes bounds the request line and headers together; net/http
-	// adds 4 KiB of slack and answers 431 beyond it.
+	// maxHeaderBytes is the maximum size of the request line and the headers. net/http allows 4 KiB
+	// more, and then responds with 431.
 	maxHeaderBytes = 16 << 10
-	// headerTimeout and bodyTimeout bound how long a request may take to
-	// arrive. There is no write timeout: it would cut streams.
+	// headerTimeout and bodyTimeout limit how long the client may take to send a request. There is
+	// no write timeout, since it would abort streams.
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 60 * time.Second
 	idleTimeout   = 2 * time.Minute
 )
 
-// Service serves the connections of a listener. [http.Server] is one, and so is
-// the gRPC server of the sandbox.
+// Service serves the connections of a listener. It is implemented by [http.Server] and by the gRPC
+// server of the sandbox.
 type Service interface {
 	// Serve accepts connections until the listener is closed or the service is
 	// shut down.
 	Serve(listener net.Listener) error
-	// Shutdown waits until the calls in flight have finished. If ctx is done
-	// first, it returns an error, and Close is called next.
+	// Shutdown waits until the calls in flight have finished. If ctx is done first, it returns an
+	// error. The caller then calls Close.
 	Shutdown(ctx context.Context) error
 	// Close closes all connections.
 	Close() error
 }
 
-// Server runs services on their listeners and ends them together. The listeners
-// are open before anything runs, so that addresses are known and a port that is
-// in use is reported at once.
+// Server runs services on their listeners and shuts them down together. Listeners are opened before
+// [Server.Run], so that their addresses are known and a port that is in use is reported early.
 type Server struct {
 	logger *slog.Logger
-	// delay is how long the server is not ready but still accepts connections.
+	// delay is how long the server still accepts connections after it has stopped being ready.
 	delay time.Duration
-	// timeout bounds the end, delay included, up to where calls are cut off.
+	// timeout is the time from the start of the shutdown, including the delay, until calls are cut
+	// off.
 	timeout time.Duration
 
 	// onWait may be nil.
@@ -49,23 +49,23 @@ type Server struct {
 
 	api, admin []endpoint
 
-	// Each of these contexts is done from one step of the end on.
+	// The contexts are done one after the other during the shutdown.
 	stopping, draining, calls context.Context
 	stop, drain               context.CancelFunc
 	cutOff                    context.CancelCauseFunc
 }
 
-// endpoint is a service and the listener that it serves.
+// endpoint is a service and its listener.
 type endpoint struct {
 	listener net.Listener
 	service  Service
 }
 
-// New returns a server without listeners. When it is told to stop, it stays up
-// for the delay, so that load balancers see in /readyz that no more requests
-// should come; delay must be below [EndTimeout].
+// New returns a server without listeners. During a shutdown it accepts connections for the delay,
+// so that load balancers notice in /readyz that they must not send more requests. The delay must be
+// shorter than [ShutdownTimeout].
 func New(logger *slog.Logger, delay time.Duration) *Server {
-	s := &Server{logger: logger, delay: delay, timeout: EndTimeout - lastWords}
+	s := &Server{logger: logger, delay: delay, timeout: ShutdownTimeout - cutOffTime}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.calls, s.cutOff = context.WithCancelCause(context.Background())
@@ -78,15 +78,15 @@ func New(logger *slog.Logger, delay time.Duration) *Server {
 // after Run.
 func (s *Server) OnWait(f func(inFlight int)) { s.onWait = f }
 
-// Stopping is done once the server was told to stop and is no longer ready.
-// Requests are still served.
+// Stopping returns a context that is done once the shutdown has begun and the server is not ready
+// any more. Requests are still served.
 func (s *Server) Stopping() context.Context { return s.stopping }
 
-// Draining is done once the listeners are closed and streams must end.
+// Draining returns a context that is done once the listeners are closed and streams must end.
 func (s *Server) Draining() context.Context { return s.draining }
 
-// Listen opens address for handler and returns where it listens. Port 0 picks
-// a free port.
+// Listen opens a listener on the TCP address for handler and returns its address. Port 0 selects a
+// free port.
 func (s *Server) Listen(address string, handler http.Handler) (net.Addr, error) {
 	service := &httpService{stopping: s.stopping}
 	service.Server = s.httpServer(service.count(handler))
@@ -98,8 +98,8 @@ func (s *Server) ListenService(address string, service Service) (net.Addr, error
 	return listen(&s.api, address, service)
 }
 
-// ListenAdmin is Listen for operators: handler answers until all calls on the
-// other listeners have finished. Its own requests do not hold up the end.
+// ListenAdmin is Listen for operators. The handler is served until all calls on the other listeners
+// have finished. Its own requests do not delay the shutdown.
 func (s *Server) ListenAdmin(address string, handler http.Handler) (net.Addr, error) {
 	return listen(&s.admin, address, s.httpServer(handler))
 }
@@ -128,8 +128,7 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 	}
 }
 
-// Close closes the listeners of a server that was never run. After Run it does
-// nothing.
+// Close closes the listeners of a server that was not run. After [Server.Run] it does nothing.
 func (s *Server) Close() error {
 	s.stop()
 	s.drain()
@@ -137,7 +136,7 @@ func (s *Server) Close() error {
 	return errors.Join(closeListeners(s.api), closeListeners(s.admin))
 }
 
-// closeListeners closes those listeners that are still open.
+// closeListeners closes the listeners that are still open.
 func closeListeners(endpoints []endpoint) error {
 	var errs []error
 	for _, e := range endpoints {

@@ -12,14 +12,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestCloseGivesUpThePort(t *testing.T) {
+func TestCloseReleasesThePort(t *testing.T) {
 	s := server.New(slog.New(slog.DiscardHandler), 0)
 	address, err := s.Listen("127.0.0.1:0", http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Listen(address.String(), http.NotFoundHandler()); err == nil {
-		t.Error("a port is listened on twice")
+		t.Error("Listen succeeded twice for the same port")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

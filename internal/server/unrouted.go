@@ -10,11 +10,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 )
 
-// notFound answers a path without a route. The hint says where to find those
-// that there are; it may be empty.
+// notFound responds to requests for a path without a route. The hint, which may be "", says where
+// the routes are listed.
 func notFound(hint string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		message := "There is nothing at " + r.URL.Path + "."
+		message := "There is no route for " + r.URL.Path + "."
 		if hint != "" {
 			message += " " + hint
 		}
@@ -22,11 +22,11 @@ func notFound(hint string) http.HandlerFunc {
 	}
 }
 
-// methodNotAllowed answers a path that has routes, but none for the method. Allow
-// lists the methods that do have one (RFC 9110, section 15.5.6).
+// methodNotAllowed responds to requests for a path that has no route for their method. Allow lists
+// the methods that have one (RFC 9110, section 15.5.6).
 func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.RawPath // chi matches the escaped path where there is one
+		path := r.URL.RawPath // chi matches the escaped path if there is one
 		if path == "" {
 			path = r.URL.Path
 		}
@@ -41,6 +41,6 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
 		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-			r.URL.Path+" does not take "+r.Method+", only "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+			r.URL.Path+" does not support "+r.Method+". Use one of: "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 	}
 }

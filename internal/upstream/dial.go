@@ -1,6 +1,5 @@
-// Package upstream connects to the Mesh gRPC API. It decides how the
-// connection is secured, kept alive and re-established, which calls may be
-// repeated, and what a client is told when a call fails without an answer.
+// Package upstream connects to the Mesh gRPC API. It configures TLS, keepalive, reconnection and
+// retries, and returns errors that say whether a failed call was sent.
 package upstream
 
 import (
@@ -24,56 +23,54 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// DefaultTarget is the production address of the Mesh API. It is reached over
-// TLS only.
+// DefaultTarget is the production address of the Mesh API. It requires TLS.
 const DefaultTarget = "production-service-mesh-api-gateway-lb-frontend.mesh.trade:443"
 
-// MaxReplyBytes is the largest message taken from the upstream, 64 MiB. Account
-// reports as spreadsheets are what needs more than grpc-go's default of 4 MiB.
+// MaxReplyBytes is the maximum size of a message from the upstream, 64 MiB. Account reports as Excel
+// workbooks exceed grpc-go's default of 4 MiB.
 const MaxReplyBytes = 64 << 20
 
 const (
-	// A grpc server's default enforcement policy allows a ping each 5 minutes;
-	// pinging more often earns a GOAWAY, and that would cut calls in flight.
+	// The default enforcement policy of gRPC servers allows one ping in 5 minutes. Servers respond
+	// to more frequent pings with GOAWAY, which would abort calls in flight.
 	keepaliveTime    = 5 * time.Minute
 	keepaliveTimeout = 20 * time.Second
 
-	// The default backoff grows to 2 minutes, for which the gateway would go on
-	// refusing requests after the upstream has come back.
+	// The default backoff grows to 2 minutes. For that time the gateway would still reject requests
+	// after the upstream has recovered.
 	reconnectBase     = 100 * time.Millisecond
 	reconnectFactor   = 1.6
 	reconnectJitter   = 0.2
 	reconnectMax      = 2 * time.Second
 	minConnectTimeout = 5 * time.Second
 
-	// readAttempts counts the first attempt.
+	// readAttempts includes the first attempt.
 	readAttempts = 3
 )
 
-// Options of a connection.
+// Options configure a connection.
 type Options struct {
-	// Plaintext leaves TLS out: for a local upstream, never for one that is
-	// reached over a network, as the API key travels with each call.
+	// Plaintext disables TLS. It is only for a local upstream, since each call contains the API
+	// key.
 	Plaintext bool
 	// TLS replaces the default configuration (system roots, TLS 1.2 or later).
-	// A lower MinVersion is raised to TLS 1.2. It excludes Plaintext.
+	// A lower MinVersion is raised to TLS 1.2. It must be nil if Plaintext is set.
 	TLS *tls.Config
-	// UserAgent names the caller to the upstream; grpc-go appends its own name.
+	// UserAgent is the user agent, to which grpc-go appends its own.
 	UserAgent string
-	// Dialer replaces the network: it is how a Mesh in this process is reached.
-	// The target is then but a name.
+	// Dialer, if not nil, opens connections instead of the network. It is used for a Mesh in the
+	// same process. The target is then only a name.
 	Dialer func(context.Context) (net.Conn, error)
 }
 
-// Dial prepares a connection to the target, which is host:port. It does not
-// wait for the upstream: the first call connects, or the Connect method of the
-// connection. The caller closes it.
+// Dial returns a client connection to target, host:port. It does not connect: that happens on the
+// first call or when Connect is called. The caller must close the connection.
 //
-// A READ of the contract is attempted up to three times while the upstream is
-// unavailable; any other method is treated as a WRITE and attempted once.
+// A READ method of the contract is attempted up to three times while the upstream is unavailable.
+// All other methods are treated as WRITE and attempted once.
 //
-// Errors of calls over the connection are either statuses that the upstream
-// sent, unchanged, or an [apierror.Error] whose cause is what grpc-go said.
+// The error of a call is either the unchanged status that the upstream sent, or an
+// [apierror.Error] whose cause is the error of grpc-go.
 func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	address, err := parseTarget(target)
 	if err != nil {
@@ -106,8 +103,7 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 			MinConnectTimeout: minConnectTimeout,
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReplyBytes)),
-		// Whoever controls the upstream's DNS zone must not be able to make
-		// writes retryable.
+		// A service config from DNS could make writes retryable.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithStatsHandler(faults),
@@ -122,8 +118,7 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 		scheme = "passthrough:///"
 		dialOptions = append(dialOptions, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return opts.Dialer(ctx) }))
 	}
-	// The scheme is spelt out because a host called "unix" or "dns" would be
-	// read as one.
+	// Without an explicit scheme, a host named "unix" or "dns" would be parsed as one.
 	conn, err := grpc.NewClient(scheme+address, dialOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
@@ -131,7 +126,7 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// parseTarget wants host:port and says what is wrong with anything else.
+// parseTarget returns target in the form host:port, or an error that says what is wrong with it.
 func parseTarget(target string) (string, error) {
 	wrong := func(problem string) (string, error) {
 		return "", fmt.Errorf("upstream: the address %q %s; write host:port, such as %s", target, problem, DefaultTarget)
@@ -158,7 +153,7 @@ func parseTarget(target string) (string, error) {
 			return wrong("has a host that is not an IPv6 address")
 		}
 	} else if strings.ContainsFunc(host, notInHostname) {
-		return wrong("has a host with a character that no host name has")
+		return wrong("has a character in its host that is not allowed in host names")
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
@@ -179,7 +174,7 @@ func notInHostname(r rune) bool {
 func transportCredentials(opts Options) (credentials.TransportCredentials, error) {
 	if opts.Plaintext {
 		if opts.TLS != nil {
-			return nil, errors.New("upstream: a TLS configuration and plaintext exclude each other")
+			return nil, errors.New("upstream: Options.TLS must be nil if Options.Plaintext is set")
 		}
 		return insecure.NewCredentials(), nil
 	}
@@ -191,8 +186,8 @@ func transportCredentials(opts Options) (credentials.TransportCredentials, error
 	return credentials.NewTLS(config), nil
 }
 
-// The service config that grpc-go takes, as
-// https://github.com/grpc/grpc/blob/master/doc/service_config.md has it.
+// serviceConfig is a gRPC service config, as specified in
+// https://github.com/grpc/grpc/blob/master/doc/service_config.md.
 type serviceConfig struct {
 	MethodConfig []methodConfig `json:"methodConfig"`
 }
@@ -215,13 +210,11 @@ type retryPolicy struct {
 	RetryableStatusCodes []string `json:"retryableStatusCodes"`
 }
 
-// retryReads names each method that may be repeated. There is no entry for a
-// whole service or for all methods, so a method that is not named, each Write
-// among them, has no retry policy.
+// retryReads returns a service config that retries the methods that read. It names each method
+// instead of services, so that no write has a retry policy.
 //
-// What remains for a Write is grpc-go's transparent retry, which repeats a
-// call only where the upstream is known not to have looked at it (RFC 9113,
-// section 8.7: REFUSED_STREAM, or a GOAWAY that excludes the stream).
+// grpc-go may still retry a write transparently. It does so only if the upstream has certainly not
+// processed the call (RFC 9113, section 8.7: REFUSED_STREAM, or a GOAWAY that excludes the stream).
 func retryReads(methods []*contract.Method) (string, error) {
 	var names []methodName
 	for _, method := range methods {
@@ -233,7 +226,7 @@ func retryReads(methods []*contract.Method) (string, error) {
 			Method:  string(method.Descriptor.Name()),
 		})
 	}
-	// Without a name the entry would be a mistake, not a default.
+	// An entry without a name is invalid.
 	if len(names) == 0 {
 		return "{}", nil
 	}

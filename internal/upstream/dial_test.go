@@ -18,7 +18,7 @@ func TestParseTarget(t *testing.T) {
 		{"default", DefaultTarget, DefaultTarget, ""},
 		{"IPv4", "127.0.0.1:1", "127.0.0.1:1", ""},
 		{"IPv6", "[::1]:65535", "[::1]:65535", ""},
-		{"a host called like a resolver", "unix:443", "unix:443", ""},
+		{"a host with the name of a scheme", "unix:443", "unix:443", ""},
 		{"empty", "", "", "is empty"},
 		{"URL", "https://mesh.trade:443", "", "has a scheme or a path"},
 		{"path", "mesh.trade:443/v1", "", "has a scheme or a path"},
@@ -31,8 +31,8 @@ func TestParseTarget(t *testing.T) {
 		{"no host", ":443", "", "has no host"},
 		{"IPv6 without brackets", "::1:443", "", "too many colons"},
 		{"IPv6 zone", "[fe80::1%eth0]:443", "", "not an IPv6 address"},
-		{"space", "mesh trade:443", "", "no host name has"},
-		{"user", "me@mesh.trade:443", "", "no host name has"},
+		{"space", "mesh trade:443", "", "not allowed in host names"},
+		{"user", "me@mesh.trade:443", "", "not allowed in host names"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := parseTarget(test.target)
@@ -46,11 +46,11 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-func TestDialRefusesContradiction(t *testing.T) {
+func TestDialRejectsTLSWithPlaintext(t *testing.T) {
 	conn, err := Dial("127.0.0.1:1", Options{Plaintext: true, TLS: &tls.Config{}})
 	if err == nil {
 		_ = conn.Close()
-		t.Fatal("TLS and plaintext were taken together")
+		t.Fatal("Dial accepted TLS and Plaintext together")
 	}
 }
 
@@ -67,9 +67,9 @@ func TestOnlyReadsAreRetried(t *testing.T) {
 	retried := map[string]bool{}
 	for _, entry := range config.MethodConfig {
 		for _, name := range entry.Name {
-			// An empty name would stand for every method.
+			// An empty name matches every method.
 			if name.Service == "" || name.Method == "" {
-				t.Fatalf("entry for more than a method: %+v", name)
+				t.Fatalf("an entry matches more than one method: %+v", name)
 			}
 			retried["/"+name.Service+"/"+name.Method] = true
 		}

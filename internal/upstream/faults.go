@@ -17,17 +17,16 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// call follows one call over all of its attempts.
+// call is the state of a call over all of its attempts.
 type call struct {
-	// sent is set once an attempt was given to a connection. It does not say
-	// that the upstream received it, only that this cannot be ruled out, and it
-	// stays set whatever later attempts come to.
+	// sent reports whether an attempt was passed to a connection, so that the upstream may have
+	// received it. It stays true if later attempts are not sent.
 	sent atomic.Bool
 	last atomic.Pointer[attempt]
 }
 
-// attempt holds what came back in one attempt; the status of a call is the
-// status of its last one.
+// attempt records what was received in one attempt. The status of a call is that of its last
+// attempt.
 type attempt struct {
 	call            *call
 	header, trailer atomic.Bool
@@ -38,12 +37,12 @@ type (
 	attemptKey struct{}
 )
 
-// faults tells the statuses that the upstream sent from those that grpc-go
-// made up when there was no answer. It is the connection's interceptors, which
-// translate, and its stats handler, which sees what went over the wire.
+// faults distinguishes statuses that the upstream sent from those that grpc-go generated because
+// there was no response. It consists of a stats handler, which observes what was sent and received,
+// and interceptors, which translate the errors.
 type faults struct{}
 
-// TagRPC implements [stats.Handler]; it is called for each attempt.
+// TagRPC implements [stats.Handler]. It is called for each attempt.
 func (*faults) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -90,7 +89,7 @@ func (f *faults) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.C
 		return nil, f.translate(ctx, method, c, err)
 	}
 	return &watchedStream{ClientStream: stream, translate: func(err error) error {
-		// The caller's context and not the stream's, which ends with the stream.
+		// The context of the caller, since that of the stream ends with the stream.
 		return f.translate(ctx, method, c, err)
 	}}, nil
 }
@@ -114,9 +113,9 @@ func (s *watchedStream) RecvMsg(message any) error {
 	return s.translate(s.ClientStream.RecvMsg(message))
 }
 
-// translate returns what the client may learn about a failed call.
+// translate returns the error for the client of a failed call.
 func (f *faults) translate(ctx context.Context, method string, c *call, err error) error {
-	// EOF is the regular end of a stream.
+	// io.EOF is the normal end of a stream.
 	if err == nil || err == io.EOF { //nolint:errorlint // grpc-go returns io.EOF itself
 		return err
 	}
@@ -124,10 +123,10 @@ func (f *faults) translate(ctx context.Context, method string, c *call, err erro
 	if sentByUpstream(ctx, c, st) {
 		return st.Err()
 	}
-	if _, own := errors.AsType[*apierror.Error](err); own {
+	if _, ok := errors.AsType[*apierror.Error](err); ok {
 		return err
 	}
-	// The cause names addresses, so it is for operators only.
+	// The error of grpc-go contains addresses, so it is only the cause, for the log.
 	return f.explain(ctx, readOnly(method), c, st.Code()).WithCause(err)
 }
 
@@ -137,9 +136,8 @@ func readOnly(method string) bool {
 	return m != nil && !m.Write
 }
 
-// statusOf finds the status as it was received. When retries are exhausted
-// grpc-go wraps it, and status.FromError would put the wrapping's text into
-// the message.
+// statusOf returns the status as it was received. grpc-go wraps it after the last retry, and
+// status.FromError would add the text of the wrapping error to the message.
 func statusOf(err error) *status.Status {
 	var carrier interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &carrier) {
@@ -150,10 +148,9 @@ func statusOf(err error) *status.Status {
 	return status.FromContextError(err)
 }
 
-// sentByUpstream reports whether the status came over the wire. It says so
-// only where trailers came in: without them grpc-go made the status up. Where
-// they did, it may still have found the reply unusable before it looked at
-// them, and that is seen in the text only.
+// sentByUpstream reports whether the upstream sent the status. If no trailers were received,
+// grpc-go generated it. If they were, grpc-go may still have generated it, because it could not use
+// the message before the trailers. Only the text of the status shows that.
 func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 	last := c.last.Load()
 	if last == nil || !last.trailer.Load() {
@@ -162,16 +159,15 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 	message := st.Message()
 	switch st.Code() {
 	case codes.ResourceExhausted, codes.Internal, codes.Unimplemented:
-		// An upstream that refuses a request with the same text (it is the same
-		// library) does so without sending headers first.
+		// An upstream that uses grpc-go may reject a request with the same text, but then it
+		// does not send headers first.
 		if last.header.Load() && strings.HasPrefix(message, "grpc: ") {
 			return false
 		}
 		return !strings.HasPrefix(message, "cardinality violation")
 	case codes.DeadlineExceeded:
-		// The upstream is told the deadline and runs into it at the same moment,
-		// so this bare text is the deadline's own and whose clock was faster is
-		// chance: nobody says what became of the call.
+		// The upstream has the same deadline, and either side may notice it first. A status
+		// with this text and no details does not say whether the call was carried out.
 		_, limited := ctx.Deadline()
 		return !limited || message != context.DeadlineExceeded.Error() || len(st.Proto().GetDetails()) > 0
 	case codes.Canceled:
@@ -181,32 +177,32 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 	}
 }
 
-// explain words a status that grpc-go made up, by what is known: whether the
-// call was sent, and whether it would change anything.
+// explain returns the error for a status that grpc-go generated. It depends on whether the call was
+// sent and whether the method only reads.
 func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code) *apierror.Error {
 	sent := c.sent.Load()
 	if code == codes.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		code = codes.DeadlineExceeded // the gateway had to stop before the answer came
+		code = codes.DeadlineExceeded // the gateway shut down before the response
 	}
 	if code == codes.Canceled {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			if sent && !read {
 				return apierror.New(codes.Canceled, apierror.ClientClosedRequest,
-					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out.")
+					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
 			}
 			return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request.")
 		}
-		// The connection is being closed here, or the upstream reset the stream.
+		// The gateway is closing the connection, or the upstream reset the stream.
 		code = codes.Unavailable
 	}
 
 	switch {
 	case !sent && code == codes.Unavailable:
 		return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
-			"The Mesh API cannot be reached right now. Nothing was sent; try again.")
+			"The Mesh API cannot be reached at the moment. Nothing was sent. Try again.")
 	case !sent && code == codes.DeadlineExceeded:
 		return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
-			"The time for this request ran out before it could be sent to the Mesh API. Nothing was sent; try again.")
+			"The request timed out before it could be sent to the Mesh API. Nothing was sent. Try again.")
 	case !sent:
 		return apierror.New(codes.Internal, apierror.Internal,
 			"The gateway could not send this request to the Mesh API. Nothing was sent. Report it with the request id.")
@@ -216,13 +212,13 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 		switch code {
 		case codes.Unavailable:
 			return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
-				"The Mesh API did not answer: the connection to it was lost. The request only reads, so it is safe to repeat; try again.")
+				"The connection to the Mesh API was lost before it responded. The request was sent, but it only reads and is safe to repeat. Try again.")
 		case codes.DeadlineExceeded:
 			return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout,
-				"The Mesh API did not answer in time. The request only reads, so it is safe to repeat.")
+				"The Mesh API did not respond in time. The request was sent, but it only reads and is safe to repeat.")
 		default:
 			return apierror.New(codes.Internal, apierror.UpstreamReply,
-				"The Mesh API answered with something that cannot be used, or with more than the gateway takes. Ask for less at a time, or report it with the request id.")
+				"The response of the Mesh API is invalid or larger than the gateway accepts. The request was sent, but it only reads and is safe to repeat. Request less at a time, or report it with the request id.")
 		}
 	}
 
@@ -230,12 +226,12 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 	switch {
 	case code == codes.DeadlineExceeded:
 		return apierror.New(codes.DeadlineExceeded, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API and no answer came back in time. It may or may not have been carried out: look for its effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but there was no response in time. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
 	case code == codes.Unavailable, code == codes.Internal && !last.header.Load() && !last.trailer.Load():
 		return apierror.New(codes.Unavailable, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API and no answer came back. It may or may not have been carried out: look for its effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but there was no response. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
 	default:
 		return apierror.New(codes.Internal, apierror.UpstreamReply,
-			"The request was sent to the Mesh API, but its answer cannot be used. The request may or may not have been carried out: look for its effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
 	}
 }

@@ -27,8 +27,8 @@ const (
 	streamMethod = "/meshtrade.wallet.transfer.v1.TransferService/MonitorTransfer"
 )
 
-// server answers every method with handle and counts the calls. It keeps the
-// connections so that handle can cut them.
+// server handles every method with handle and counts the calls. It keeps the connections so that
+// handle can close them.
 type server struct {
 	net.Listener
 	calls atomic.Int32
@@ -47,7 +47,7 @@ func (s *server) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-func (s *server) cut() {
+func (s *server) closeConns() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, conn := range s.conns {
@@ -96,8 +96,8 @@ func invoke(t *testing.T, conn *grpc.ClientConn, method string) error {
 	return conn.Invoke(ctx, method, new(emptypb.Empty), new(wrapperspb.BytesValue))
 }
 
-// deadAddress was free a moment ago.
-func deadAddress(t *testing.T) string {
+// unusedAddress returns an address on which nothing listens.
+func unusedAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -111,7 +111,7 @@ func wantFault(t *testing.T, err error, code codes.Code, reason apierror.Reason,
 	t.Helper()
 	own, ok := errors.AsType[*apierror.Error](err)
 	if !ok {
-		t.Fatalf("%v (%T) is not the gateway's own error", err, err)
+		t.Fatalf("%v (%T) is not an error of the gateway", err, err)
 	}
 	st := own.GRPCStatus()
 	if st.Code() != code {
@@ -121,15 +121,15 @@ func wantFault(t *testing.T, err error, code codes.Code, reason apierror.Reason,
 		t.Errorf("reason %s, want %s", got, reason)
 	}
 	if !strings.Contains(st.Message(), message) {
-		t.Errorf("message %q, want it to hold %q", st.Message(), message)
+		t.Errorf("message %q does not contain %q", st.Message(), message)
 	}
 	for _, internal := range []string{"127.0.0.1", "transport", "rpc error", "EOF", "RST_STREAM", "dial", "received message"} {
 		if strings.Contains(st.Message(), internal) || strings.Contains(err.Error(), internal) {
-			t.Errorf("message %q tells %q", err, internal)
+			t.Errorf("message %q contains %q", err, internal)
 		}
 	}
 	if apierror.CauseOf(err) == nil {
-		t.Error("the cause is lost to the log")
+		t.Error("the error has no cause")
 	}
 }
 
@@ -142,8 +142,8 @@ func reasonOf(st *status.Status) apierror.Reason {
 	return ""
 }
 
-func TestDeadPort(t *testing.T) {
-	conn := dial(t, deadAddress(t), Options{Plaintext: true})
+func TestUnusedPort(t *testing.T) {
+	conn := dial(t, unusedAddress(t), Options{Plaintext: true})
 	for _, method := range []string{writeMethod, readMethod} {
 		wantFault(t, invoke(t, conn, method), codes.Unavailable, apierror.UpstreamUnreachable, "Nothing was sent")
 	}
@@ -159,7 +159,7 @@ func TestTLSAgainstPlaintextServer(t *testing.T) {
 	conn := dial(t, s.Addr().String(), Options{})
 	wantFault(t, invoke(t, conn, writeMethod), codes.Unavailable, apierror.UpstreamUnreachable, "Nothing was sent")
 	if got := s.calls.Load(); got != 0 {
-		t.Errorf("%d calls over a connection that is not secured", got)
+		t.Errorf("%d calls over a connection without TLS", got)
 	}
 }
 
@@ -170,15 +170,15 @@ func TestConnectionLostAfterRequest(t *testing.T) {
 		message      string
 		calls        int32
 	}{
-		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "look for its effect (get or list)", 1},
-		{"an unknown method is taken for a write", "/x.Y/Z", apierror.OutcomeUnknown, "may or may not", 1},
+		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "took effect (get or list)", 1},
+		{"an unknown method is treated as a write", "/x.Y/Z", apierror.OutcomeUnknown, "may or may not", 1},
 		{"a read is attempted three times", readMethod, apierror.UpstreamUnreachable, "safe to repeat", 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := serve(t, func(s *server, _ grpc.ServerStream) error { s.cut(); return nil })
+			s := serve(t, func(s *server, _ grpc.ServerStream) error { s.closeConns(); return nil })
 			conn := dial(t, s.Addr().String(), Options{Plaintext: true})
 			wantFault(t, invoke(t, conn, test.method), codes.Unavailable, test.reason, test.message)
-			// A repetition that came late would be missed without waiting.
+			// Wait for a late retry.
 			time.Sleep(300 * time.Millisecond)
 			if got := s.calls.Load(); got != test.calls {
 				t.Errorf("%d calls, want %d", got, test.calls)
@@ -190,7 +190,7 @@ func TestConnectionLostAfterRequest(t *testing.T) {
 func TestReadSucceedsOnRetry(t *testing.T) {
 	s := serve(t, func(s *server, stream grpc.ServerStream) error {
 		if s.calls.Load() == 1 {
-			s.cut()
+			s.closeConns()
 			return nil
 		}
 		return stream.SendMsg(new(emptypb.Empty))
@@ -203,10 +203,10 @@ func TestReadSucceedsOnRetry(t *testing.T) {
 	}
 }
 
-func TestSentStaysSentWhenTheUpstreamIsGone(t *testing.T) {
+func TestCallStaysSentAfterAFailedReconnect(t *testing.T) {
 	s := serve(t, func(s *server, _ grpc.ServerStream) error {
 		_ = s.Close()
-		s.cut()
+		s.closeConns()
 		return nil
 	})
 	conn := dial(t, s.Addr().String(), Options{Plaintext: true})
@@ -228,7 +228,7 @@ func TestDeadline(t *testing.T) {
 	}{
 		{"write", writeMethod, 100 * time.Millisecond, codes.DeadlineExceeded, apierror.OutcomeUnknown},
 		{"read", readMethod, 100 * time.Millisecond, codes.DeadlineExceeded, apierror.UpstreamTimeout},
-		{"write that was never sent", writeMethod, 0, codes.Unavailable, apierror.UpstreamUnreachable},
+		{"write that was not sent", writeMethod, 0, codes.Unavailable, apierror.UpstreamUnreachable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), test.timeout)
@@ -255,8 +255,8 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// TestCutOff ends the context of a call with the cause that the server gives when
-// it has to stop. The client is still there, and must learn what is known.
+// TestCutOff cancels the context of a call with the cause that the server uses at shutdown. The
+// client is still connected, and its error must say what is known.
 func TestCutOff(t *testing.T) {
 	reached := make(chan struct{}, 1)
 	s := serve(t, func(_ *server, stream grpc.ServerStream) error {
@@ -280,7 +280,7 @@ func TestClosedConnection(t *testing.T) {
 	wantFault(t, invoke(t, conn, writeMethod), codes.Unavailable, apierror.UpstreamUnreachable, "Nothing was sent")
 }
 
-func TestServersStatusPassesUnchanged(t *testing.T) {
+func TestUpstreamStatusIsUnchanged(t *testing.T) {
 	sent := func(code codes.Code, message string) *status.Status {
 		st, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Reason: "MAINTENANCE", Domain: "mesh.trade"})
 		if err != nil {
@@ -296,9 +296,9 @@ func TestServersStatusPassesUnchanged(t *testing.T) {
 	}{
 		{"unavailable write", writeMethod, sent(codes.Unavailable, "closed for maintenance"), false, 1},
 		{"unavailable read", readMethod, sent(codes.Unavailable, "closed for maintenance"), false, 3},
-		{"refusal after headers", writeMethod, sent(codes.FailedPrecondition, "not opened"), true, 1},
+		{"error after headers", writeMethod, sent(codes.FailedPrecondition, "not opened"), true, 1},
 		{"internal", writeMethod, sent(codes.Internal, "oops"), false, 1},
-		{"deadline of the upstream's own", writeMethod, sent(codes.DeadlineExceeded, "ledger"), false, 1},
+		{"deadline of the upstream", writeMethod, sent(codes.DeadlineExceeded, "ledger"), false, 1},
 		{"canceled by the upstream", writeMethod, sent(codes.Canceled, "context canceled"), false, 1},
 		{"request too large for the upstream", writeMethod, sent(codes.ResourceExhausted, "grpc: received message larger than max (5 vs. 4)"), false, 1},
 		{"quota", writeMethod, sent(codes.ResourceExhausted, "slow down"), true, 1},
@@ -312,7 +312,7 @@ func TestServersStatusPassesUnchanged(t *testing.T) {
 			})
 			err := invoke(t, dial(t, s.Addr().String(), Options{Plaintext: true}), test.method)
 			if _, own := errors.AsType[*apierror.Error](err); own {
-				t.Fatalf("%v became the gateway's own error", err)
+				t.Fatalf("%v became an error of the gateway", err)
 			}
 			got, ok := status.FromError(err)
 			if !ok || got.Code() != test.status.Code() || got.Message() != test.status.Message() || len(got.Details()) != 1 {
@@ -326,7 +326,7 @@ func TestServersStatusPassesUnchanged(t *testing.T) {
 }
 
 func TestReplySize(t *testing.T) {
-	// The field's tag and length take 5 bytes at this size.
+	// The tag and the length of the field have 5 bytes at this size.
 	const over = MaxReplyBytes - 5 + 1
 	for _, test := range []struct {
 		name, method string
@@ -334,7 +334,7 @@ func TestReplySize(t *testing.T) {
 		message      string
 	}{
 		{"at the limit", readMethod, over - 1, ""},
-		{"over, read", readMethod, over, "less at a time"},
+		{"over, read", readMethod, over, "Request less at a time"},
 		{"over, write", writeMethod, over, "may or may not"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -363,7 +363,7 @@ func TestUnusableReply(t *testing.T) {
 	}{
 		{"no message", func(*server, grpc.ServerStream) error { return nil }},
 		{"another message", func(_ *server, stream grpc.ServerStream) error {
-			// An empty name of field 0 is no protobuf of any type.
+			// Not valid protobuf of any type.
 			return stream.SendMsg(garbage())
 		}},
 	} {
@@ -375,7 +375,7 @@ func TestUnusableReply(t *testing.T) {
 	}
 }
 
-// garbage marshals to bytes that end within a field.
+// garbage returns a message that marshals to bytes that end within a field.
 func garbage() *emptypb.Empty {
 	m := new(emptypb.Empty)
 	m.ProtoReflect().SetUnknown([]byte{0x0a, 0x01, 0xff, 0x08, 0x01, 0x12, 0x00, 0x0a, 0x7f})
@@ -388,9 +388,9 @@ func TestStream(t *testing.T) {
 		handle func(*server, grpc.ServerStream) error
 		check  func(*testing.T, error)
 	}{
-		{"lost in the middle", func(s *server, _ grpc.ServerStream) error { s.cut(); return nil }, func(t *testing.T, err error) {
+		{"lost in the middle", func(s *server, _ grpc.ServerStream) error { s.closeConns(); return nil }, func(t *testing.T, err error) {
 			t.Helper()
-			wantFault(t, err, codes.Unavailable, apierror.UpstreamUnreachable, "connection to it was lost")
+			wantFault(t, err, codes.Unavailable, apierror.UpstreamUnreachable, "connection to the Mesh API was lost")
 		}},
 		{"ended by the upstream", func(*server, grpc.ServerStream) error { return status.Error(codes.NotFound, "gone") }, func(t *testing.T, err error) {
 			t.Helper()
