@@ -51,6 +51,39 @@ func TestMoneyIsConserved(t *testing.T) {
 	}
 }
 
+// TestATransfersFeeIsAccountedFor lets time pass, and makes the smallest of
+// transfers: with its fee not booked, the ledger once held less than was minted.
+func TestATransfersFeeIsAccountedFor(t *testing.T) {
+	s, err := openStore(options{clock: ClockManual, seed: 0, random: newRandom, capacity: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(times int) {
+		t.Helper()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for range times {
+			s.step()
+			if err := s.audit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	step(20)
+	m := machine{store: s}
+	trading, treasury := s.accounts.byName[s.accounts.order[0]], s.accounts.byName[s.accounts.order[1]]
+	transfer, err := (&transfers{store: s}).CreateTransfer(m.ctx(), &transferv1.CreateTransferRequest{Transfer: &transferv1.Transfer{
+		Owner: brokerGroup, From: trading.GetLedgerId(), To: treasury.GetLedgerId(),
+		Amount: &typev1.Amount{Token: xlm().message(), Value: &typev1.Decimal{Value: "1"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(100)
+	if state := s.transfers.byName[transfer.GetName()].GetState(); state != transferv1.TransferState_TRANSFER_STATE_SUCCESSFUL {
+		t.Errorf("the transfer is %s", state)
+	}
+}
+
 // machine draws calls of the broker's.
 type machine struct {
 	store *store
