@@ -22,7 +22,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) { apierror.Wr
 
 // notFound answers a path that has no route.
 func notFound(w http.ResponseWriter, r *http.Request) {
-	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is nothing at "+r.URL.Path+"."))
+	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no route for "+r.URL.Path+"."))
 }
 
 // methodNotAllowed answers a path that has routes for other methods (RFC 9110, section
@@ -30,7 +30,7 @@ func notFound(w http.ResponseWriter, r *http.Request) {
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
 	w.Header().Set("Allow", allow)
 	apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-		r.URL.Path+" does not take "+r.Method+", only "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+		r.URL.Path+" does not support "+r.Method+". Use one of: "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 }
 
 // writeError is the runtime's handler of an error that is the whole answer.
@@ -93,8 +93,8 @@ func (q *request) respell(err error) error {
 	return status.FromProto(answer).Err()
 }
 
-// errDraining ends streams when the gateway is about to stop.
-var errDraining = errors.New("the gateway is about to stop")
+// errDraining ends streams when the gateway shuts down.
+var errDraining = errors.New("the gateway is shutting down")
 
 // withContext words the end of the request's own context, which arrives as a bare
 // "context deadline exceeded" or "context canceled".
@@ -103,7 +103,7 @@ func withContext(ctx context.Context, err error) error {
 		return err
 	}
 	if errors.Is(context.Cause(ctx), errDraining) {
-		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is about to stop. Connect again to continue.")
+		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is shutting down. Connect again to continue.")
 	}
 	if st, ok := status.FromError(err); ok && len(st.Details()) > 0 {
 		return err

@@ -84,7 +84,7 @@ func (o *options) fromOrigin(r *http.Request) bool {
 // webSocket writes a stream as WebSocket text messages, one each. The connection is
 // upgraded when the stream opens. It is closed with code 1000 after a good end, with
 // 1011 or 4000 plus the gRPC code after an error, with the message of its status as
-// the reason, and with 1012 if the gateway is about to stop.
+// the reason, and with 1012 if the gateway shuts down.
 type webSocket struct {
 	w       http.ResponseWriter
 	request *http.Request
