@@ -246,6 +246,29 @@ func TestSignals(t *testing.T) {
 			t.Errorf("the program took %s to end", took)
 		}
 	})
+	// Nothing but the count of handlers keeps the process alive for these.
+	t.Run("WebSockets are closed before the process ends", func(t *testing.T) {
+		const sockets = 20
+		p := start(t, "--sandbox", "--sandbox-clock", "manual")
+		opened, told := make(chan struct{}, sockets), make(chan error, sockets)
+		for range sockets {
+			go func() {
+				told <- p.watchSocket(t, as(credential(t, "Broker Admin")), func() { opened <- struct{}{} })
+			}()
+		}
+		for range sockets {
+			receive(t, opened, "a WebSocket to open")
+		}
+		p.signal(t, syscall.SIGTERM)
+		for range sockets {
+			if err := receive(t, told, "a WebSocket to close"); err != nil {
+				t.Error(err)
+			}
+		}
+		if code := p.end(); code != 0 {
+			t.Errorf("exit status %d\n%s", code, p.stderr)
+		}
+	})
 }
 
 // TestEndOfLifeWithGRPC ends a program that serves its sandbox over HTTP and gRPC,
