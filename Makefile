@@ -20,6 +20,10 @@ e2e: ## Run the black-box tests, which drive browsers, Node.js and Python
 	@test -f e2e/go.mod || { echo 'make e2e: there is no module e2e/ in this checkout' >&2; exit 1; }
 	go -C e2e test ./...
 
+.PHONY: codegen
+codegen: ## Run the tests of the code generator
+	go -C internal/codegen test ./...
+
 .PHONY: lint
 lint: ## Run gofmt, go vet and golangci-lint on every module
 	@files=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); test -z "$$files" || { printf 'run gofmt -w on:\n%s\n' "$$files" >&2; exit 1; }
@@ -30,8 +34,8 @@ generate: ## Regenerate the Go code and the OpenAPI documents from proto/
 	go generate ./...
 
 .PHONY: bench
-bench: ## Run the benchmarks of every module
-	for module in $(MODULES); do go -C $$module test -run '^$$' -bench . -benchmem ./... || exit 1; done
+bench: ## Run the benchmarks of the main module and of bench/
+	for module in $(filter . bench,$(MODULES)); do go -C $$module test -run '^$$' -bench . -benchmem ./... || exit 1; done
 
 .PHONY: licenses
 licenses: ## Rewrite THIRD_PARTY_LICENSES
