@@ -32,6 +32,6 @@ func (wireCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return fmt.Errorf("gateway: %T is not a protobuf message", v)
 	}
-	message.ProtoReflect().SetUnknown(data.Materialize())
+	message.ProtoReflect().SetUnknown(data.Materialize()) //nolint:misspell // a method of grpc-go
 	return nil
 }

@@ -30,7 +30,7 @@ func notFound(w http.ResponseWriter, r *http.Request) {
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
 	w.Header().Set("Allow", allow)
 	apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-		r.URL.Path+" does not support "+r.Method+". Use one of: "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+		r.URL.Path+" does not support "+r.Method+". Allowed: "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 }
 
 // writeError is the runtime's handler of an error that is the whole answer.
@@ -110,9 +110,9 @@ func withContext(ctx context.Context, err error) error {
 	}
 	switch status.Code(err) {
 	case codes.DeadlineExceeded:
-		return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not answer in time.").WithCause(err)
+		return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not respond in time.").WithCause(err)
 	case codes.Canceled:
-		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the answer.").WithCause(err)
+		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the response was sent.").WithCause(err)
 	}
 	return err
 }

@@ -72,7 +72,7 @@ func (q *request) fill(request proto.Message) {
 func gone(ctx context.Context, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return apierror.New(codes.DeadlineExceeded, apierror.RequestTimeout,
-			"The time for this request ran out while it was checked. Nothing was sent to the Mesh API.").WithCause(context.Cause(ctx))
+			"The request timed out while the gateway was checking it. Nothing was sent to the Mesh API.").WithCause(context.Cause(ctx))
 	}
 	return apierror.New(codes.Canceled, apierror.ClientClosedRequest,
 		"The client closed the request. Nothing was sent to the Mesh API.").WithCause(context.Cause(ctx))
@@ -131,7 +131,7 @@ func (w *walker) walk(message protoreflect.MessageDescriptor) bool {
 		return false
 	}
 	if _, err := w.decoder.Token(); !errors.Is(err, io.EOF) {
-		w.refuse("", fmt.Sprintf("malformed JSON at %s: something follows the object", position(w.body, int(w.decoder.InputOffset()))))
+		w.refuse("", fmt.Sprintf("malformed JSON at %s: unexpected data after the object", position(w.body, int(w.decoder.InputOffset()))))
 		return false
 	}
 	return true
@@ -296,7 +296,7 @@ func (w *walker) item(field protoreflect.FieldDescriptor, at string, depth int) 
 	if field == w.route.pathInBody && !strings.ContainsAny(at, ".[") {
 		var said string
 		if json.Unmarshal(raw, &said) == nil && said != "" && said != w.bound {
-			w.refuse(at, fmt.Sprintf("is %q in the path, but another value in the body", w.bound))
+			w.refuse(at, fmt.Sprintf("is %q in the path but has a different value in the body", w.bound))
 		}
 	}
 	return true, nil
@@ -366,7 +366,7 @@ func (w *walker) malformed(at string, err error) error {
 		offset = max(0, int(syntax.Offset)-1)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		offset, reason = len(w.body), "it ends too early"
+		offset, reason = len(w.body), "unexpected end of input"
 	}
 	return w.stop(at, fmt.Sprintf("malformed JSON at %s: %s", position(w.body, offset), reason))
 }
@@ -447,9 +447,9 @@ func expected(field protoreflect.FieldDescriptor) string {
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
 		return "must be an unsigned 32-bit integer"
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		return "must be a 64-bit integer, best sent as a string"
+		return "must be a 64-bit integer, preferably sent as a string"
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return "must be an unsigned 64-bit integer, best sent as a string"
+		return "must be an unsigned 64-bit integer, preferably sent as a string"
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
 		return "must be a number"
 	case protoreflect.MessageKind, protoreflect.GroupKind:
@@ -457,7 +457,7 @@ func expected(field protoreflect.FieldDescriptor) string {
 			return "must be an RFC 3339 time such as 2026-01-31T09:30:00Z"
 		}
 	}
-	return "has a value that does not fit its type"
+	return "has a value of the wrong type"
 }
 
 // position is where in the body a fault is, as an editor counts.

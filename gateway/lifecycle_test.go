@@ -156,7 +156,7 @@ func TestABadHandshakeIsRefusedBeforeTheUpstreamIsCalled(t *testing.T) {
 		{"no key", "Sec-WebSocket-Key", "", 400, "Sec-WebSocket-Key must be 16 bytes in base64"},
 		{"a short key", "Sec-WebSocket-Key", "c2hvcnQ=", 400, "Sec-WebSocket-Key must be 16 bytes in base64"},
 		{"a connection that is not upgraded", "Connection", "keep-alive", 400, "Connection: Upgrade"},
-		{"a foreign origin", "Origin", "https://evil.example", 403, "https://evil.example may not open"},
+		{"a foreign origin", "Origin", "https://evil.example", 403, "https://evil.example are not allowed to open"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			upstream := meshtest.NewUpstream(t)

@@ -52,7 +52,7 @@ func resolve(message protoreflect.MessageDescriptor, path string) ([]protoreflec
 		return nil, &apierror.Violation{Field: wire.FieldsParameter, Description: description}
 	}
 	if path == "" {
-		return refuse("names no field; write paths of the answer with commas between them, such as " + strings.Join(jsonFields(message), ","))
+		return refuse("is empty; list fields of the response, separated by commas, such as " + strings.Join(jsonFields(message), ","))
 	}
 	var numbers []protoreflect.FieldNumber
 	at := ""
@@ -62,7 +62,7 @@ func resolve(message protoreflect.MessageDescriptor, path string) ([]protoreflec
 		}
 		field := fieldByName(message, name)
 		if field == nil {
-			return refuse(fmt.Sprintf("%q is unknown: there is no %q among %s", path, name, strings.Join(jsonFields(message), ", ")))
+			return refuse(fmt.Sprintf("%q is unknown; %q is not one of %s", path, name, strings.Join(jsonFields(message), ", ")))
 		}
 		numbers, message, at = append(numbers, field.Number()), nested(field), join(at, field.JSONName())
 	}

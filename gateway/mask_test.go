@@ -39,11 +39,11 @@ func TestFieldsThatDoNotExist(t *testing.T) {
 		name, verb, path string
 		want             string
 	}{
-		{"unknown", http.MethodGet, notOpen + "?fields=nam", `"nam\" is unknown: there is no \"nam\" among name, `},
-		{"unknown, further in", http.MethodGet, notOpen + "?fields=name,balances.amout", `"balances.amout\" is unknown: there is no \"amout\" among amount, `},
+		{"unknown", http.MethodGet, notOpen + "?fields=nam", `"nam\" is unknown; \"nam\" is not one of name, `},
+		{"unknown, further in", http.MethodGet, notOpen + "?fields=name,balances.amout", `"balances.amout\" is unknown; \"amout\" is not one of amount, `},
 		{"unknown, after the whole", http.MethodGet, notOpen + "?fields=balances,balances.amout", `"balances.amout\" is unknown`},
 		{"too deep", http.MethodGet, notOpen + "?fields=number.digits", `"number.digits\" goes too deep: number has no fields of its own`},
-		{"empty", http.MethodGet, notOpen + "?fields=", "names no field; write paths of the answer"},
+		{"empty", http.MethodGet, notOpen + "?fields=", "is empty; list fields of the response"},
 		{"with other faults, in one answer", http.MethodGet, notOpen + "?fields=nam&colour=red", `"field":"colour"`},
 		{"a name misspelt", http.MethodGet, notOpen + "?field=name", "this method takes fields"},
 		{"of a method that writes", http.MethodPost, notOpen + ":open?fields=ledgerTransaction", "unknown query parameter"},

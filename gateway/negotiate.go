@@ -49,7 +49,7 @@ func (rt *route) negotiate(r *http.Request, query url.Values) (format, error) {
 	}
 	if !acceptable(accept, offered) {
 		return chosen, apierror.New(codes.InvalidArgument, apierror.NotAcceptable,
-			"Accept admits none of the media types of this answer: "+strings.Join(offered, ", ")+".").
+			"Accept matches none of the available media types: "+strings.Join(offered, ", ")+".").
 			WithHTTPStatus(http.StatusNotAcceptable)
 	}
 	return chosen, notJSON(r)
@@ -139,7 +139,7 @@ func notJSON(r *http.Request) error {
 		return refuse("The body is sent as " + given + "." + add)
 	}
 	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return refuse("JSON is UTF-8 (RFC 8259), not " + charset + ".")
+		return refuse("JSON must be encoded in UTF-8 (RFC 8259), not in " + charset + ".")
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 		case given[path] != "":
 			q.problems.add(parameter, "is the same parameter as "+given[path]+"; send one of them")
 		case len(values[parameter]) > 1 && !field.IsList():
-			q.problems.add(parameter, "is given "+strconv.Itoa(len(values[parameter]))+" times, but takes one value")
+			q.problems.add(parameter, "was sent "+strconv.Itoa(len(values[parameter]))+" times but accepts one value")
 		case !q.checkValues(parameter, field, values[parameter]):
 		default:
 			given[path] = parameter

@@ -88,7 +88,7 @@ func TestAllFaultsOfARequestAreListed(t *testing.T) {
 		{"an item of the wrong type leaves the index of the others", "POST", "/v1/groups", `{"owner": "groups/01ARZ3NDEKTSV4RRFFQ69G5FAV", "displayName": "x", "owners": [1, "me"]}`,
 			map[string]string{"owners[0]": "must be a string", "owners[1]": "must be groups/{ULID}"}},
 		{"the query, the path and the body", "PUT", "/v1/groups/me?dryRun=1", `{"name": "groups/other", "owner": 2}`,
-			map[string]string{"dryRun": "unknown query parameter; this method takes none", "name": `is "groups/me" in the path, but another value in the body`,
+			map[string]string{"dryRun": "unknown query parameter; this method takes none", "name": `is "groups/me" in the path but has a different value in the body`,
 				"owner": "must be a string", "displayName": "value is required"}},
 		{"the query and the path", "GET", "/v1/groups/me?colour=red", "",
 			map[string]string{"colour": "unknown query parameter; this method takes fields", "name": "must be groups/{ULID}"}},

@@ -86,10 +86,10 @@ func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
 
 // unusable is the error of a reply that is malformed.
 func (q *request) unusable(cause error) error {
-	message := "The response of the Mesh API cannot be used. Report this with the request id."
+	message := "The response from the Mesh API cannot be used. Report this problem with the request id."
 	if q.route.Method.Write {
 		message = "The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. " +
-			"Check whether it took effect (get or list) before you repeat it."
+			"Check with a get or list call whether it took effect before you repeat it."
 	}
 	return apierror.New(codes.Internal, apierror.UpstreamReply, message).WithCause(cause)
 }
@@ -190,7 +190,7 @@ const workbookField = "excel_base64"
 func (a *reply) sendWorkbook(message proto.Message) error {
 	file, err := workbookIn(message, a.request.route.workbook)
 	if err != nil {
-		return apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API responded with a workbook that cannot be decoded. Report this with the request id.").WithCause(err)
+		return apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API responded with a workbook that cannot be decoded. Report this problem with the request id.").WithCause(err)
 	}
 	a.Header().Set(wire.ContentDispositionHeader, `attachment; filename="account-report-`+a.request.path+`.xlsx"`)
 	a.send(wire.Workbook, file)

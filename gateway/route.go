@@ -174,7 +174,7 @@ func (q *request) readBody() ([]byte, error) {
 func unreadable(err error) error {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
-			"The body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes, the largest that is accepted. Nothing was sent to the Mesh API.").
+			"The body is larger than the maximum of "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes. Nothing was sent to the Mesh API.").
 			WithHTTPStatus(http.StatusRequestEntityTooLarge)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {

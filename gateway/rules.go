@@ -137,7 +137,7 @@ func describe(v *protovalidate.Violation) string {
 	if message := nameULIDs(v.Proto.GetMessage()); message != "" {
 		return message
 	}
-	return "breaks the rule " + v.Proto.GetRuleId()
+	return "violates the rule " + v.Proto.GetRuleId()
 }
 
 // patternRule is protovalidate's name for the rule of a pattern.

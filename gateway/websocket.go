@@ -52,7 +52,7 @@ func (o *options) checkHandshake(r *http.Request) error {
 		return refuse("Sec-WebSocket-Key must be 16 bytes in base64, sent once")
 	case !o.fromOrigin(r):
 		return apierror.New(codes.PermissionDenied, apierror.CrossSite,
-			"A page of "+r.Header.Get("Origin")+" may not open a WebSocket here. Its origin must be allowed by the gateway's operator.")
+			"Pages from "+r.Header.Get("Origin")+" are not allowed to open a WebSocket here. The operator of the gateway must allow the origin.")
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func describeFlag(flag *kong.Value) string {
 }
 
 // aboutFlags explains how a command's help shows its flags.
-const aboutFlags = "Defaults are in parentheses. Each flag can also be set by the environment variable in brackets, the values of a list separated by commas."
+const aboutFlags = "Defaults are in parentheses. A flag that is followed by a variable in brackets can also be set by that environment variable. Separate the values of a list with commas."
 
 // buildVersion is the module's version, or the commit it was built from.
 func buildVersion() string {

@@ -9,7 +9,7 @@ import (
 type openAPICommand struct {
 	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" env:"MESH_GATEWAY_OPENAPI_FORMAT" placeholder:"FORMAT" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 in JSON (${default})."`
 	PublicURL string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
-	Sandbox   bool           `help:"Serve the built-in sandbox instead of the live API. No Mesh account is needed."`
+	Sandbox   bool           `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
 }
 
 // Help follows the summary in the command's help.

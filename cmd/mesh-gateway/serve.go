@@ -31,7 +31,7 @@ type serveCommand struct {
 
 	Upstream          string `placeholder:"HOST:PORT" help:"Address of the Mesh gRPC API (${production})."`
 	UpstreamPlaintext bool   `help:"Connect to the address of --upstream without TLS."`
-	Sandbox           bool   `help:"Serve the built-in sandbox instead of the live API. No Mesh account is needed."`
+	Sandbox           bool   `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
 	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
 	sandboxFlags
 

@@ -243,7 +243,7 @@ func resolve(err error) (*spb.Status, int) {
 }
 
 func defect() *Error {
-	return New(codes.Internal, Internal, "The gateway failed to process this request. Report it with the request id.")
+	return New(codes.Internal, Internal, "The gateway failed to process this request. Report this problem with the request id.")
 }
 
 // Defect returns the body of the response to a call that failed because of a defect of the gateway.

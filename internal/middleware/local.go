@@ -35,13 +35,13 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if host := hostname(r.Host); !isLocal(host) && !slices.Contains(own, host) {
 				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
-					"The gateway runs in local mode and only accepts requests for the hosts localhost, 127.0.0.1 and [::1]. Nothing was sent to the Mesh API.").
+					"This gateway adds the API key of its user (--credentials), so it only accepts requests for localhost and loopback addresses. Nothing was sent to the Mesh API.").
 					WithHTTPStatus(http.StatusMisdirectedRequest))
 				return
 			}
 			if crossSite(r) {
 				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
-					"The gateway runs in local mode, with its user's credentials, and rejects requests that a browser makes for a page of another origin. Nothing was sent to the Mesh API."))
+					"This gateway adds the API key of its user (--credentials), so it rejects browser requests from pages of other origins. Nothing was sent to the Mesh API."))
 				return
 			}
 			if len(r.Header.Values(wire.APIKeyHeader)) == 0 && len(r.Header.Values(wire.AuthorizationHeader)) == 0 {

@@ -58,11 +58,11 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 // defect returns the error for a panic. For writes it says that the request may have been carried
 // out before the panic.
 func defect(method string) *apierror.Error {
-	message := "The gateway failed to process this request. Report it with the request id."
+	message := "The gateway failed to process this request. Report this problem with the request id."
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 	default:
-		message += " It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it."
+		message += " It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it."
 	}
 	return apierror.New(codes.Internal, apierror.Internal, message)
 }

@@ -23,13 +23,13 @@ func TestRecover(t *testing.T) {
 		message      string
 	}{
 		{"no panic", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, http.StatusTeapot, false, false, ""},
-		{"panic on a read", http.MethodGet, func(http.ResponseWriter, *http.Request) { panic("boom") }, 500, false, true, "Report it"},
+		{"panic on a read", http.MethodGet, func(http.ResponseWriter, *http.Request) { panic("boom") }, 500, false, true, "Report this problem"},
 		{"panic on a write", http.MethodPost, func(http.ResponseWriter, *http.Request) { panic(errors.New("boom")) }, 500, false, true, "may or may not"},
 		{"panic after setting headers", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5")
 			w.Header().Set("Content-Encoding", "gzip")
 			panic("boom")
-		}, 500, false, true, "Report it"},
+		}, 500, false, true, "Report this problem"},
 		{"panic after the header was written", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusOK)
 			panic("boom")

@@ -45,7 +45,7 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	if err := t.store.Keep(r.Context(), name, ticket); err != nil {
 		failure := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway cannot issue tickets at the moment. Try again later.")
 		if errors.Is(err, ErrTooManyTickets) {
-			failure = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many tickets are waiting to be used. Try again in 30 seconds.")
+			failure = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many unused tickets exist. Try again in 30 seconds.")
 		}
 		apierror.Write(w, r, failure.WithCause(err))
 		return
@@ -88,7 +88,7 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 			}
 			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
 				apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
-					"The ticket is not valid. A ticket opens one stream, once, within 30 seconds. Request another with POST "+wire.TicketsPath+"."))
+					"The ticket is not valid. A ticket can be used once, within 30 seconds, for the path that it was issued for. Request another with POST "+wire.TicketsPath+"."))
 				return
 			}
 			r.Header.Del(wire.AuthorizationHeader)

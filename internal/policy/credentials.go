@@ -86,7 +86,7 @@ func apiKey(header http.Header) (key, problem string) {
 		}
 	}
 	if key != "" && bearer != "" && key != bearer {
-		return "", "X-Api-Key and Authorization: Bearer have different keys. Send only one of them."
+		return "", "X-Api-Key and Authorization: Bearer contain different keys. Send only one of them."
 	}
 	if key == "" {
 		key = bearer

@@ -144,7 +144,7 @@ func (q *quota) take(ctx context.Context, caller string, response http.Header) e
 	limited, result, err := q.limiter.RateLimitCtx(ctx, caller, 1)
 	if err != nil {
 		return apierror.New(codes.Internal, apierror.Internal,
-			"The gateway could not count this request. Nothing was sent to the Mesh API. Report it with the request id.").WithCause(err)
+			"The gateway could not count this request. Nothing was sent to the Mesh API. Report this problem with the request id.").WithCause(err)
 	}
 	if response != nil {
 		response.Add(wire.RateLimitPolicyHeader, q.policy)
@@ -155,7 +155,7 @@ func (q *quota) take(ctx context.Context, caller string, response http.Header) e
 	}
 	seconds := max(1, wholeSeconds(result.RetryAfter))
 	return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-		fmt.Sprintf("The rate limit %q of %d requests in %s was exceeded. Nothing was sent to the Mesh API. Try again in %d s.", q.name, q.rate.Requests, q.rate.Period, seconds),
+		fmt.Sprintf("The rate limit %q of %d requests in %s was exceeded. Nothing was sent to the Mesh API. Try again in %d seconds.", q.name, q.rate.Requests, q.rate.Period, seconds),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)})
 }
 

@@ -107,7 +107,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	}
 	group, ok := g.store.groups.byName[first(received, wire.GroupHeader)]
 	if !ok {
-		return nil, status.Error(codes.PermissionDenied, "The executing group does not exist. Send the name of an existing group as x-group.")
+		return nil, status.Error(codes.PermissionDenied, "The group in x-group does not exist. Send the name of an existing group as x-group.")
 	}
 	if !holdsOne(entity.GetRoles(), method.Roles, g.store.path(group.GetName())) {
 		return nil, status.Errorf(codes.PermissionDenied,
@@ -136,7 +136,7 @@ func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
 	}
 	known, ok := g.store.keys.byName[keyHash(key)]
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "The API key is unknown. Check that you sent all 43 characters.")
+		return nil, status.Error(codes.Unauthenticated, "The API key is unknown. mesh-gateway sandbox --describe lists the test keys.")
 	}
 	user := g.store.apiUsers.byName[known.User]
 	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
@@ -215,7 +215,7 @@ func summary(violations []*errdetails.BadRequest_FieldViolation) string {
 	if len(violations) == 0 {
 		return "The request is invalid."
 	}
-	text := violations[0].GetField() + ": " + violations[0].GetDescription() + "."
+	text := violations[0].GetField() + ": " + violations[0].GetDescription()
 	if more := len(violations) - 1; more > 0 {
 		text += fmt.Sprintf(" (and %d more; see details)", more)
 	}

@@ -184,7 +184,7 @@ func (s *accounts) OpenAccount(ctx context.Context, request *accountv1.OpenAccou
 		case w.Open:
 			return effect{}, precondition("%s is already open.", account.GetName())
 		case s.store.underWay(account.GetName(), effectOpen):
-			return effect{}, precondition("%s is already being opened. Watch the ledger transaction of that call.", account.GetName())
+			return effect{}, precondition("%s is already being opened. Watch the transaction that the open call returned.", account.GetName())
 		}
 		return effect{Kind: effectOpen, Users: []string{caller(ctx)}}, nil
 	})

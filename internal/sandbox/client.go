@@ -215,7 +215,11 @@ func (s *clients) verify(ctx context.Context, name string, move verificationMove
 		return nil, err
 	}
 	if !slices.Contains(move.from, current.GetVerificationStatus()) {
-		return nil, precondition("The verification status of %s is %s. It can only be %s from %v.", name, verificationName(current), move.name, move.from)
+		var from []string
+		for _, status := range move.from {
+			from = append(from, verificationName(&clientv1.Client{VerificationStatus: status}))
+		}
+		return nil, precondition("The verification status of %s is %s. Only a client that is %s can be %s.", name, verificationName(current), strings.Join(from, " or "), move.name)
 	}
 	changed := proto.CloneOf(current)
 	changed.VerificationStatus = move.to

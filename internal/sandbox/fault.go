@@ -53,7 +53,7 @@ func faultOf(ctx context.Context) (fault, error) {
 	case "slow":
 		duration, err := time.ParseDuration(argument)
 		if err != nil || duration <= 0 || duration > maxFaultTime {
-			return fault{}, status.Errorf(codes.InvalidArgument, "The header %s: %s is invalid. Use slow= and a duration of at most 1m, such as slow=2s.", wire.SandboxFaultHeader, asked)
+			return fault{}, status.Errorf(codes.InvalidArgument, "The %s value %q is invalid. Use slow= and a duration of at most 1m, such as slow=2s.", wire.SandboxFaultHeader, asked)
 		}
 		return fault{func(ctx context.Context) error { return pause(ctx, duration) }, none}, nil
 	case "deadline":
@@ -67,7 +67,7 @@ func faultOf(ctx context.Context) (fault, error) {
 		return fault{none, drop}, nil
 	}
 	return fault{}, status.Errorf(codes.InvalidArgument,
-		"The header %s: %s is invalid. Use unavailable, exhausted, slow=2s, deadline or drop-after-send.", wire.SandboxFaultHeader, asked)
+		"The %s value %q is invalid. Use unavailable, exhausted, slow=2s, deadline or drop-after-send.", wire.SandboxFaultHeader, asked)
 }
 
 func pause(ctx context.Context, duration time.Duration) error {

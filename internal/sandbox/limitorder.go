@@ -94,7 +94,7 @@ func (s *store) placeOrder(order *limitorderv1.LimitOrder) error {
 		return err
 	}
 	if _, ok := pairOf(base, quote); !ok {
-		return precondition("The sandbox has no market for %s in %s. Its markets are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
+		return precondition("The sandbox has no market that trades %s for %s. Its markets are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
 	}
 	if taken, ok := s.orders.find(referenceKey(order.GetOwner(), order.GetExternalReference())); ok {
 		return status.Errorf(codes.AlreadyExists, "%s already has the external_reference %q, which must be unique for each owner. Use another.", taken.GetName(), order.GetExternalReference())

@@ -199,7 +199,7 @@ func (s *Sandbox) DialContext(ctx context.Context) (net.Conn, error) {
 // ms. It returns an error if d is not above 0 and at most [MaxAdvance].
 func (s *Sandbox) Advance(d time.Duration) error {
 	if d <= 0 || d > MaxAdvance {
-		return fmt.Errorf("sandbox: the clock cannot advance by %s: the duration must be above 0 and at most %s", d, MaxAdvance)
+		return fmt.Errorf("must be more than 0s and at most %s, not %s", MaxAdvance, d)
 	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()

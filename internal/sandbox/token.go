@@ -147,14 +147,14 @@ func positive(field string, amount *typev1.Amount) (token, decimal.Decimal, erro
 	text := amount.GetValue().GetValue()
 	if !plainDecimal.MatchString(text) {
 		return token{}, decimal.Zero, invalid(field+".value.value",
-			fmt.Sprintf("must be digits with at most %d decimals after a point, such as 12.5, not %q", known.scale, text))
+			fmt.Sprintf("must be a plain number with at most %d decimal places, such as 12.5, not %q", known.scale, text))
 	}
 	value, err := decimal.NewFromString(text)
 	if err != nil {
 		return token{}, decimal.Zero, invalid(field+".value.value", err.Error())
 	}
 	if !value.IsPositive() {
-		return token{}, decimal.Zero, invalid(field+".value.value", "must be above 0")
+		return token{}, decimal.Zero, invalid(field+".value.value", "must be greater than 0")
 	}
 	if !value.Equal(value.Truncate(known.scale)) {
 		return token{}, decimal.Zero, invalid(field+".value.value",

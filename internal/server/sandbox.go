@@ -18,7 +18,7 @@ import (
 func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	sameSite := http.NewCrossOriginProtection()
 	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "Pages of other sites must not control the sandbox. The sandbox was not changed."))
+		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "Pages from other sites cannot control the sandbox. The sandbox was not changed."))
 	}))
 	r.With(sameSite.Handler).Post(wire.ResetPath, func(w http.ResponseWriter, r *http.Request) {
 		if err := mesh.Reset(); err != nil {

@@ -41,6 +41,6 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
 		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
-			r.URL.Path+" does not support "+r.Method+". Use one of: "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
+			r.URL.Path+" does not support "+r.Method+". Allowed: "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 	}
 }

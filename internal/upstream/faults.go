@@ -188,7 +188,7 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 		if errors.Is(ctx.Err(), context.Canceled) {
 			if sent && !read {
 				return apierror.New(codes.Canceled, apierror.ClientClosedRequest,
-					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
+					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
 			}
 			return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request.")
 		}
@@ -205,20 +205,20 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 			"The request timed out before it could be sent to the Mesh API. Nothing was sent. Try again.")
 	case !sent:
 		return apierror.New(codes.Internal, apierror.Internal,
-			"The gateway could not send this request to the Mesh API. Nothing was sent. Report it with the request id.")
+			"The gateway could not send this request to the Mesh API. Nothing was sent. Report this problem with the request id.")
 	}
 
 	if read {
 		switch code {
 		case codes.Unavailable:
 			return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
-				"The connection to the Mesh API was lost before it responded. The request was sent, but it only reads and is safe to repeat. Try again.")
+				"The connection to the Mesh API was lost before it responded. The request was sent, but it is read-only and safe to repeat. Try again.")
 		case codes.DeadlineExceeded:
 			return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout,
-				"The Mesh API did not respond in time. The request was sent, but it only reads and is safe to repeat.")
+				"The Mesh API did not respond in time. The request was sent, but it is read-only and safe to repeat.")
 		default:
 			return apierror.New(codes.Internal, apierror.UpstreamReply,
-				"The response of the Mesh API is invalid or larger than the gateway accepts. The request was sent, but it only reads and is safe to repeat. Request less at a time, or report it with the request id.")
+				"The response from the Mesh API is invalid or larger than the gateway accepts. The request was sent, but it is read-only and safe to repeat. Request less data at a time, or report this problem with the request id.")
 		}
 	}
 
@@ -226,12 +226,12 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 	switch {
 	case code == codes.DeadlineExceeded:
 		return apierror.New(codes.DeadlineExceeded, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API, but there was no response in time. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but there was no response in time. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
 	case code == codes.Unavailable, code == codes.Internal && !last.header.Load() && !last.trailer.Load():
 		return apierror.New(codes.Unavailable, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API, but there was no response. It may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but there was no response. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
 	default:
 		return apierror.New(codes.Internal, apierror.UpstreamReply,
-			"The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. Check whether it took effect (get or list) before you repeat it.")
+			"The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
 	}
 }

@@ -170,7 +170,7 @@ func TestConnectionLostAfterRequest(t *testing.T) {
 		message      string
 		calls        int32
 	}{
-		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "took effect (get or list)", 1},
+		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "Check with a get or list call", 1},
 		{"an unknown method is treated as a write", "/x.Y/Z", apierror.OutcomeUnknown, "may or may not", 1},
 		{"a read is attempted three times", readMethod, apierror.UpstreamUnreachable, "safe to repeat", 3},
 	} {
@@ -334,7 +334,7 @@ func TestReplySize(t *testing.T) {
 		message      string
 	}{
 		{"at the limit", readMethod, over - 1, ""},
-		{"over, read", readMethod, over, "Request less at a time"},
+		{"over, read", readMethod, over, "Request less data at a time"},
 		{"over, write", writeMethod, over, "may or may not"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
