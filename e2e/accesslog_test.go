@@ -16,7 +16,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
-// recordOf calls and returns the answer with its record in the access log.
+// recordOf makes a call and returns the response and its record in the access log.
 func (p *program) recordOf(t *testing.T, id, method, path string, header http.Header) (answer, map[string]any) {
 	t.Helper()
 	header = header.Clone()
@@ -29,8 +29,8 @@ func (p *program) recordOf(t *testing.T, id, method, path string, header http.He
 	return a, record
 }
 
-// TestAccessLogTellsWhyARequestFailed has the record of each kind of failure.
-func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
+// TestAccessLogHasTheReason checks the record of each kind of failure.
+func TestAccessLogHasTheReason(t *testing.T) {
 	upstream := meshtest.NewUpstream(t)
 	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
 	caller := http.Header{"X-Api-Key": {strings.Repeat("k", 43)}, "X-Group": {group}}
@@ -39,15 +39,15 @@ func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
 		name   string
 		fail   *status.Status // of the upstream
 		header http.Header
-		want   map[string]any // nil is a field that the record must not have
+		want   map[string]any // nil: the record must not have the field
 	}{
-		{"a good request", nil, caller, map[string]any{
+		{"success", nil, caller, map[string]any{
 			"level": "INFO", "status": 200.0, "code": nil, "reason": nil, "cause": nil}},
-		{"a refusal by policy", nil, http.Header{}, map[string]any{
+		{"rejected by the policy", nil, http.Header{}, map[string]any{
 			"level": "INFO", "status": 401.0, "code": "UNAUTHENTICATED", "reason": "CREDENTIALS_MISSING", "cause": nil}},
-		{"a status of the upstream", status.New(codes.NotFound, "no such group"), caller, map[string]any{
+		{"a status from the upstream", status.New(codes.NotFound, "no such group"), caller, map[string]any{
 			"level": "INFO", "status": 404.0, "code": "NOT_FOUND", "reason": nil, "cause": nil}},
-		{"an upstream that sheds load", status.New(codes.Unavailable, "later"), caller, map[string]any{
+		{"an overloaded upstream", status.New(codes.Unavailable, "later"), caller, map[string]any{
 			"level": "WARN", "status": 503.0, "code": "UNAVAILABLE", "reason": nil, "cause": nil}},
 		{"a defect of the upstream", status.New(codes.Internal, "a lost row"), caller, map[string]any{
 			"level": "ERROR", "status": 500.0, "code": "INTERNAL", "reason": nil, "cause": nil}},
@@ -74,9 +74,9 @@ func TestAccessLogTellsWhyARequestFailed(t *testing.T) {
 	}
 }
 
-// TestAccessLogTellsTheCause calls an upstream that nobody listens for: operators
-// learn the dial error, clients do not.
-func TestAccessLogTellsTheCause(t *testing.T) {
+// TestAccessLogHasTheCause calls an upstream that does not listen. The dial error is in the log, but
+// not in the response.
+func TestAccessLogHasTheCause(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -101,13 +101,13 @@ func TestAccessLogTellsTheCause(t *testing.T) {
 		t.Errorf("cause is %q, want the dial error of %s", cause, target)
 	}
 	if strings.Contains(string(a.body), target) {
-		t.Errorf("the answer tells the upstream's address: %s", a.body)
+		t.Errorf("the response contains the address of the upstream: %s", a.body)
 	}
 }
 
-// TestAccessLogTellsHowAStreamEnded has the record of an error after the first message,
-// which the status of the answer does not show.
-func TestAccessLogTellsHowAStreamEnded(t *testing.T) {
+// TestAccessLogHasTheEndOfAStream checks the record of an error after the first message, which the
+// HTTP status does not show.
+func TestAccessLogHasTheEndOfAStream(t *testing.T) {
 	upstream := meshtest.NewUpstream(t)
 	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
 	caller := http.Header{"X-Api-Key": {strings.Repeat("k", 43)}, "X-Group": {group}}

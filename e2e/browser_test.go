@@ -17,11 +17,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browserTimeout bounds how long Chromium may take to start and to load a first page.
+// browserTimeout is the time limit for Chromium to start and to load the first page.
 const browserTimeout = time.Minute
 
-// browse opens a page in Chromium. A Chromium that is missing, or that does not
-// start, is a failure.
+// browse opens a page in Chromium. The test fails if Chromium is missing or does not start.
 func browse(t *testing.T, url string) context.Context {
 	t.Helper()
 	path, err := findChromium()
@@ -32,15 +31,15 @@ func browse(t *testing.T, url string) context.Context {
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.CombinedOutput(output),
-		chromedp.NoSandbox, // CI may be root, whom Chromium gives no sandbox
+		chromedp.NoSandbox, // Chromium has no sandbox for root, which CI may run as
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 	)...)
 	t.Cleanup(stop)
 	browser, end := chromedp.NewContext(allocator)
 
-	// The browser lives as long as the context of the first step; a deadline on
-	// that would be its own. The first step is bounded from outside instead.
+	// The browser lives as long as the context of the first step. A deadline on that context
+	// would also end the browser, so the first step has a separate timeout.
 	started := make(chan error, 1)
 	go func() { started <- chromedp.Do(browser, chromedp.Navigate(url)) }()
 	select {
@@ -50,7 +49,7 @@ func browse(t *testing.T, url string) context.Context {
 	}
 	if err != nil {
 		end()
-		t.Fatalf("%s does not start: %v\n%s", path, err, output)
+		t.Fatalf("%s did not start: %v\n%s", path, err, output)
 	}
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(browser); err != nil {
@@ -63,8 +62,7 @@ func browse(t *testing.T, url string) context.Context {
 	return ctx
 }
 
-// findChromium returns the path of the browser: CHROMIUM if it is set, or what is
-// installed.
+// findChromium returns the path of the browser: CHROMIUM if it is set, or an installed one.
 func findChromium() (string, error) {
 	if path := os.Getenv("CHROMIUM"); path != "" {
 		return path, nil
@@ -77,7 +75,7 @@ func findChromium() (string, error) {
 	return "", errors.New("Chromium is not installed: install Debian's package chromium, or name a browser in CHROMIUM")
 }
 
-// evaluate runs an expression in the page and waits for what it promises.
+// evaluate evaluates an expression in the page and awaits the result.
 func evaluate[T any](ctx context.Context, t *testing.T, expression string) T {
 	t.Helper()
 	result, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -87,8 +85,8 @@ func evaluate[T any](ctx context.Context, t *testing.T, expression string) T {
 	return result
 }
 
-// TestAPageOfAnotherOriginWatchesAnOrder is what a front-end engineer does: a page
-// that is served elsewhere, and the three ways in which a browser reads a stream.
+// TestAPageOfAnotherOriginWatchesAnOrder opens a page from another origin, which reads a stream in
+// the three ways that browsers support.
 func TestAPageOfAnotherOriginWatchesAnOrder(t *testing.T) {
 	site := httptest.NewServer(http.FileServer(http.Dir("testdata")))
 	t.Cleanup(site.Close)
@@ -109,14 +107,14 @@ func TestAPageOfAnotherOriginWatchesAnOrder(t *testing.T) {
 		t.Run(framing, func(t *testing.T) {
 			saw := evaluate[watched](ctx, t, `watch("`+framing+`", "browser-`+framing+`")`)
 			if len(saw.States) < 2 || saw.States[len(saw.States)-1] != "LIMIT_ORDER_STATE_COMPLETE" || saw.Last != last {
-				t.Errorf("the page saw %+v, want an order that moves to COMPLETE and then %s", saw, last)
+				t.Errorf("the page received %+v, want an order that becomes COMPLETE and then %s", saw, last)
 			}
 		})
 	}
 	t.Run("an injected error", func(t *testing.T) {
 		saw := evaluate[watched](ctx, t, `watchFault("browser-fault")`)
 		if saw.Last != "error" || !strings.Contains(saw.Data, `"code":14`) {
-			t.Errorf("the page saw %+v, want an error with code 14", saw)
+			t.Errorf("the page received %+v, want an error with code 14", saw)
 		}
 	})
 }

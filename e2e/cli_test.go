@@ -18,12 +18,12 @@ func TestAPortInUse(t *testing.T) {
 	}
 }
 
-func TestOpenAPIIsWhatIsServed(t *testing.T) {
+func TestOpenAPIPrintsTheServedDocument(t *testing.T) {
 	for name, flags := range map[string][]string{
-		"the sandbox":   {"--sandbox"},
-		"a public URL":  {"--sandbox", "--public-url", "https://mesh.example.com/api"},
-		"the live API":  {},
-		"both together": {"--public-url", "https://mesh.example.com"},
+		"the sandbox":                    {"--sandbox"},
+		"a public URL":                   {"--sandbox", "--public-url", "https://mesh.example.com/api"},
+		"the live API":                   {},
+		"the live API with a public URL": {"--public-url", "https://mesh.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, flags...)
@@ -43,11 +43,11 @@ func TestHealthcheck(t *testing.T) {
 		t.Errorf("exit status %d: %s", code, stderr)
 	}
 	if code, _, _ := command(t, "healthcheck", "--url", p.base+"/nothing"); code != 1 {
-		t.Errorf("exit status %d of a gateway that is not healthy", code)
+		t.Errorf("exit status %d for an unhealthy gateway, want 1", code)
 	}
 }
 
-func TestWhatStartUpPrintsWorks(t *testing.T) {
+func TestTheRequestPrintedAtStartWorks(t *testing.T) {
 	p := start(t, "--sandbox")
 	p.stdout.wait(t, "-H 'X-Group")
 	text := p.stdout.String()
@@ -67,8 +67,8 @@ func TestWhatStartUpPrintsWorks(t *testing.T) {
 	}
 }
 
-// TestLocalMode lends the developer's key to requests on loopback, and to
-// nobody else.
+// TestLocalMode checks that the developer's key is added to requests on loopback, and to no other
+// requests.
 func TestLocalMode(t *testing.T) {
 	const key = "developer-key-of-43-characters-000000000000"
 	file := filepath.Join(t.TempDir(), "credentials.json")
@@ -82,7 +82,7 @@ func TestLocalMode(t *testing.T) {
 	upstream := meshtest.NewUpstream(t)
 	p := start(t, "--credentials", "auto", "--upstream", upstream.Target, "--upstream-plaintext")
 	if !strings.Contains(p.stderr.String(), "chmod") {
-		t.Errorf("no warning of a file that others can read: %q", p.stderr)
+		t.Errorf("no warning about a file that other users can read: %q", p.stderr)
 	}
 
 	other := strings.Repeat("o", 43)
@@ -93,11 +93,11 @@ func TestLocalMode(t *testing.T) {
 		status  int
 		wantKey string // that reaches the upstream
 	}{
-		{"nothing sent", nil, "", http.StatusOK, key},
-		{"a key of one's own", http.Header{"X-Api-Key": {other}, "X-Group": {group}}, "", http.StatusOK, other},
-		{"a key of one's own and no group", http.Header{"X-Api-Key": {other}}, "", http.StatusUnauthorized, ""},
-		{"a foreign host", nil, "evil.example", http.StatusMisdirectedRequest, ""},
-		{"another site's page", http.Header{"Sec-Fetch-Site": {"cross-site"}, "Sec-Fetch-Mode": {"no-cors"}}, "", http.StatusForbidden, ""},
+		{"no credentials", nil, "", http.StatusOK, key},
+		{"another key", http.Header{"X-Api-Key": {other}, "X-Group": {group}}, "", http.StatusOK, other},
+		{"another key without a group", http.Header{"X-Api-Key": {other}}, "", http.StatusUnauthorized, ""},
+		{"another host", nil, "evil.example", http.StatusMisdirectedRequest, ""},
+		{"a page of another site", http.Header{"Sec-Fetch-Site": {"cross-site"}, "Sec-Fetch-Mode": {"no-cors"}}, "", http.StatusForbidden, ""},
 		{"another origin", http.Header{"Origin": {"https://evil.example"}}, "", http.StatusForbidden, ""},
 		{"its own docs", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {p.base}}, "", http.StatusOK, key},
 	} {
@@ -130,7 +130,7 @@ func TestLocalMode(t *testing.T) {
 		})
 	}
 	if strings.Contains(p.stderr.String()+p.stdout.String(), key) {
-		t.Error("the key is written out")
+		t.Error("the key is in the output")
 	}
 }
 
@@ -161,16 +161,16 @@ func TestCORS(t *testing.T) {
 				t.Errorf("preflight allows %q, want %q", got, test.want)
 			}
 			if got := preflight.header.Get("Access-Control-Max-Age"); test.want != "" && got != "7200" {
-				t.Errorf("a browser may keep the preflight for %q s, want 7200", got)
+				t.Errorf("Access-Control-Max-Age is %q, want 7200", got)
 			}
 			refused := p.call(t, "GET", "/v1/groups", http.Header{"Origin": {test.origin}}, "")
 			if got := refused.header.Get("Access-Control-Allow-Origin"); got != test.want {
-				t.Errorf("an error answer allows %q, want %q", got, test.want)
+				t.Errorf("an error response allows %q, want %q", got, test.want)
 			}
 			exposed := refused.header.Get("Access-Control-Expose-Headers")
 			for _, name := range []string{"X-Request-Id", "Ratelimit", "Retry-After"} {
 				if got := strings.Contains(exposed, name); got != (test.want != "") {
-					t.Errorf("%s is exposed: %t; all that are: %q", name, got, exposed)
+					t.Errorf("%s is exposed: %t; exposed headers: %q", name, got, exposed)
 				}
 			}
 		})
@@ -187,15 +187,15 @@ func TestAdminListener(t *testing.T) {
 		{"alive", "/healthz", 200, 200},
 		{"ready", "/readyz", 200, 200},
 		{"version", "/version", 200, 200},
-		{"profiles stay off the public listener", "/debug/pprof/cmdline", 200, 404},
-		{"calls stay off the admin listener", "/v1/groups", 404, 401},
+		{"profiles are only on the admin listener", "/debug/pprof/cmdline", 200, 404},
+		{"calls are only on the public listener", "/v1/groups", 404, 401},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := admin.call(t, "GET", test.path, nil, "").status; got != test.admin {
-				t.Errorf("the admin listener answers %d, want %d", got, test.admin)
+				t.Errorf("the admin listener returned %d, want %d", got, test.admin)
 			}
 			if got := p.call(t, "GET", test.path, nil, "").status; got != test.everywhere {
-				t.Errorf("the public listener answers %d, want %d", got, test.everywhere)
+				t.Errorf("the public listener returned %d, want %d", got, test.everywhere)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func TestCompression(t *testing.T) {
 				return
 			}
 			if a.header.Get("Vary") == "" {
-				t.Error("a cache is not told that the answer varies")
+				t.Error("Vary does not contain Accept-Encoding")
 			}
 			var reader io.Reader
 			var err error

@@ -10,8 +10,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// tryIt executes an operation in Swagger UI as a reader does, with what the page
-// has filled in, or with another body.
+// tryIt executes an operation in Swagger UI as a reader does, with the values that the page has
+// filled in, or with another body.
 const tryIt = `(async (tag, operation, body) => {
   const until = async (find) => {
     for (;;) {
@@ -32,8 +32,7 @@ const tryIt = `(async (tag, operation, body) => {
     block.querySelector('.btn-clear')?.click();
     await until(() => !block.querySelector('.live-responses-table'));
   }
-  // Before the operation is resolved, which a reader is too slow to notice, it
-  // cannot be executed.
+  // The operation cannot be executed until it is resolved, which takes a moment.
   const { specSelectors } = ui.getSystem();
   const paths = Object.entries(specSelectors.specJson().get('paths').toJS());
   const [path, item] = paths.find(([, item]) => Object.values(item).some(({ operationId }) => operationId === operation));
@@ -48,8 +47,8 @@ const tryIt = `(async (tag, operation, body) => {
   };
 })`
 
-// TestTheDocsAreTriedInABrowser opens the reference, authorises with one click,
-// and executes operations of each kind.
+// TestTheDocsAreTriedInABrowser opens the reference, authorises with one click, and executes
+// operations of each kind.
 func TestTheDocsAreTriedInABrowser(t *testing.T) {
 	p := start(t, "--sandbox", "--sandbox-seed", "1")
 	ctx := browse(t, p.base+"/docs")
@@ -82,7 +81,7 @@ func TestTheDocsAreTriedInABrowser(t *testing.T) {
 			t.Errorf("the ribbon says %q", said)
 		}
 	})
-	t.Run("the key outlives a reload", func(t *testing.T) {
+	t.Run("the key is kept after a reload", func(t *testing.T) {
 		if err := chromedp.Do(ctx, chromedp.Reload()); err != nil {
 			t.Fatal(err)
 		}
@@ -92,13 +91,13 @@ func TestTheDocsAreTriedInABrowser(t *testing.T) {
 			t.Errorf("the page shows the command %s", saw.Curl)
 		}
 	})
-	t.Run("GET with parameters as filled in", func(t *testing.T) {
+	t.Run("GET with the example parameters", func(t *testing.T) {
 		wants(t, execute(t, "API_users", "SearchAPIUsers", ""), "200", "Broker Admin")
 	})
-	t.Run("POST with the body as filled in", func(t *testing.T) {
+	t.Run("POST with the example body", func(t *testing.T) {
 		wants(t, execute(t, "Limit_orders", "CreateLimitOrder", ""), "200", "LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS")
 	})
-	t.Run("a mistake", func(t *testing.T) {
+	t.Run("an invalid request", func(t *testing.T) {
 		wants(t, execute(t, "API_users", "CreateAPIUser", `{"owner": "me", "displayName": ""}`), "400", "fieldViolations")
 	})
 	t.Run("a stream", func(t *testing.T) {
@@ -117,7 +116,7 @@ func TestTheDocsAreTriedInABrowser(t *testing.T) {
 	})
 }
 
-// TestTheGuideInABrowser reads it by keyboard.
+// TestTheGuideInABrowser uses the guide with the keyboard.
 func TestTheGuideInABrowser(t *testing.T) {
 	p := start(t, "--sandbox")
 	ctx := browse(t, p.base+"/docs/guide")
@@ -125,7 +124,7 @@ func TestTheGuideInABrowser(t *testing.T) {
 		return evaluate[[]string](ctx, t, `[...document.querySelectorAll('#CreateLimitOrder .snippet')].filter((s) => s.checkVisibility()).map((s) => s.className)`)
 	}
 	if got := strings.Join(shown(), ", "); got != "snippet curl" {
-		t.Errorf("at first it shows %s", got)
+		t.Errorf("at first, the page shows %s", got)
 	}
 	// From the curl radio button, the arrow keys reach the others.
 	if err := chromedp.Do(ctx, chromedp.Focus(`input[value="curl"]`)); err != nil {
@@ -135,15 +134,15 @@ func TestTheGuideInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := strings.Join(shown(), ", "); got != "snippet javascript" {
-		t.Errorf("after an arrow key it shows %s", got)
+		t.Errorf("after an arrow key, the page shows %s", got)
 	}
 	if err := chromedp.Do(ctx, chromedp.Reload()); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(shown(), ", "); got != "snippet javascript" {
-		t.Errorf("after a reload it shows %s", got)
+		t.Errorf("after a reload, the page shows %s", got)
 	}
 	if address := evaluate[string](ctx, t, `document.querySelector('[data-address]').textContent`); address != p.base {
-		t.Errorf("the snippets go to %s, and the page came from %s", address, p.base)
+		t.Errorf("the address in the snippets is %s, want %s", address, p.base)
 	}
 }

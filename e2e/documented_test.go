@@ -24,19 +24,18 @@ func TestExamplesAreMadeAsTheFirstSeededAPIUser(t *testing.T) {
 	}
 }
 
-// TestEveryOperationAnswersAsDocumented brings about each status that the
-// document has for each operation, in each media type. The client holds what it
-// sees against the document.
+// TestEveryOperationAnswersAsDocumented provokes each documented status of each operation, in each
+// media type. The client compares all calls with the document.
 func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 	mesh := start(t, "--sandbox", "--sandbox-clock", "manual", "--rate-limit-read", "0", "--rate-limit-write", "0")
 	scarce := start(t, "--sandbox", "--rate-limit-read", "1/1m")
 	upstream := meshtest.NewUpstream(t)
-	ailing := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0")
+	failing := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0")
 
 	for _, op := range watch.Operations() {
 		t.Run(op.ID, func(t *testing.T) {
 			works := worksFor(t, op)
-			fails := works // some way or other, so that nothing need go before it
+			fails := works // it fails in any case, so it needs no calls before it
 			fails.Before = nil
 			for _, documented := range slices.Sorted(maps.Keys(op.Answers)) {
 				switch documented {
@@ -52,7 +51,7 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 					visit(t, mesh, spoilt(fails), documented)
 				case "401":
 					stranger := with(fails, "X-Api-Key", "")
-					if fails.Public() { // a key that is sent must be good
+					if fails.Public() { // a key that is sent must be valid
 						stranger = with(fails, "X-Api-Key", strings.Repeat("k", len(examples.Key)))
 					}
 					visit(t, mesh, stranger, documented)
@@ -77,27 +76,27 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 					form.Body = "a=b"
 					visit(t, mesh, form, documented)
 				case "429", "500", "503", "504":
-					if op.Template == "/stream_tickets" { // Mesh has no part in it
+					if op.Template == "/stream_tickets" { // does not call Mesh
 						visit(t, scarce, fails, "200")
 						visit(t, scarce, fails, documented)
 						continue
 					}
 					upstream.Fail(status.New(map[string]codes.Code{
 						"429": codes.ResourceExhausted, "500": codes.Internal, "503": codes.Unavailable, "504": codes.DeadlineExceeded,
-					}[documented], "the upstream is ailing"))
-					visit(t, ailing, fails, documented)
+					}[documented], "the upstream failed"))
+					visit(t, failing, fails, documented)
 				default:
-					t.Errorf("how to bring about %s is not known here", documented)
+					t.Errorf("this test cannot provoke status %s", documented)
 				}
 			}
 		})
 	}
 	if unseen := watch.Unseen(); len(unseen) > 0 {
-		t.Errorf("never seen: %q", unseen)
+		t.Errorf("statuses that were never seen: %q", unseen)
 	}
 }
 
-// worksFor is a call of the operation that works.
+// worksFor returns a call of the operation that succeeds.
 func worksFor(t *testing.T, op conformance.Operation) examples.Call {
 	t.Helper()
 	switch op.Template {
@@ -108,27 +107,27 @@ func worksFor(t *testing.T, op conformance.Operation) examples.Call {
 	case "/sandbox:advance":
 		return examples.Call{Method: "POST", Path: op.Template + "?by=1s"}
 	}
-	for _, stop := range examples.Successes() {
-		if isOf(stop, op) {
-			return stop
+	for _, call := range examples.Successes() {
+		if isOf(call, op) {
+			return call
 		}
 	}
-	t.Fatal("there is no example call of it")
+	t.Fatal("there is no example call of this operation")
 	return examples.Call{}
 }
 
-func isOf(stop examples.Call, op conformance.Operation) bool {
-	path, _, _ := strings.Cut(stop.Path, "?")
+func isOf(call examples.Call, op conformance.Operation) bool {
+	path, _, _ := strings.Cut(call.Path, "?")
 	_, ok := examples.Match(op.Template, path)
-	return ok && stop.Method == op.Verb
+	return ok && call.Method == op.Verb
 }
 
-// refusalFor is a call that is refused with the status: one of the examples, or one
-// of a resource that is not there.
+// refusalFor returns a call that fails with the status: one of the examples, or a call of a resource
+// that does not exist.
 func refusalFor(op conformance.Operation, works examples.Call, documented string) examples.Call {
-	for _, stop := range examples.Calls() {
-		if isOf(stop, op) && !stop.Anywhere && documented == statusOf(stop) {
-			return stop
+	for _, call := range examples.Calls() {
+		if isOf(call, op) && !call.Anywhere && documented == statusOf(call) {
+			return call
 		}
 	}
 	path, _, _ := strings.Cut(works.Path, "?")
@@ -144,33 +143,33 @@ func refusalFor(op conformance.Operation, works examples.Call, documented string
 	return works
 }
 
-func statusOf(stop examples.Call) string { return strconv.Itoa(stop.Status) }
+func statusOf(call examples.Call) string { return strconv.Itoa(call.Status) }
 
-func with(stop examples.Call, name, value string) examples.Call {
-	stop.Header = maps.Clone(stop.Header)
-	if stop.Header == nil {
-		stop.Header = make(map[string]string)
+func with(call examples.Call, name, value string) examples.Call {
+	call.Header = maps.Clone(call.Header)
+	if call.Header == nil {
+		call.Header = make(map[string]string)
 	}
-	stop.Header[name] = value
-	if name == "X-Api-Key" && value != "" && stop.Header["X-Group"] == "" {
-		stop.Header["X-Group"] = examples.Group
+	call.Header[name] = value
+	if name == "X-Api-Key" && value != "" && call.Header["X-Group"] == "" {
+		call.Header["X-Group"] = examples.Group
 	}
-	return stop
+	return call
 }
 
-// spoilt is the call with a parameter or a body that is not understood.
-func spoilt(stop examples.Call) examples.Call {
+// spoilt returns the call with an unknown parameter or an invalid body.
+func spoilt(call examples.Call) examples.Call {
 	switch {
-	case strings.HasPrefix(stop.Path, "/v1/") && strings.Contains(stop.Path, "?"):
-		stop.Path += "&nonsense=1"
-	case strings.HasPrefix(stop.Path, "/v1/"):
-		stop.Path += "?nonsense=1"
-	case stop.Body != "":
-		stop.Body = `{"path": "/v1/groups"}`
+	case strings.HasPrefix(call.Path, "/v1/") && strings.Contains(call.Path, "?"):
+		call.Path += "&nonsense=1"
+	case strings.HasPrefix(call.Path, "/v1/"):
+		call.Path += "?nonsense=1"
+	case call.Body != "":
+		call.Body = `{"path": "/v1/groups"}`
 	default:
-		stop.Path = strings.Replace(stop.Path, "1s", "soon", 1)
+		call.Path = strings.Replace(call.Path, "1s", "soon", 1)
 	}
-	return stop
+	return call
 }
 
 func reset(t *testing.T, mesh *program) {
@@ -180,22 +179,22 @@ func reset(t *testing.T, mesh *program) {
 	}
 }
 
-// visit makes the call, after those before it, and wants the status.
-func visit(t *testing.T, mesh *program, stop examples.Call, want string) {
+// visit makes the calls before the call, then the call itself, and checks the status.
+func visit(t *testing.T, mesh *program, call examples.Call, want string) {
 	t.Helper()
-	recording, got, err := stop.Record(t.Context(), client, mesh.base)
-	stop.Status = got
-	if err != nil || statusOf(stop) != want {
-		t.Errorf("%s %s: %d %.300s (%v), want %s", stop.Method, stop.Path, got, recording.Answer, err, want)
+	recording, got, err := call.Record(t.Context(), client, mesh.base)
+	call.Status = got
+	if err != nil || statusOf(call) != want {
+		t.Errorf("%s %s: %d %.300s (%v), want %s", call.Method, call.Path, got, recording.Answer, err, want)
 	}
 	if got >= 400 && !strings.Contains(recording.Answer, "google.rpc.RequestInfo") {
-		t.Errorf("%s %s: %d %.300s", stop.Method, stop.Path, got, recording.Answer)
+		t.Errorf("%s %s: %d %.300s", call.Method, call.Path, got, recording.Answer)
 	}
 }
 
-func openSocket(t *testing.T, mesh *program, stop examples.Call) {
+func openSocket(t *testing.T, mesh *program, call examples.Call) {
 	t.Helper()
-	conn, _, err := websocket.Dial(t.Context(), mesh.base+stop.Path, &websocket.DialOptions{
+	conn, _, err := websocket.Dial(t.Context(), mesh.base+call.Path, &websocket.DialOptions{
 		HTTPClient: client, HTTPHeader: http.Header{"X-Api-Key": {examples.Key}, "X-Group": {examples.Group}},
 	})
 	if err != nil {

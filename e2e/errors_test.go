@@ -19,13 +19,13 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
-// refusal is what an error answer must be.
+// refusal is an expected error response.
 type refusal struct {
 	status int
 	code   codes.Code
-	// reason is that of the gateway's ErrorInfo; "" where the upstream refused.
+	// reason is in the ErrorInfo of the gateway. It is "" for an error of the upstream.
 	reason apierror.Reason
-	// field is one of the field violations.
+	// field is the field of one of the violations.
 	field string
 }
 
@@ -47,7 +47,7 @@ func (want refusal) check(t *testing.T, a answer) {
 	switch info := a.detail(t, "ErrorInfo"); {
 	case want.reason == "":
 		if info != nil {
-			t.Errorf("ErrorInfo %v on an answer of the upstream", info)
+			t.Errorf("ErrorInfo %v in an error of the upstream", info)
 		}
 	case info == nil || info["reason"] != string(want.reason) || info["domain"] != apierror.Domain:
 		t.Errorf("ErrorInfo %v, want reason %s", info, want.reason)
@@ -68,7 +68,7 @@ const (
 	group = "groups/" + ulid
 )
 
-// TestErrorTable has the rows of the error table that the sandbox shows.
+// TestErrorTable checks the errors that a sandbox can return.
 func TestErrorTable(t *testing.T) {
 	p := start(t, "--sandbox", "--max-body-bytes", "4096")
 	admin, viewer := as(credential(t, "Broker Admin")), as(credential(t, "Broker Viewer"))
@@ -102,12 +102,12 @@ func TestErrorTable(t *testing.T) {
 		{"number for a string", "POST", "/v1/limit_orders", admin, order(`"limitPrice": {"value": {"value": 1.5}}`), invalid("limitPrice.value.value")},
 		{"bad number", "POST", "/v1/compliance/clients", admin, `{"company": {"dateOfIncorporation": {"year": "MMXX"}}}`, invalid("company.dateOfIncorporation.year")},
 		{"bad date", "POST", "/v1/compliance/clients/" + ulid + ":markVerified", admin, `{"nextVerificationDate": "tomorrow"}`, invalid("nextVerificationDate")},
-		{"two of a oneof", "POST", "/v1/compliance/clients", admin, `{"fund": {}, "trust": {}}`, invalid("trust")},
+		{"two fields of a oneof", "POST", "/v1/compliance/clients", admin, `{"fund": {}, "trust": {}}`, invalid("trust")},
 		{"broken rule", "POST", "/v1/groups", admin, `{"owner": "me", "displayName": "x"}`, invalid("owner")},
 		{"broken rule in the path", "GET", "/v1/groups/me", admin, "", invalid("name")},
-		{"a name that is not the path's", "PUT", "/v1/groups/" + ulid, admin, `{"name": "groups/other"}`, invalid("name")},
+		{"a name that differs from the path", "PUT", "/v1/groups/" + ulid, admin, `{"name": "groups/other"}`, invalid("name")},
 		{"unknown query parameter", "GET", "/v1/groups:search?displayNam=x", admin, "", invalid("displayNam")},
-		{"unknown query parameter beside a body", "POST", "/v1/groups?dryRun=true", admin, `{}`, invalid("dryRun")},
+		{"unknown query parameter with a body", "POST", "/v1/groups?dryRun=true", admin, `{}`, invalid("dryRun")},
 		{"query parameter twice", "GET", "/v1/groups:search?displayName=x&displayName=y", admin, "", invalid("displayName")},
 		{"bad query value", "GET", "/v1/accounts?populateLedgerData=yes", admin, "", invalid("populateLedgerData")},
 		{"body on GET", "GET", "/v1/groups", admin, `{}`, invalid("")},
@@ -141,7 +141,7 @@ func TestErrorTable(t *testing.T) {
 	}
 }
 
-func TestAllowNamesTheMethods(t *testing.T) {
+func TestAllowListsTheMethods(t *testing.T) {
 	p := start(t, "--sandbox")
 	for path, want := range map[string]string{
 		"/v1/groups":   "GET, HEAD, POST",
@@ -155,7 +155,7 @@ func TestAllowNamesTheMethods(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsNamedAtOnce(t *testing.T) {
+func TestAllViolationsAreReported(t *testing.T) {
 	p := start(t, "--sandbox")
 	a := p.call(t, "POST", "/v1/groups?dryRun=1", as(credential(t, "Broker Admin")),
 		`{"displayNam": 1, "owner": 2, "owners": ["x", 3], "description": "d", "description": "e"}`)
@@ -178,22 +178,22 @@ func TestOverTheRate(t *testing.T) {
 		t.Errorf("headers %v", a.header)
 	}
 	if a := p.call(t, "GET", "/v1/groups", as(credential(t, "Broker Viewer")), ""); a.status != http.StatusOK {
-		t.Errorf("another key is refused too: %d", a.status)
+		t.Errorf("another key is limited too: %d", a.status)
 	}
 	if a := p.call(t, "POST", "/v1/groups", admin, `{}`); a.status != http.StatusBadRequest {
-		t.Errorf("a write is refused too: %d", a.status)
+		t.Errorf("a write is limited too: %d", a.status)
 	}
 }
 
-func TestInventedKeysGainNothing(t *testing.T) {
+func TestUnknownKeysShareTheLimitOfTheAddress(t *testing.T) {
 	p := start(t, "--sandbox", "--rate-limit-read", "2/1h")
 	last := 0
-	for i := range 9 { // four times two, and one
+	for i := range 9 { // four times the limit of two, plus one
 		key := strings.Repeat(string(rune('a'+i)), 43)
 		last = p.call(t, "GET", "/v1/groups", http.Header{"X-Api-Key": {key}, "X-Group": {group}}, "").status
 	}
 	if last != http.StatusTooManyRequests {
-		t.Errorf("the ninth key was answered %d", last)
+		t.Errorf("status of the ninth key: %d", last)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestHeadersTooLarge(t *testing.T) {
 	}
 }
 
-// TestUpstreamFaults has the rows that need an upstream that fails.
+// TestUpstreamFaults checks the errors of a failing upstream.
 func TestUpstreamFaults(t *testing.T) {
 	upstream := meshtest.NewUpstream(t)
 	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--request-timeout", "300ms")
@@ -214,7 +214,7 @@ func TestUpstreamFaults(t *testing.T) {
 		upstream.Fail(status.New(codes.Aborted, "a transaction was lost"))
 		refusal{http.StatusConflict, codes.Aborted, "", ""}.check(t, p.call(t, "GET", "/v1/groups", caller, ""))
 	})
-	t.Run("shedding", func(t *testing.T) {
+	t.Run("overloaded", func(t *testing.T) {
 		upstream.Fail(status.New(codes.Unavailable, "shedding load"))
 		a := p.call(t, "POST", "/v1/"+"iam/api_users/"+ulid+":activate", caller, "")
 		refusal{http.StatusServiceUnavailable, codes.Unavailable, "", ""}.check(t, a)
@@ -243,10 +243,10 @@ func TestUpstreamFaults(t *testing.T) {
 		refusal{http.StatusGatewayTimeout, codes.DeadlineExceeded, apierror.OutcomeUnknown, ""}.check(t,
 			p.call(t, "POST", "/v1/iam/api_users/"+ulid+":activate", caller, ""))
 	})
-	t.Run("an answer that is no message", func(t *testing.T) {
+	t.Run("a malformed response", func(t *testing.T) {
 		upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
 			broken := dynamicpb.NewMessage(method.Output())
-			// Field 1 of every answer is a message or a string; this is a number.
+			// Field 1 of every response is a message or a string. This one is a number.
 			broken.SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1))
 			broken.SetUnknown(append(broken.GetUnknown(), 0xff))
 			return []proto.Message{broken}, nil
@@ -254,10 +254,10 @@ func TestUpstreamFaults(t *testing.T) {
 		a := p.call(t, "GET", "/v1/groups", caller, "")
 		refusal{http.StatusInternalServerError, codes.Internal, apierror.UpstreamReply, ""}.check(t, a)
 		if strings.Contains(string(a.body), "unmarshal") {
-			t.Errorf("tells internals: %s", a.body)
+			t.Errorf("the error contains internals: %s", a.body)
 		}
 	})
-	t.Run("client gone", func(t *testing.T) {
+	t.Run("client disconnected", func(t *testing.T) {
 		entered := make(chan struct{}, 1)
 		release := make(chan struct{})
 		t.Cleanup(func() { close(release) })
@@ -275,20 +275,20 @@ func TestUpstreamFaults(t *testing.T) {
 		go func() { <-entered; leave() }()
 		if response, err := client.Do(request); err == nil {
 			response.Body.Close()
-			t.Fatalf("answered %s", response.Status)
+			t.Fatalf("unexpected response %s", response.Status)
 		}
 		p.stderr.wait(t, `"status":499`)
 	})
 }
 
-// TestStreamErrors has an error before the first message and one after it.
+// TestStreamErrors checks errors before and after the first message.
 func TestStreamErrors(t *testing.T) {
 	upstream := meshtest.NewUpstream(t)
 	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
 	caller := http.Header{"X-Api-Key": {strings.Repeat("k", 43)}, "X-Group": {group}}
 	path := "/v1/limit_orders/" + ulid + ":monitor"
 
-	t.Run("early", func(t *testing.T) {
+	t.Run("before the first message", func(t *testing.T) {
 		upstream.Fail(status.New(codes.NotFound, "no such order"))
 		refusal{http.StatusNotFound, codes.NotFound, "", ""}.check(t, p.call(t, "GET", path, caller, ""))
 	})
@@ -302,7 +302,7 @@ func TestStreamErrors(t *testing.T) {
 			t.Errorf("%d %v %s", a.status, a.header, a.body)
 		}
 	})
-	t.Run("late", func(t *testing.T) {
+	t.Run("after the first message", func(t *testing.T) {
 		upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
 			return []proto.Message{dynamicpb.NewMessage(method.Output())}, status.Error(codes.Unavailable, "the market closed")
 		})
@@ -318,7 +318,7 @@ func TestStreamErrors(t *testing.T) {
 }
 
 func TestUpstreamUnreachable(t *testing.T) {
-	// A port that was just given up: nobody listens there.
+	// The listener is closed, so nothing listens on its port.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -332,26 +332,26 @@ func TestUpstreamUnreachable(t *testing.T) {
 		t.Error("no Retry-After")
 	}
 	if strings.Contains(string(a.body), target) {
-		t.Errorf("names the upstream: %s", a.body)
+		t.Errorf("the error contains the address of the upstream: %s", a.body)
 	}
 	if a := p.call(t, "GET", "/readyz", nil, ""); a.status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz answers %d", a.status)
+		t.Errorf("/readyz returned %d", a.status)
 	}
 	if a := p.call(t, "GET", "/healthz", nil, ""); a.status != http.StatusOK {
-		t.Errorf("/healthz answers %d", a.status)
+		t.Errorf("/healthz returned %d", a.status)
 	}
 }
 
-// TestRulesAreWordedForPeople sees what is said of values that break rules.
-func TestRulesAreWordedForPeople(t *testing.T) {
+// TestViolationsAreReadable checks the descriptions of violations.
+func TestViolationsAreReadable(t *testing.T) {
 	p := start(t, "--sandbox")
 	admin := as(credential(t, "Broker Admin"))
 	for _, test := range []struct{ name, method, path, body, field, want string }{
 		{"a name", "POST", "/v1/groups", `{"owner": "me", "displayName": "x"}`, "owner", "must be groups/{ULID}"},
 		{"a name in the path", "GET", "/v1/groups/me", "", "name", "must be groups/{ULID}"},
-		{"an enum that is left out", "POST", "/v1/limit_orders", `{}`, "side", "must be one of LIMIT_ORDER_SIDE_BUY, LIMIT_ORDER_SIDE_SELL"},
+		{"a missing enum", "POST", "/v1/limit_orders", `{}`, "side", "must be one of LIMIT_ORDER_SIDE_BUY, LIMIT_ORDER_SIDE_SELL"},
 		{"a pattern", "GET", "/v1/reporting/account_reports/12", "", "accountNumber", "must match the pattern ^1[0-9]{6}$"},
-		{"a rule of the contract's own", "POST", "/v1/compliance/clients", `{"shortName": "no"}`, "shortName", "must be empty or 3 or 4 capital letters or digits"},
+		{"a CEL rule of the contract", "POST", "/v1/compliance/clients", `{"shortName": "no"}`, "shortName", "must be empty or 3 or 4 capital letters or digits"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			violations, _ := p.call(t, test.method, test.path, admin, test.body).detail(t, "BadRequest")["fieldViolations"].([]any)
@@ -362,7 +362,7 @@ func TestRulesAreWordedForPeople(t *testing.T) {
 				}
 			}
 			if len(said) != 1 || said[0] != test.want {
-				t.Errorf("%q is said of %s, want %s", said, test.field, test.want)
+				t.Errorf("descriptions %q of %s, want %s", said, test.field, test.want)
 			}
 		})
 	}

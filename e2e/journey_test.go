@@ -21,7 +21,7 @@ func amount(t *testing.T, value, code, issuer, ledger string) object {
 	return object{"token": object{"code": code, "issuer": issuer, "ledger": ledger}, "value": object{"value": value}}
 }
 
-// TestJourney is a trading integration from its first client to its report.
+// TestJourney runs a trading integration from its first client to its report.
 func TestJourney(t *testing.T) {
 	const (
 		stellar = "LEDGER_STELLAR"
@@ -50,7 +50,7 @@ func TestJourney(t *testing.T) {
 		}
 		return a.object(t)
 	}
-	// monitor reads a stream to its end.
+	// monitor reads a stream until it ends.
 	monitor := func(header http.Header, path string) (messages []object) {
 		t.Helper()
 		a := p.call(t, "GET", path, header, "")
@@ -80,7 +80,7 @@ func TestJourney(t *testing.T) {
 	})["name"].(string)
 	refused := p.call(t, "POST", "/v1/accounts", own, `{"owner":"`+group+`","ledger":"`+stellar+`","displayName":"Too early"}`)
 	if refused.status != http.StatusBadRequest || !strings.Contains(string(refused.body), "Have it verified first") {
-		t.Fatalf("an account before the verification: %d %s", refused.status, refused.body)
+		t.Fatalf("an account created before the verification: %d %s", refused.status, refused.body)
 	}
 	post(own, "/v1/"+client+":startVerification", object{})
 	if status := post(in(broker.Group), "/v1/"+client+":markVerified", object{})["verificationStatus"]; status != "VERIFICATION_STATUS_VERIFIED" {
@@ -118,7 +118,7 @@ func TestJourney(t *testing.T) {
 	}
 	for _, balance := range get(own, "/v1/"+name+"?populateLedgerData=true")["balances"].([]any) {
 		held := balance.(object)["amount"].(object)
-		// 1200 bought, 200 sent, a fee of 0.2 and VAT of 0.03.
+		// 1200 bought, 200 sent, less a fee of 0.2 and VAT of 0.03.
 		if held["token"].(object)["code"] == "XLM" && held["value"].(object)["value"] != "999.77" {
 			t.Errorf("XLM held: %v", held["value"])
 		}
@@ -185,7 +185,7 @@ func TestSandboxFaultsOverHTTP(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what was dropped was done once", func(t *testing.T) {
+	t.Run("the dropped call was carried out once", func(t *testing.T) {
 		found := p.call(t, "GET", "/v1/groups:search?displayName=Faulty", as(broker), "").object(t)["groups"].([]any)
 		if len(found) != 1 {
 			t.Errorf("%d groups", len(found))
@@ -193,8 +193,8 @@ func TestSandboxFaultsOverHTTP(t *testing.T) {
 	})
 }
 
-// TestFaultsAreTheSandboxesAlone sends the header to another upstream.
-func TestFaultsAreTheSandboxesAlone(t *testing.T) {
+// TestFaultsAreOnlyForTheSandbox sends the header to another upstream.
+func TestFaultsAreOnlyForTheSandbox(t *testing.T) {
 	mesh := startSandbox(t)
 	p := start(t, "--upstream", mesh, "--upstream-plaintext")
 	header := as(credential(t, "Broker Admin"))
@@ -240,7 +240,7 @@ func TestAdvance(t *testing.T) {
 			}
 		}
 		if got := p.call(t, "GET", "/v1/"+opened+"/state", as(broker), "").object(t)["state"]; got != "TRANSACTION_STATE_"+step.state {
-			t.Errorf("after %q more it is %v, want %s", step.by, got, step.state)
+			t.Errorf("after another %q, the state is %v, want %s", step.by, got, step.state)
 		}
 	}
 	for _, by := range []string{"", "soon", "-1s", "0s", "2h"} {
@@ -250,7 +250,7 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
-// startSandbox runs `mesh-gateway sandbox` and returns where it listens.
+// startSandbox runs `mesh-gateway sandbox` and returns its address.
 func startSandbox(t *testing.T, flags ...string) string {
 	t.Helper()
 	p := launch(t, append([]string{"sandbox", "--listen", "127.0.0.1:0"}, flags...)...)
@@ -266,6 +266,6 @@ func TestServeAlsoServesSDKs(t *testing.T) {
 		t.Fatalf("status %d: %s", a.status, a.body)
 	}
 	if found := other.call(t, "GET", "/v1/groups:search?displayName=Shared", as(broker), "").object(t)["groups"]; found == nil {
-		t.Error("what was made over REST is not there over gRPC")
+		t.Error("a group created over REST is missing over gRPC")
 	}
 }

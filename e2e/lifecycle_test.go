@@ -36,9 +36,8 @@ const (
 	newGroup    = `{"owner": "groups/00000000000000000000BR0KER", "displayName": "A group"}`
 )
 
-// TestEndOfLife ends the program while streams of each kind are open and calls are
-// in flight. Every stream must be told, every call answered, and nothing sent
-// twice.
+// TestEndOfLife ends the program while streams of each kind are open and calls are in flight. Every
+// stream must end with an error, every call must be answered, and nothing may be sent twice.
 func TestEndOfLife(t *testing.T) {
 	const (
 		sockets, eventStreams, lineStreams = 20, 20, 10
@@ -87,7 +86,7 @@ func TestEndOfLife(t *testing.T) {
 		}
 	}
 	if conn, err := net.Dial("tcp", strings.TrimPrefix(p.base, "http://")); err == nil {
-		t.Error("streams have ended, and the listener is still open")
+		t.Error("the listener is still open after the streams have ended")
 		conn.Close()
 	}
 	if len(answered) > 0 {
@@ -107,19 +106,19 @@ func TestEndOfLife(t *testing.T) {
 	}
 }
 
-// receive waits for what a program does soon.
+// receive waits for a value, up to a time limit.
 func receive[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
 	select {
 	case value := <-from:
 		return value
 	case <-time.After(20 * time.Second):
-		t.Fatalf("waited in vain for %s", what)
+		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
-// watchSocket reads a WebSocket to its end, which must be close code 1012.
+// watchSocket reads a WebSocket until it ends, which must be with close code 1012.
 func (p *program) watchSocket(t *testing.T, header http.Header, opened func()) error {
 	conn, _, err := websocket.Dial(t.Context(), p.base+monitorPath, &websocket.DialOptions{HTTPClient: client, HTTPHeader: header.Clone()})
 	if err != nil {
@@ -136,7 +135,7 @@ func (p *program) watchSocket(t *testing.T, header http.Header, opened func()) e
 	return nil
 }
 
-// watchEvents reads an event stream to its end, which must be an error event.
+// watchEvents reads an event stream until it ends, which must be with an error event.
 func (p *program) watchEvents(t *testing.T, header http.Header, opened func()) error {
 	header = header.Clone()
 	header.Set("Accept", "text/event-stream")
@@ -147,7 +146,7 @@ func (p *program) watchEvents(t *testing.T, header http.Header, opened func()) e
 	return nil
 }
 
-// watchLines reads a stream of lines to its end, which must be an error.
+// watchLines reads a stream of lines until it ends, which must be with an error.
 func (p *program) watchLines(t *testing.T, header http.Header, opened func()) error {
 	rest, err := p.watch(t, header, "\n", opened)
 	if err != nil || !strings.HasPrefix(rest, `{"error":{"code":14,`) || !strings.Contains(rest, "DRAINING") {
@@ -156,7 +155,7 @@ func (p *program) watchLines(t *testing.T, header http.Header, opened func()) er
 	return nil
 }
 
-// watch opens a stream and returns all that follows its first message.
+// watch opens a stream and returns everything after its first message.
 func (p *program) watch(t *testing.T, header http.Header, separator string, opened func()) (rest string, err error) {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+monitorPath, nil)
 	if err != nil {
@@ -181,7 +180,7 @@ func (p *program) watch(t *testing.T, header http.Header, separator string, open
 	return string(all), err
 }
 
-// createGroup makes a call that writes, which must succeed.
+// createGroup makes a write, which must succeed.
 func (p *program) createGroup(t *testing.T, header http.Header) error {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.base+"/v1/groups", strings.NewReader(newGroup))
 	if err != nil {
@@ -207,7 +206,7 @@ func TestSignals(t *testing.T) {
 		p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0", "--drain-delay", delay.String())
 		admin := p.admin(t)
 		if ready := p.call(t, "GET", "/readyz", nil, ""); ready.status != http.StatusOK {
-			t.Fatalf("/readyz answers %d before the signal", ready.status)
+			t.Fatalf("/readyz returned %d before the signal", ready.status)
 		}
 		signalled := time.Now()
 		p.signal(t, syscall.SIGTERM)
@@ -217,15 +216,15 @@ func TestSignals(t *testing.T) {
 				ready = listener.call(t, "GET", "/readyz", nil, "")
 			}
 			if ready.status != http.StatusServiceUnavailable || ready.detail(t, "ErrorInfo")["reason"] != "DRAINING" {
-				t.Errorf("/readyz of the %s listener answers %d %s", name, ready.status, ready.body)
+				t.Errorf("/readyz of the %s listener returned %d %s", name, ready.status, ready.body)
 			}
 		}
 		call := p.call(t, "POST", "/v1/groups", as(credential(t, "Broker Admin")), newGroup)
 		if call.status != http.StatusOK {
-			t.Errorf("a call during the delay gets %d %s", call.status, call.body)
+			t.Errorf("a call during the delay returned %d %s", call.status, call.body)
 		}
 		if alive := admin.call(t, "GET", "/healthz", nil, ""); alive.status != http.StatusOK {
-			t.Errorf("/healthz answers %d during the delay", alive.status)
+			t.Errorf("/healthz returned %d during the delay", alive.status)
 		}
 		if code := p.end(); code != 0 {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
@@ -278,16 +277,16 @@ func TestEndOfLifeWithGRPC(t *testing.T) {
 	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "gRPC"))[1], ","), p.slowCall(t))
 }
 
-// TestEndOfLifeOfTheSandboxAlone is the same for a program without HTTP.
-func TestEndOfLifeOfTheSandboxAlone(t *testing.T) {
+// TestEndOfLifeWithoutHTTP does the same for a program without HTTP.
+func TestEndOfLifeWithoutHTTP(t *testing.T) {
 	p := launch(t, "sandbox", "--sandbox-clock", "manual", "--listen", "127.0.0.1:0")
 	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh gRPC"))[2], ","), nil)
 }
 
-// slow is how long a call in flight takes to be answered by the sandbox.
+// slow is how long the sandbox takes to answer a call in flight.
 const slow = "slow=2s"
 
-// slowCall starts an HTTP call, and returns once its handler reads the body.
+// slowCall starts an HTTP call and returns when its handler reads the body.
 func (p *program) slowCall(t *testing.T) <-chan error {
 	t.Helper()
 	begun, answered := make(chan struct{}), make(chan error, 1)
@@ -317,9 +316,8 @@ func (p *program) slowCall(t *testing.T) <-chan error {
 	return answered
 }
 
-// endWithCalls opens a stream and makes a slow call over gRPC, and ends the
-// program. The stream must be told before the calls have finished; httpCall, if
-// there is one, must be answered too.
+// endWithCalls opens a stream and makes a slow call over gRPC, and ends the program. The stream must
+// end before the calls have finished. If there is an httpCall, it must be answered too.
 func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan error) {
 	t.Helper()
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -338,8 +336,8 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	// A unary call in its parts, to know that it was sent. It is in flight once
-	// the server has answered a later one over the same connection.
+	// A unary call as a stream, to know when it was sent. It is in flight when the server has
+	// answered a later call on the same connection.
 	call, err := conn.NewStream(metadata.AppendToOutgoingContext(ctx, "x-sandbox-fault", slow), new(grpc.StreamDesc), groupv1.GroupService_CreateGroup_FullMethodName)
 	if err != nil {
 		t.Fatal(err)
@@ -358,13 +356,13 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 
 	p.signal(t, syscall.SIGTERM)
 	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "shutting down") {
-		t.Errorf("the gRPC stream ends with %v", err)
+		t.Errorf("the gRPC stream ended with %v", err)
 	}
 	select {
 	case err := <-answered:
-		t.Errorf("the stream was told after the call was answered: %v", err)
+		t.Errorf("the stream ended after the call was answered: %v", err)
 	case err := <-httpCall:
-		t.Errorf("the stream was told after the HTTP call was answered: %v", err)
+		t.Errorf("the stream ended after the HTTP call was answered: %v", err)
 	default:
 	}
 	if err := receive(t, answered, "the gRPC call to be answered"); err != nil {
@@ -380,7 +378,7 @@ func (p *program) endWithCalls(t *testing.T, target string, httpCall <-chan erro
 	}
 }
 
-func TestOnlyThePublicListenerPointsAtTheDocs(t *testing.T) {
+func TestOnlyThePublicListenerLinksToTheDocs(t *testing.T) {
 	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0")
 	admin := p.admin(t)
 	for _, test := range []struct {

@@ -1,6 +1,6 @@
-// Package e2e tests the built program from the outside: over HTTP and gRPC, by its
-// signals and exit status, in a browser, and with the snippets of its documentation.
-// The tests need chromium, curl, node and python3.
+// Package e2e tests the built program from the outside: over HTTP and gRPC, with signals and exit
+// statuses, in a browser, and with the snippets of its documentation. The tests need chromium, curl,
+// node and python3.
 package e2e
 
 import (
@@ -24,16 +24,15 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
-// Set by TestMain, for all tests: the report is of all calls.
+// Set by TestMain for all tests, because the report covers all calls.
 var (
 	binary string // the program
 	watch  *conformance.Watch
 	client *http.Client
 )
 
-// TestMain builds the program, holds every call of every test against the OpenAPI
-// document, and fails where they differ. Where OPENAPI_REPORT names a file, it
-// writes there what was seen.
+// TestMain builds the program, compares every call of every test with the OpenAPI document, and
+// fails if they differ. If OPENAPI_REPORT is set, it writes a report to that file.
 func TestMain(m *testing.M) {
 	code, err := runTests(m)
 	if err != nil {
@@ -73,8 +72,8 @@ func runTests(m *testing.M) (code int, err error) {
 	return code, err
 }
 
-// build builds the program with the requirements of its own module. The race
-// detector is in it if it is in the tests; the program then exits with status 66.
+// build builds the program with the requirements of the main module. It uses the race detector if
+// the tests do. After a race, the program exits with status 66.
 func build(output string) error {
 	args := []string{"-C", "..", "build", "-o", output}
 	if raceDetector {
@@ -87,23 +86,23 @@ func build(output string) error {
 	return nil
 }
 
-// endTimeout is when a program that was told to end is killed. It gives itself 30
+// endTimeout is the time limit for the program to end before it is killed. Its own limit is 30
 // seconds.
 const endTimeout = 40 * time.Second
 
 // program is a running mesh-gateway.
 type program struct {
-	base    string // where it serves HTTP
+	base    string // URL of its HTTP listener
 	stdout  *transcript
 	stderr  *transcript
 	process *os.Process
-	// end waits until the program has ended and returns its exit status, -1 if it
-	// was killed.
+	// end waits until the program has ended and returns its exit status, or -1 if it was
+	// killed.
 	end func() int
 }
 
-// start runs `mesh-gateway serve` with the flags on a free port, until the
-// test ends, and wants it to end well.
+// start runs `mesh-gateway serve` with the flags on a free port until the test ends. The exit status
+// must be 0.
 func start(t *testing.T, flags ...string) *program {
 	t.Helper()
 	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)...)
@@ -112,11 +111,11 @@ func start(t *testing.T, flags ...string) *program {
 	return p
 }
 
-// launch runs the program until the test ends, and wants it to end well.
+// launch runs the program until the test ends. The exit status must be 0.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	p := &program{stdout: newTranscript(), stderr: newTranscript()}
-	// The context of the test is done before its cleanup, and would kill the program.
+	// The context of the test is cancelled before its cleanup, which would kill the program.
 	ctx, kill := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
@@ -127,7 +126,7 @@ func launch(t *testing.T, args ...string) *program {
 	p.process = cmd.Process
 	p.end = sync.OnceValue(func() int {
 		defer time.AfterFunc(endTimeout, kill).Stop()
-		_ = cmd.Wait() // the exit status says it
+		_ = cmd.Wait() // the exit status is checked instead
 		return cmd.ProcessState.ExitCode()
 	})
 	t.Cleanup(func() {
@@ -149,13 +148,13 @@ func (p *program) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// admin returns the program as its admin listener shows it.
+// admin returns the program with the URL of its admin listener.
 func (p *program) admin(t *testing.T) *program {
 	t.Helper()
 	return &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
 }
 
-// command runs the program to its end.
+// command runs the program and waits for it to end.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -167,7 +166,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// transcript is what a program writes, readable while it does.
+// transcript is the output of a program. It can be read while the program writes.
 type transcript struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
@@ -192,7 +191,7 @@ func (o *transcript) String() string {
 	return o.text.String()
 }
 
-// wait returns the first line that holds part, once it is written.
+// wait waits for a line that contains part and returns it.
 func (o *transcript) wait(t *testing.T, part string) string {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -205,19 +204,19 @@ func (o *transcript) wait(t *testing.T, part string) string {
 		select {
 		case <-o.written:
 		case <-deadline:
-			t.Fatalf("no line with %q was written:\n%s", part, o)
+			t.Fatalf("no line contains %q:\n%s", part, o)
 		}
 	}
 }
 
-// answer is an HTTP answer, read whole.
+// answer is an HTTP response with its whole body.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// object is the body as JSON.
+// object returns the body as a JSON object.
 func (a answer) object(t *testing.T) map[string]any {
 	t.Helper()
 	var object map[string]any
@@ -227,7 +226,7 @@ func (a answer) object(t *testing.T) map[string]any {
 	return object
 }
 
-// detail is the error detail whose type ends in name.
+// detail returns the error detail whose type ends in name.
 func (a answer) detail(t *testing.T, name string) map[string]any {
 	t.Helper()
 	details, _ := a.object(t)["details"].([]any)
@@ -239,7 +238,7 @@ func (a answer) detail(t *testing.T, name string) map[string]any {
 	return nil
 }
 
-// credential returns the seeded API user of a display name.
+// credential returns the seeded API user with a display name.
 func credential(t *testing.T, displayName string) sandbox.Credential {
 	t.Helper()
 	for _, c := range sandbox.Seeded() {
@@ -247,11 +246,11 @@ func credential(t *testing.T, displayName string) sandbox.Credential {
 			return c
 		}
 	}
-	t.Fatalf("no API user %q is seeded", displayName)
+	t.Fatalf("there is no seeded API user %q", displayName)
 	return sandbox.Credential{}
 }
 
-// as makes requests with a credential.
+// as returns the headers for requests with a credential.
 func as(c sandbox.Credential) http.Header {
 	return http.Header{"X-Api-Key": {c.APIKey}, "X-Group": {c.Group}}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestQuickStart is the quick start of Mesh's own documentation, over REST:
-// the life of an API user.
+// TestQuickStart follows the quick start of the Mesh documentation over REST: the life cycle of an API
+// user.
 func TestQuickStart(t *testing.T) {
 	p := start(t, "--sandbox")
 	admin := credential(t, "Broker Admin")
@@ -41,14 +41,14 @@ func TestQuickStart(t *testing.T) {
 		t.Fatalf("the search found %v", found)
 	}
 	if again := want(p.call(t, "GET", "/v1/"+name, own, ""), http.StatusOK, "name", name); again["apiKey"] != nil {
-		t.Fatal("the key is told twice")
+		t.Fatal("the key is returned again")
 	}
 
 	want(p.call(t, "POST", "/v1/"+name+":deactivate", as(admin), "{}"), http.StatusOK, "state", "API_USER_STATE_INACTIVE")
 	want(p.call(t, "GET", "/v1/iam/api_users", own, ""), http.StatusUnauthorized, "", "")
 }
 
-func TestSandboxTellsWhatItIs(t *testing.T) {
+func TestSandboxResponsesHaveTheEnvironmentHeader(t *testing.T) {
 	p := start(t, "--sandbox")
 	for _, path := range []string{"/v1/groups", "/healthz", "/nothing"} {
 		if got := p.call(t, "GET", path, nil, "").header.Get("X-Mesh-Environment"); got != "sandbox" {

@@ -14,7 +14,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
-// snippet is a program of the guide, as a reader copies it.
+// snippet is a program in the guide, as a reader copies it.
 type snippet struct{ operation, language, code string }
 
 var (
@@ -22,7 +22,7 @@ var (
 	programs = regexp.MustCompile(`(?s)<div class="snippet (\w+)"><pre[^>]*><code>(.*?)</code></pre></div>`)
 )
 
-// snippets reads them from the page.
+// snippets returns the snippets of the guide.
 func snippets(t *testing.T, p *program) []snippet {
 	t.Helper()
 	page := string(p.call(t, "GET", "/docs/guide", nil, "").body)
@@ -33,13 +33,13 @@ func snippets(t *testing.T, p *program) []snippet {
 		}
 	}
 	if len(found) == 0 {
-		t.Fatal("the guide has none")
+		t.Fatal("the guide has no snippets")
 	}
 	return found
 }
 
-// TestTheSnippetsOfTheGuideRun runs each as its reader would, on a sandbox as it
-// starts. Those in Go are all compiled, and one of each kind is run.
+// TestTheSnippetsOfTheGuideRun runs each snippet as a reader would, on a new sandbox. All Go snippets
+// are compiled, and one of each kind is run.
 func TestTheSnippetsOfTheGuideRun(t *testing.T) {
 	runners := map[string][]string{
 		"curl":       {"bash", "-euo", "pipefail", "-c"},
@@ -79,7 +79,7 @@ func TestTheSnippetsOfTheGuideRun(t *testing.T) {
 	})
 }
 
-// prepare takes the sandbox to where the snippet's call works.
+// prepare resets the sandbox and makes the calls that the snippet needs.
 func prepare(t *testing.T, p *program, s snippet) {
 	t.Helper()
 	reset(t, p)
@@ -106,11 +106,11 @@ func execute(t *testing.T, p *program, s snippet, dir string, command ...string)
 	return stdout.String()
 }
 
-// wantAnswer wants what curl printed to be no error: it exits with 0 all the same.
+// wantAnswer checks that curl did not print an error, because curl exits with 0 in that case.
 func wantAnswer(t *testing.T, s snippet, output string) {
 	t.Helper()
 	if s.operation == "GetExcelAccountReport" {
-		return // in a file
+		return // written to a file
 	}
 	for line := range strings.Lines(output) {
 		var answer map[string]any

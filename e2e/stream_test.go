@@ -11,8 +11,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// openStream opens a stream on an order that rests and reads its first line; it is
-// open until the function returned is called.
+// openStream opens a stream of an open order and reads its first line. The returned function closes
+// the stream.
 func openStream(t *testing.T, p *program, caller string) (status int, leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,7 +53,7 @@ func TestTooManyStreams(t *testing.T) {
 	for _, leave := range open {
 		leave()
 	}
-	// A stream that was left counts no more, once its end was noticed.
+	// A closed stream no longer counts, as soon as the gateway has noticed its end.
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		status, leave := openStream(t, p, "Broker Admin")
@@ -62,13 +62,13 @@ func TestTooManyStreams(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("streams that were left still count")
+			t.Fatal("closed streams still count")
 		}
 	}
 }
 
-// TestDrainTellsStreams ends the program while a stream is open.
-func TestDrainTellsStreams(t *testing.T) {
+// TestDrainEndsStreams ends the program while a stream is open.
+func TestDrainEndsStreams(t *testing.T) {
 	lines := make(chan string, 1)
 	t.Run("a program", func(t *testing.T) {
 		p := start(t, "--sandbox", "--sandbox-clock", "manual")
@@ -96,8 +96,8 @@ func TestDrainTellsStreams(t *testing.T) {
 	}
 }
 
-// TestWebSocketThroughTheProgram opens one behind all of the middleware, and
-// closes it: the stream counts no more then.
+// TestWebSocketThroughTheProgram opens a WebSocket through all of the middleware and closes it. After
+// that, the stream no longer counts.
 func TestWebSocketThroughTheProgram(t *testing.T) {
 	p := start(t, "--sandbox", "--sandbox-clock", "manual", "--max-streams", "1")
 	open := func() (*websocket.Conn, error) {
@@ -116,7 +116,7 @@ func TestWebSocketThroughTheProgram(t *testing.T) {
 		t.Fatalf("%s %v", message, err)
 	}
 	if _, err := open(); err == nil {
-		t.Error("a second is opened")
+		t.Error("a second WebSocket was opened")
 	}
 	if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
@@ -128,7 +128,7 @@ func TestWebSocketThroughTheProgram(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("a socket that was closed still counts")
+			t.Fatal("a closed WebSocket still counts")
 		}
 	}
 }

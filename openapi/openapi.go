@@ -1,6 +1,6 @@
-// Package openapi holds the OpenAPI documents of the REST API: one for the live API
-// and one for the sandbox, which has more. `go generate ./...` writes them from the
-// contract. Only the address of the server is filled in when they are served.
+// Package openapi contains the OpenAPI documents of the REST API: one for the live API, and one for
+// the sandbox, which has more operations. `go generate ./...` writes them from the contract. Only
+// the address of the server is filled in at run time.
 package openapi
 
 import (
@@ -33,28 +33,28 @@ type Format string
 // The formats.
 const (
 	JSON     Format = "json"     // OpenAPI 3.1
-	YAML     Format = "yaml"     // the same as YAML
-	Swagger2 Format = "swagger2" // Swagger 2.0, as JSON, for tools that do not read OpenAPI 3.1
+	YAML     Format = "yaml"     // OpenAPI 3.1 as YAML
+	Swagger2 Format = "swagger2" // Swagger 2.0 as JSON, for tools that do not support OpenAPI 3.1
 )
 
-// Deployment is the gateway that a document is about.
+// Deployment is the gateway that a document describes.
 type Deployment struct {
 	// PublicURL is the URL at which clients reach the gateway, such as
-	// https://api.example.com. If it is empty, clients use the address that they
-	// fetched the document from.
+	// https://api.example.com. If it is empty, clients use the address from which they
+	// fetched the document.
 	PublicURL string
-	// Sandbox says that the gateway is in front of the sandbox.
+	// Sandbox is set if the gateway is in front of the sandbox.
 	Sandbox bool
 }
 
-// Validate reports a public URL that clients cannot use.
+// Validate returns an error if clients cannot use the public URL.
 func (d Deployment) Validate() error {
 	if d.PublicURL == "" {
 		return nil
 	}
 	u, err := url.Parse(d.PublicURL)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return fmt.Errorf("%q is no URL of a server: want https://HOST, with a path if there is one", d.PublicURL)
+		return fmt.Errorf("invalid public URL %q: want https://HOST or https://HOST/PATH", d.PublicURL)
 	}
 	return nil
 }
@@ -76,11 +76,10 @@ func Write(format Format, deployment Deployment) ([]byte, error) {
 	case Swagger2:
 		return writeSwagger(deployment)
 	}
-	return nil, fmt.Errorf("%q is no format: want %s, %s or %s", format, JSON, YAML, Swagger2)
+	return nil, fmt.Errorf("unknown format %q: want %s, %s or %s", format, JSON, YAML, Swagger2)
 }
 
-// document is an OpenAPI document. All of it is as it was generated, except for the
-// URL of its servers.
+// document is an OpenAPI document. Only the URL of its servers is changed.
 type document struct {
 	OpenAPI json.RawMessage `json:"openapi"`
 	Info    json.RawMessage `json:"info"`
@@ -112,8 +111,7 @@ func writeOpenAPI(deployment Deployment) ([]byte, error) {
 	return encode(d)
 }
 
-// swagger is a Swagger 2.0 document. All of it is as it was generated, except for
-// the base path, the schemes and the host.
+// swagger is a Swagger 2.0 document. Only the base path, the schemes and the host are changed.
 type swagger struct {
 	BasePath            string          `json:"basePath"`
 	Definitions         json.RawMessage `json:"definitions"`
@@ -149,7 +147,7 @@ func writeSwagger(deployment Deployment) ([]byte, error) {
 	return encode(s)
 }
 
-// decode refuses members that encode would lose.
+// decode fails on unknown members, because encode would lose them.
 func decode(content []byte, to any) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
@@ -166,7 +164,7 @@ func encode(value any) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// toYAML writes JSON, which is YAML of another style, as people write YAML.
+// toYAML converts JSON to YAML in block style.
 func toYAML(content []byte) ([]byte, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(content, &root); err != nil {
@@ -179,7 +177,7 @@ func toYAML(content []byte) ([]byte, error) {
 		case text && strings.Contains(node.Value, "\n"):
 			node.Style = yaml.LiteralStyle
 		case text && strings.ContainsAny(firstByte(node.Value), "+-.0123456789"):
-			// What is too long for a number here is one to other parsers: 0x… of 40
+			// Some parsers read a string as a number that others do not, such as 0x… with 40
 			// digits.
 			node.Style = yaml.DoubleQuotedStyle
 		}

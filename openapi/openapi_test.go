@@ -68,7 +68,7 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// TestOperations holds the document against the contract, route by route.
+// TestOperations compares the document with the contract, route by route.
 func TestOperations(t *testing.T) {
 	d := read(t)
 	tags := make(map[string]bool)
@@ -87,8 +87,8 @@ func TestOperations(t *testing.T) {
 			}
 		}
 	}
-	// Beside the contract: tickets for streams, and the two controls of the
-	// sandbox, each under a tag.
+	// Operations that are not in the contract: stream tickets, and the two controls of the
+	// sandbox, under a tag each.
 	const besides, besideTags = 3, 2
 	if want := len(proto.Services()) + besideTags; len(tags) != want {
 		t.Errorf("%d tags, want %d", len(tags), want)
@@ -103,11 +103,11 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	if count+besides != len(ids) {
-		t.Errorf("%d operations for %d routes and %d besides", len(ids), count, besides)
+		t.Errorf("%d operations, want %d routes and %d others", len(ids), count, besides)
 	}
 }
 
-// find returns the operation of a route, whatever its parameter is called.
+// find returns the operation of a route, whatever the name of its parameter.
 func find(t *testing.T, d document, binding *contract.Binding) (string, operation) {
 	t.Helper()
 	for path, item := range d.Paths {
@@ -168,7 +168,7 @@ func check(t *testing.T, method *contract.Method, path string, op operation) {
 		media = append(media, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
 	}
 	if got := slices.Sorted(maps.Keys(op.Responses["200"].Content)); !slices.Equal(got, media) {
-		t.Errorf("%s: answers with %v, want %v", op.OperationID, got, media)
+		t.Errorf("%s: media types = %v, want %v", op.OperationID, got, media)
 	}
 	if op.Responses["default"].Ref != "#/components/responses/Error" {
 		t.Errorf("%s: no error response", op.OperationID)
@@ -210,7 +210,7 @@ func TestReferencesResolve(t *testing.T) {
 	}
 }
 
-// TestSwagger2HasEveryOperation holds it against the document that it is made of.
+// TestSwagger2HasEveryOperation compares it with the OpenAPI document that it is made from.
 func TestSwagger2HasEveryOperation(t *testing.T) {
 	type operation struct {
 		OperationID string
@@ -239,14 +239,14 @@ func TestSwagger2HasEveryOperation(t *testing.T) {
 				}
 			}
 			if want.Responses["200"].Content != nil && got.Responses["200"].Schema == nil {
-				t.Errorf("%s answers with no schema", want.OperationID)
+				t.Errorf("%s: the response has no schema", want.OperationID)
 			}
 			for _, parameter := range got.Parameters {
 				if parameter["$ref"] == nil && parameter["in"] != "body" && parameter["type"] == nil {
 					t.Errorf("%s: parameter %v has no type", want.OperationID, parameter["name"])
 				}
 				if parameter["type"] == "array" && parameter["collectionFormat"] != "multi" {
-					t.Errorf("%s: parameter %v is a list in %v", want.OperationID, parameter["name"], parameter["collectionFormat"])
+					t.Errorf("%s: parameter %v has collectionFormat %v, want multi", want.OperationID, parameter["name"], parameter["collectionFormat"])
 				}
 			}
 		}
@@ -268,7 +268,7 @@ func resolves(value any, ref string) bool {
 	return true
 }
 
-// sandbox is the document whole, as the generator wrote it.
+// sandbox returns the whole document, as the generator wrote it.
 func sandbox(t *testing.T) []byte {
 	t.Helper()
 	return write(t, openapi.JSON, openapi.Deployment{Sandbox: true})
@@ -283,8 +283,8 @@ func write(t *testing.T, format openapi.Format, deployment openapi.Deployment) [
 	return content
 }
 
-// TestYAMLSaysTheSame compares what the two formats decode to.
-func TestYAMLSaysTheSame(t *testing.T) {
+// TestYAMLEqualsJSON compares the decoded documents.
+func TestYAMLEqualsJSON(t *testing.T) {
 	var fromJSON, fromYAML any
 	if err := json.Unmarshal(sandbox(t), &fromJSON); err != nil {
 		t.Fatal(err)
@@ -315,33 +315,33 @@ func TestDeployment(t *testing.T) {
 		without    []string
 	}{
 		{"the sandbox", openapi.JSON, openapi.Deployment{Sandbox: true},
-			[]string{`"url": "/"`, "A sandbox: play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
+			[]string{`"url": "/"`, "A sandbox with play money.", `"/sandbox:reset"`, `"X-Sandbox-Fault"`, `#/components/parameters/SandboxFault`}, nil},
 		{"the live API", openapi.JSON, live,
-			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox: play money", `\u00`}},
+			[]string{`"url": "https://api.example.com/mesh"`, `"/v1/limit_orders"`}, []string{"/sandbox:", "SandboxFault", "A sandbox with play money", `\u00`}},
 		{"the live API in YAML", openapi.YAML, live,
 			[]string{"url: https://api.example.com/mesh", "/v1/limit_orders:\n"}, []string{"/sandbox:", "SandboxFault"}},
 		{"the live API in Swagger 2.0", openapi.Swagger2, live,
 			[]string{`"swagger": "2.0"`, `"host": "api.example.com"`, `"basePath": "/mesh"`, `"https"`}, []string{"/sandbox:", "SandboxFault"}},
-		{"nowhere in Swagger 2.0", openapi.Swagger2, openapi.Deployment{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
+		{"no public URL in Swagger 2.0", openapi.Swagger2, openapi.Deployment{}, []string{`"basePath": "/"`}, []string{`"host"`, `"schemes"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			content := string(write(t, test.format, test.deployment))
 			for _, want := range test.want {
 				if !strings.Contains(content, want) {
-					t.Errorf("it lacks %s", want)
+					t.Errorf("%s is missing", want)
 				}
 			}
 			for _, without := range test.without {
 				if strings.Contains(content, without) {
-					t.Errorf("it has %s", without)
+					t.Errorf("it contains %s", without)
 				}
 			}
 		})
 	}
 }
 
-// TestAPublicURLChangesNothingElse compares documents with and without one.
-func TestAPublicURLChangesNothingElse(t *testing.T) {
+// TestPublicURLChangesNothingElse compares documents with and without a public URL.
+func TestPublicURLChangesNothingElse(t *testing.T) {
 	address := map[openapi.Format][]string{openapi.JSON: {"servers"}, openapi.Swagger2: {"basePath", "host", "schemes"}}
 	for format, members := range address {
 		for name, sandbox := range map[string]bool{"live": false, "sandbox": true} {
@@ -364,10 +364,10 @@ func TestAPublicURLChangesNothingElse(t *testing.T) {
 	}
 }
 
-func TestPublicURLsThatAreNone(t *testing.T) {
+func TestInvalidPublicURLs(t *testing.T) {
 	for _, url := range []string{"api.example.com", "ftp://api.example.com", "https://", "https://a.example/?q", "https://a.example/#f", "https://user@a.example", "%"} {
 		if _, err := openapi.Write(openapi.JSON, openapi.Deployment{PublicURL: url}); err == nil {
-			t.Errorf("%q is taken", url)
+			t.Errorf("%q is accepted", url)
 		}
 	}
 }

@@ -1,9 +1,9 @@
-// Package proto holds the contract: the Mesh API as protobuf with its HTTP
-// bindings, and beside each file the Go generated from it.
+// Package proto contains the contract: the .proto files of the Mesh API with their HTTP bindings, and
+// the Go code that is generated from them.
 //
-// `go generate ./...` rewrites everything that is generated, offline and from
-// Go modules alone: message types, gRPC clients and servers, gateway handlers
-// and the OpenAPI document. The .proto files are the only source.
+// `go generate ./...` writes all generated files: message types, gRPC clients and servers, gateway
+// handlers and the OpenAPI documents. It works offline and uses only Go modules. The .proto files are
+// the only source.
 package proto
 
 //go:generate go -C ../internal/codegen run . -proto ../../proto -openapi ../../openapi

@@ -11,7 +11,7 @@ import (
 // Service is a service of the Mesh API.
 type Service struct {
 	Descriptor protoreflect.ServiceDescriptor
-	// RegisterHandlers registers the generated HTTP handlers of the service with
-	// mux, a handler for each route in the order of the .proto file. They call conn.
+	// RegisterHandlers registers the generated HTTP handlers of the service with mux, one per
+	// route, in the order of the .proto file. The handlers call conn.
 	RegisterHandlers func(ctx context.Context, mux *runtime.ServeMux, conn grpc.ClientConnInterface) error
 }

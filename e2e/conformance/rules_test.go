@@ -21,9 +21,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-// TestTheRulesAreThoseOfTheContract draws bodies, good ones and ones that are
-// spoilt a little, and wants of the document's schema the verdict that
-// protovalidate gives with the contract's rules.
+// TestTheRulesAreThoseOfTheContract generates valid bodies, modifies some of them, and checks that the
+// schema of the document accepts the same bodies as protovalidate with the rules of the contract.
 func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 	schemas := compile(t).bodies
 	validator, err := protovalidate.New()
@@ -40,16 +39,16 @@ func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 		schema, described := schemas[name]
 		if !described {
 			if binding.Body != "*" {
-				t.Errorf("%s has a body that is not described", name)
+				t.Errorf("the body of %s is not described", name)
 			}
-			continue // nothing but the path
+			continue // only the path has fields
 		}
 		tried++
 		t.Run(name, func(t *testing.T) {
 			verdicts := make(map[bool]int)
 			rapid.Check(t, func(t *rapid.T) {
 				body := drawBody(t, method, binding)
-				for range rapid.IntRange(0, 2).Draw(t, "times spoilt") {
+				for range rapid.IntRange(0, 2).Draw(t, "modifications") {
 					spoil(t, body, drawBody(t, method, binding))
 				}
 				content, err := json.Marshal(body)
@@ -64,23 +63,23 @@ func TestTheRulesAreThoseOfTheContract(t *testing.T) {
 				}
 			})
 			if verdicts[true] == 0 || verdicts[false] == 0 && schema.Required != nil {
-				t.Errorf("verdicts %v: only one was tried", verdicts)
+				t.Errorf("verdicts %v: want both valid and invalid bodies", verdicts)
 			}
 		})
 	}
 	if tried == 0 {
-		t.Error("no body was tried")
+		t.Error("no body was checked")
 	}
 }
 
-// TestRepliesAreAsDescribed draws replies that the contract admits.
+// TestRepliesAreAsDescribed generates replies that are valid in the contract.
 func TestRepliesAreAsDescribed(t *testing.T) {
 	schemas := compile(t).replies
 	for _, method := range contract.Methods() {
 		name := string(method.Descriptor.Name())
 		schema := schemas[name]
 		if schema == nil {
-			t.Errorf("%s has no reply", name)
+			t.Errorf("%s has no response schema", name)
 			continue
 		}
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
@@ -99,10 +98,10 @@ func TestRepliesAreAsDescribed(t *testing.T) {
 	}
 }
 
-// described are the schemas of the document by operation.
+// described holds the schemas of the document by operation.
 type described struct{ bodies, replies map[string]*jsonschema.Schema }
 
-// sandboxDocument is the document of the sandbox.
+// sandboxDocument returns the document of the sandbox.
 func sandboxDocument(t *testing.T) []byte {
 	t.Helper()
 	content, err := openapi.Write(openapi.JSON, openapi.Deployment{Sandbox: true})
@@ -160,7 +159,7 @@ func compile(t *testing.T) described {
 	return schemas
 }
 
-// drawBody draws a body that keeps the rules.
+// drawBody generates a valid body.
 func drawBody(t *rapid.T, method *contract.Method, binding *contract.Binding) map[string]any {
 	request := meshtest.Valid(t, method.Descriptor.Input())
 	message := request.ProtoReflect()
@@ -185,7 +184,7 @@ func drawBody(t *rapid.T, method *contract.Method, binding *contract.Binding) ma
 	return body
 }
 
-// judge gives the contract's verdict on a body, with a path that is good.
+// judge validates a body with the rules of the contract. The path is valid.
 func judge(validator protovalidate.Validator, method *contract.Method, binding *contract.Binding, content []byte) error {
 	request := dynamicpb.NewMessage(method.Descriptor.Input())
 	var message protoreflect.Message = request
@@ -206,8 +205,8 @@ func judge(validator protovalidate.Validator, method *contract.Method, binding *
 	return validator.Validate(proto.Message(request))
 }
 
-// spoil changes one thing within a body: it leaves out a member, adds one of
-// another body, or puts a value at or past the edge of what is admitted.
+// spoil modifies a body in one place: it removes a member, adds members of another body, or replaces
+// a value with one at or beyond a limit.
 func spoil(t *rapid.T, body, other map[string]any) {
 	object := body
 	for {
@@ -217,7 +216,7 @@ func spoil(t *rapid.T, body, other map[string]any) {
 		}
 		name := rapid.SampledFrom(names).Draw(t, "member")
 		if name == "nextVerificationDate" {
-			return // that it must be in the future has no words in JSON Schema
+			return // JSON Schema cannot express that it must be in the future
 		}
 		if inner, ok := object[name].(map[string]any); ok && rapid.Bool().Draw(t, "deeper") {
 			object = inner
@@ -235,12 +234,12 @@ func spoil(t *rapid.T, body, other map[string]any) {
 	}
 }
 
-// edge is a value like another, at an edge.
+// edge returns a value of the same type, at or beyond a limit.
 func edge(t *rapid.T, value any) any {
 	switch value := value.(type) {
 	case string:
 		if strings.HasSuffix(value, "Z") && strings.Contains(value, "T") {
-			return "tomorrow" // RFC 3339 admits spellings that ProtoJSON does not
+			return "tomorrow" // RFC 3339 allows formats that ProtoJSON does not
 		}
 		edges := []string{"", "x", "é", strings.ToLower(value), value + "0", "_" + value, value + "\n",
 			"a@b", "a b@c.example", "a@c.example", "\"a b\"@c.example", "https://c.example/p?q#f", "urn:x:y", "//c.example", "a b", "ab", "ABC", "ABCDE", "12", "1234", "en-ZA"}
@@ -276,8 +275,8 @@ func edge(t *rapid.T, value any) any {
 	return fmt.Sprint(value)
 }
 
-// enumZero is the zero value of the enum that a value is of, if its names are
-// of two words before the last: LIMIT_ORDER_SIDE_BUY.
+// enumZero returns the name of the zero value of an enum, if the names of its values differ only in
+// the last word: LIMIT_ORDER_SIDE_BUY.
 func enumZero(value string) string {
 	return value[:strings.LastIndex(value, "_")] + "_UNSPECIFIED"
 }

@@ -1,7 +1,6 @@
-// Package conformance holds what a gateway does against the OpenAPI document
-// that it serves. A test's client is wrapped; each of its calls is then held
-// against the document: path, status, headers and body, of errors and streams
-// too, and whether the document would have taken the request as the gateway did.
+// Package conformance compares the behaviour of a gateway with its OpenAPI document. It wraps the
+// HTTP client of a test and checks each call against the document: path, status, headers and body,
+// including errors and streams, and whether the document accepts the same requests as the gateway.
 package conformance
 
 import (
@@ -30,15 +29,15 @@ type Operation struct {
 	ID, Verb, Template string
 	// Answers are the media types by documented status.
 	Answers map[string][]string
-	// wordy is set where the request has rules that JSON Schema has no words for.
+	// wordy is set if the request has rules that JSON Schema cannot express.
 	wordy bool
 }
 
-// Watch counts what was called and keeps what does not match.
+// Watch counts calls and collects mismatches.
 type Watch struct {
 	operations []Operation
-	// lenient judges what was accepted, and strict what was refused and what comes
-	// back, so that what is not described is found.
+	// lenient checks accepted requests. strict checks rejected requests and responses, and also
+	// finds undocumented fields.
 	lenient, strict validator.Validator
 
 	mu                  sync.Mutex
@@ -47,7 +46,7 @@ type Watch struct {
 	mismatches          []string
 }
 
-// New reads a document in JSON.
+// New returns a Watch for a document in JSON.
 func New(document []byte) (*Watch, error) {
 	w := &Watch{seen: make(map[string]map[string]bool)}
 	var read struct {
@@ -80,7 +79,7 @@ func New(document []byte) (*Watch, error) {
 				op.wordy = op.wordy || bytes.Contains(part, []byte(`"x-mesh-rules"`))
 			}
 			for status, answer := range described.Responses {
-				op.Answers[status] = []string{wire.JSON} // what components hold
+				op.Answers[status] = []string{wire.JSON} // the media type of shared responses
 				if answer.Ref == "" {
 					op.Answers[status] = nil
 					for media := range answer.Content {
@@ -113,10 +112,10 @@ func New(document []byte) (*Watch, error) {
 	return w, nil
 }
 
-// digestible is the document as the validator can read it. It takes what follows
-// a parameter for a part of it, as in {account}:open, and sees {account}/:open
-// instead, of document and requests; and it does not look through a reference
-// that has something beside it.
+// digestible rewrites the document for two limitations of the validator. The validator treats the
+// text after a parameter as a part of it, as in {account}:open, so paths are rewritten to
+// {account}/:open, in requests too. And it does not resolve a reference that has other keywords
+// next to it.
 func digestible(document []byte) ([]byte, error) {
 	var root map[string]any
 	if err := json.Unmarshal(document, &root); err != nil {
@@ -131,8 +130,8 @@ func digestible(document []byte) ([]byte, error) {
 	return json.Marshal(root)
 }
 
-// bareReferences takes what is beside a reference away, or puts it beside the
-// reference in an allOf where it demands something.
+// bareReferences removes the keywords next to a reference. Keywords that restrict values are moved
+// to an allOf with the reference.
 func bareReferences(value any) {
 	switch value := value.(type) {
 	case []any:
@@ -167,8 +166,7 @@ func (op Operation) separablePath(path string) string {
 	return path
 }
 
-// anyHeader are the headers of HTTP itself, of CORS and of caching, which no
-// operation describes.
+// anyHeader returns the headers of HTTP, CORS and caching that the document does not describe.
 func anyHeader() []string {
 	return []string{
 		"Content-Type", "Content-Length", "Content-Encoding", "Date", "Vary", "Cache-Control", "Connection", "Transfer-Encoding", "X-Accel-Buffering", "X-Content-Type-Options",
@@ -176,10 +174,10 @@ func anyHeader() []string {
 	}
 }
 
-// Operations are those of the document, by name.
+// Operations returns the operations of the document, sorted by ID.
 func (w *Watch) Operations() []Operation { return w.operations }
 
-// Transport watches what passes next.
+// Transport returns a RoundTripper that checks all calls through next.
 func (w *Watch) Transport(next http.RoundTripper) http.RoundTripper {
 	return transport{w, next}
 }
@@ -189,7 +187,7 @@ type transport struct {
 	next  http.RoundTripper
 }
 
-// CloseIdleConnections lets http.Client.CloseIdleConnections through.
+// CloseIdleConnections makes http.Client.CloseIdleConnections work.
 func (t transport) CloseIdleConnections() {
 	if closer, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		closer.CloseIdleConnections()
@@ -218,14 +216,14 @@ func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	call := &exchange{watch: t.watch, op: op, request: request, body: body, status: response.StatusCode, header: response.Header.Clone()}
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		call.judge(true) // what follows is no HTTP
+		call.judge(true) // WebSocket frames follow
 		return response, nil
 	}
 	response.Body = &tee{ReadCloser: response.Body, call: call}
 	return response, nil
 }
 
-// find returns the operation that a request is for.
+// find returns the operation of a request.
 func (w *Watch) find(request *http.Request) (Operation, bool) {
 	for _, op := range w.operations {
 		if op.Verb != request.Method {
@@ -238,7 +236,7 @@ func (w *Watch) find(request *http.Request) (Operation, bool) {
 	return Operation{}, false
 }
 
-// tee keeps what is read of an answer, and has it judged at its end.
+// tee records the body of a response and checks the exchange at its end.
 type tee struct {
 	io.ReadCloser
 	call *exchange
@@ -259,7 +257,7 @@ func (t *tee) Close() error {
 	return t.ReadCloser.Close()
 }
 
-// exchange is a request and its answer.
+// exchange is a request and its response.
 type exchange struct {
 	watch        *Watch
 	op           Operation
@@ -269,8 +267,8 @@ type exchange struct {
 	header       http.Header
 }
 
-// judge holds the exchange against the document. An answer that was not read to
-// its end is held against it as far as it goes.
+// judge checks the exchange against the document. If the response was not read to its end, only the
+// part that was read is checked.
 func (e *exchange) judge(whole bool) {
 	var problems []string
 	status := fmt.Sprint(e.status)
@@ -280,7 +278,7 @@ func (e *exchange) judge(whole bool) {
 	}
 	given, _, _ := strings.Cut(e.header.Get("Content-Type"), ";")
 	if documented && len(media) > 0 && !slices.Contains(media, given) {
-		problems = append(problems, fmt.Sprintf("the media type %q is not documented; %s are", given, media))
+		problems = append(problems, fmt.Sprintf("the media type %q is not documented; want one of %s", given, media))
 	}
 	if e.status < 400 {
 		problems = append(problems, e.judgeRequest()...)
@@ -306,33 +304,31 @@ func (e *exchange) judge(whole bool) {
 	}
 }
 
-// mayBeDefault reports whether the status is one that the document leaves to
-// "default": what befalls any request before an operation sees it, and whatever
-// an upstream that is not the sandbox comes up with.
+// mayBeDefault reports whether the document describes the status only as "default": statuses of
+// requests that do not reach an operation, and all statuses of an upstream other than the sandbox.
 func (e *exchange) mayBeDefault() bool {
 	return slices.Contains([]int{http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusRequestHeaderFieldsTooLarge}, e.status) ||
 		!e.fromSandbox()
 }
 
-// fromSandbox tells the sandbox from the upstreams of tests, whose messages are
-// any.
+// fromSandbox reports whether the response is from the sandbox. Test upstreams return arbitrary
+// messages.
 func (e *exchange) fromSandbox() bool { return e.header.Get("X-Mesh-Environment") == "sandbox" }
 
-// judgeRequest reports why the document would have refused what the gateway did
-// not.
+// judgeRequest returns the violations of the document in a request that the gateway accepted.
 func (e *exchange) judgeRequest() []string {
 	request := e.sent()
 	_, found := e.watch.lenient.ValidateHttpRequestSync(request)
 	return told("accepted: ", found)
 }
 
-// refusedInvalid reports whether the gateway found the request itself at fault.
+// refusedInvalid reports whether the gateway rejected the request as invalid.
 func (e *exchange) refusedInvalid() bool {
 	return e.status == http.StatusBadRequest && bytes.Contains(e.answer, []byte(`"`+apierror.InvalidRequest+`"`))
 }
 
-// judgeRefusal reports that the document has nothing against what the gateway
-// refused. The validator cannot see a parameter that is given twice.
+// judgeRefusal returns a problem if the document allows a request that the gateway rejected. The
+// validator does not detect repeated parameters.
 func (e *exchange) judgeRefusal() []string {
 	for _, values := range e.request.URL.Query() {
 		if len(values) > 1 {
@@ -340,7 +336,7 @@ func (e *exchange) judgeRefusal() []string {
 		}
 	}
 	if ok, _ := e.watch.strict.ValidateHttpRequestSync(e.sent()); ok && !e.op.wordy {
-		return []string{fmt.Sprintf("refused, and the document has nothing against it: %.300s", e.answer)}
+		return []string{fmt.Sprintf("rejected, but valid according to the document: %.300s", e.answer)}
 	}
 	return nil
 }
@@ -366,14 +362,14 @@ func (e *exchange) judgeAnswer(media string, whole bool) []string {
 		return nil
 	case media == wire.JSON:
 		return e.judgeJSON(e.status, wire.JSON, e.answer)
-	case e.status == http.StatusRequestHeaderFieldsTooLarge: // net/http's own words
+	case e.status == http.StatusRequestHeaderFieldsTooLarge: // a plain-text response from net/http
 	case len(e.op.Answers[fmt.Sprint(e.status)]) == 0 && len(e.answer) > 0:
-		return []string{"there is a body, and none is documented"}
+		return []string{"the response has a body, but none is documented"}
 	}
 	return nil
 }
 
-// judgeLines holds each line of a stream against the schema of its messages.
+// judgeLines checks each line of a stream against the schema of its messages.
 func (e *exchange) judgeLines(lines [][]byte, whole bool) (problems []string) {
 	for i, line := range lines {
 		switch {
@@ -391,7 +387,7 @@ func (e *exchange) judgeLines(lines [][]byte, whole bool) (problems []string) {
 	return problems
 }
 
-// judgeEvents does the same for the data of server-sent events.
+// judgeEvents checks the data of server-sent events in the same way.
 func (e *exchange) judgeEvents(whole bool) (problems []string) {
 	events := strings.Split(string(e.answer), "\n\n")
 	for i, event := range events {
@@ -421,7 +417,7 @@ func (e *exchange) judgeEvents(whole bool) (problems []string) {
 	return problems
 }
 
-// judgeError holds an error within a stream against the shape of all errors.
+// judgeError checks an error in a stream against the schema of errors.
 func (e *exchange) judgeError(status []byte) []string {
 	return e.judgeJSON(http.StatusInternalServerError, wire.JSON, status)
 }
@@ -446,7 +442,7 @@ func told(prefix string, found []*errors.ValidationError) (problems []string) {
 	return problems
 }
 
-// Unseen are the documented statuses that no call was answered with.
+// Unseen returns the documented statuses that no response had.
 func (w *Watch) Unseen() (unseen []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -461,19 +457,19 @@ func (w *Watch) Unseen() (unseen []string) {
 	return unseen
 }
 
-// Mismatches are where the gateway and the document differ.
+// Mismatches returns the differences between the gateway and the document.
 func (w *Watch) Mismatches() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.mismatches)
 }
 
-// Report sums up, in a line.
+// Report returns a summary in one line.
 func (w *Watch) Report() string {
 	unseen := w.Unseen()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// An operation of several routes is one RPC: MonitorLimitOrder and
+	// Operations that differ only in their suffix are one RPC: MonitorLimitOrder and
 	// MonitorLimitOrder_2.
 	rpcs, called := make(map[string]bool), make(map[string]bool)
 	statuses := 0

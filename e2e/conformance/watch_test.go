@@ -10,7 +10,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/e2e/conformance"
 )
 
-// document describes two operations, one of them a stream.
+// document describes two operations. One of them is a stream.
 const document = `{
   "openapi": "3.1.0",
   "info": {"title": "test", "version": "1"},
@@ -50,9 +50,8 @@ const document = `{
   }
 }`
 
-// TestWhatDiffersIsFound has a server that does one thing at a time otherwise
-// than documented.
-func TestWhatDiffersIsFound(t *testing.T) {
+// TestMismatchesAreFound uses a server that differs from the document in one respect per case.
+func TestMismatchesAreFound(t *testing.T) {
 	const create, monitor = "POST /v1/things", "GET /v1/things/lamp:monitor"
 	const good = `{"name": "lamp", "part": {"size": 1}}`
 	for _, test := range []struct {
@@ -61,31 +60,31 @@ func TestWhatDiffersIsFound(t *testing.T) {
 		status        int
 		media, answer string
 		header        string
-		want          string // "" for nothing
+		want          string // "" for no mismatch
 	}{
 		{"as documented", create, good, 200, "application/json", good, "", ""},
 		{"an error as documented", create, `{}`, 404, "application/json", `{"code": 5}`, "", ""},
-		{"a status that is not", create, good, 409, "application/json", `{"code": 6}`, "", "the status is not documented"},
-		{"a media type that is not", create, good, 200, "text/plain", good, "", "the media type"},
-		{"a property that is missing", create, good, 200, "application/json", `{}`, "", "missing property"},
-		{"a property that is not", create, good, 200, "application/json", `{"name": "lamp", "weight": 1}`, "", "weight"},
-		{"one that is not, behind a reference", create, good, 200, "application/json", `{"name": "lamp", "part": {"weight": 1}}`, "", "weight"},
-		{"a value that breaks a rule", create, good, 200, "application/json", `{"name": "lantern"}`, "", "maxLength"},
-		{"an error of another shape", create, good, 404, "application/json", `{"message": "no"}`, "", "missing property"},
-		{"a header that is not", create, good, 200, "application/json", good, "X-Surprise", "X-Surprise"},
-		{"a request that the document refuses", create, `{"name": "lantern"}`, 200, "application/json", good, "", "accepted"},
-		{"a good request that is found invalid", create, good, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", "has nothing against it"},
-		{"a bad request that is found invalid", create, `{"name": "lantern"}`, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", ""},
-		{"a request that the server refuses", create, `{"name": "lantern"}`, 404, "application/json", `{"code": 5}`, "", ""},
-		{"a path that the document refuses", "GET /v1/things/LAMP:monitor", "", 200, "application/x-ndjson", "", "", "accepted"},
+		{"an undocumented status", create, good, 409, "application/json", `{"code": 6}`, "", "the status is not documented"},
+		{"an undocumented media type", create, good, 200, "text/plain", good, "", "the media type"},
+		{"a missing property", create, good, 200, "application/json", `{}`, "", "missing property"},
+		{"an undocumented property", create, good, 200, "application/json", `{"name": "lamp", "weight": 1}`, "", "weight"},
+		{"an undocumented property in a referenced schema", create, good, 200, "application/json", `{"name": "lamp", "part": {"weight": 1}}`, "", "weight"},
+		{"a value that violates a rule", create, good, 200, "application/json", `{"name": "lantern"}`, "", "maxLength"},
+		{"an error with another schema", create, good, 404, "application/json", `{"message": "no"}`, "", "missing property"},
+		{"an undocumented header", create, good, 200, "application/json", good, "X-Surprise", "X-Surprise"},
+		{"an invalid request that the server accepts", create, `{"name": "lantern"}`, 200, "application/json", good, "", "accepted"},
+		{"a valid request that the server rejects as invalid", create, good, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", "valid according to the document"},
+		{"an invalid request that the server rejects as invalid", create, `{"name": "lantern"}`, 400, "application/json", `{"code": 3, "reason": "INVALID_REQUEST"}`, "", ""},
+		{"an invalid request with another error", create, `{"name": "lantern"}`, 404, "application/json", `{"code": 5}`, "", ""},
+		{"an invalid path that the server accepts", "GET /v1/things/LAMP:monitor", "", 200, "application/x-ndjson", "", "", "accepted"},
 		{"a stream as documented", monitor, "", 200, "application/x-ndjson", `{"name": "a"}` + "\n" + `{"name": "b"}` + "\n", "", ""},
 		{"a stream that fails as documented", monitor, "", 200, "application/x-ndjson", `{"name": "a"}` + "\n" + `{"error":{"code": 14}}` + "\n", "", ""},
-		{"a line that is not", monitor, "", 200, "application/x-ndjson", `{"name": "a"}` + "\n" + `{"name": 1}` + "\n", "", "got number, want string"},
-		{"an error in a line that is not", monitor, "", 200, "application/x-ndjson", `{"error":{"message": "no"}}` + "\n", "", "missing property"},
+		{"an invalid line", monitor, "", 200, "application/x-ndjson", `{"name": "a"}` + "\n" + `{"name": 1}` + "\n", "", "got number, want string"},
+		{"an invalid error in a line", monitor, "", 200, "application/x-ndjson", `{"error":{"message": "no"}}` + "\n", "", "missing property"},
 		{"events as documented", monitor, "", 200, "text/event-stream", "retry: 1\n\nid: 1\nevent: message\ndata: {\"name\": \"a\"}\n\nevent: end\ndata: {}\n\n", "", ""},
-		{"an event that is not", monitor, "", 200, "text/event-stream", "event: message\ndata: {\"name\": 1}\n\n", "", "got number, want string"},
-		{"an event of another name", monitor, "", 200, "text/event-stream", "event: surprise\ndata: {}\n\n", "", "surprise"},
-		{"what is no operation", "GET /v2/things", "", 200, "text/plain", "", "X-Surprise", ""},
+		{"an invalid event", monitor, "", 200, "text/event-stream", "event: message\ndata: {\"name\": 1}\n\n", "", "got number, want string"},
+		{"an event with an undocumented name", monitor, "", 200, "text/event-stream", "event: surprise\ndata: {}\n\n", "", "surprise"},
+		{"an undocumented operation", "GET /v2/things", "", 200, "text/plain", "", "X-Surprise", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -112,7 +111,7 @@ func TestWhatDiffersIsFound(t *testing.T) {
 
 func newWatch(t *testing.T) *conformance.Watch {
 	t.Helper()
-	// The header by which the sandbox is known is documented everywhere.
+	// All responses document the header that identifies the sandbox.
 	described := strings.ReplaceAll(document, `{"description": "", "content"`, `{"description": "", "headers": {"X-Mesh-Environment": {"schema": {"type": "string"}}}, "content"`)
 	watch, err := conformance.New([]byte(described))
 	if err != nil {

@@ -1,12 +1,12 @@
-// A page of another origin than the gateway's, which must be started with
-// --cors-origin for it. No framework, no build.
+// A page on a different origin from the gateway. Start the gateway with --cors-origin and the origin
+// of this page. There is no framework and no build step.
 
 const usdc = { code: 'USDC', issuer: 'GSANDB0XISSUER00000000000000000000000000000000000000000A', ledger: 'LEDGER_STELLAR' };
 const xlm = { code: 'XLM', ledger: 'LEDGER_STELLAR' };
 
 const field = (form, name) => document.forms[form].elements[name].value;
 
-// call returns the answer, or throws an Error that a person can read.
+// call returns the response body, or throws an Error with a readable message.
 async function call(method, path, body) {
   const response = await fetch(field('connection', 'url') + path, {
     method,
@@ -22,15 +22,15 @@ async function call(method, path, body) {
   return answer;
 }
 
-// readable is a google.rpc.Status as text: each fault of the request, or else
-// what is the matter.
+// readable returns a google.rpc.Status as text: the field violations, or the message if there are
+// none.
 function readable({ message, details = [] }) {
   const faults = details.flatMap(({ fieldViolations = [] }) => fieldViolations);
   return faults.map(({ field, description }) => `${field}: ${description}`).join('\n') || message;
 }
 
-// watch calls back with each message of a stream, and settles at its end. An
-// EventSource cannot set headers, so a ticket stands for the key, once.
+// watch calls onMessage for each message of a stream. The promise settles when the stream ends. An
+// EventSource cannot set headers, so the stream is opened with a single-use ticket.
 async function watch(path, query, onMessage) {
   const { ticket } = await call('POST', '/stream_tickets', { path });
   const url = `${field('connection', 'url')}${path}?${new URLSearchParams({ ...query, ticket })}`;
@@ -39,8 +39,8 @@ async function watch(path, query, onMessage) {
     const end = (settle, value) => { events.close(); settle(value); };
     events.addEventListener('message', ({ data }) => onMessage(JSON.parse(data)));
     events.addEventListener('end', () => end(resolve));
-    // With data, the stream failed; without, the connection did, and the ticket
-    // is spent.
+    // An error with data comes from the gateway. An error without data means that the connection was
+    // lost, and the ticket cannot be used again.
     events.addEventListener('error', ({ data }) => end(reject, new Error(data ? readable(JSON.parse(data)) : 'The connection was lost.')));
   });
 }
@@ -84,7 +84,7 @@ handle('place', async () => {
   const order = await call('POST', '/v1/limit_orders', {
     owner: field('connection', 'group'),
     account: field('place', 'account'),
-    // Unique for its owner: the order cannot be placed twice by mistake.
+    // The reference is unique for the owner, so the order cannot be placed twice by mistake.
     externalReference: `browser-${crypto.randomUUID()}`,
     side: 'LIMIT_ORDER_SIDE_BUY',
     quantity: { token: xlm, value: { value: field('place', 'quantity') } },

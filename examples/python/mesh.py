@@ -1,8 +1,9 @@
-"""A client of the Mesh REST gateway with the standard library alone.
+"""A client of the Mesh REST gateway that uses only the standard library.
 
-Run it to search, create an API user, place an order and watch it to its end,
-and see what a mistake looks like. It takes MESH_GATEWAY_URL, MESH_API_KEY and
-MESH_GROUP from the environment, and by default calls a sandbox on this machine.
+It searches API users, creates one, places an order and monitors it until it is
+finished, and shows how a validation error is reported. It reads MESH_GATEWAY_URL,
+MESH_API_KEY and MESH_GROUP from the environment. The defaults are for a sandbox on
+this machine.
 """
 
 import json
@@ -16,39 +17,40 @@ TYPE = "type.googleapis.com/google.rpc."
 
 
 class MeshError(Exception):
-    """An error that the gateway or Mesh answered with, a google.rpc.Status."""
+    """An error from the gateway or Mesh, a google.rpc.Status."""
 
     def __init__(self, http_status, status):
         super().__init__(status.get("message", ""))
         self.http_status = http_status
         self.code = status.get("code")
         details = {detail["@type"]: detail for detail in status.get("details", [])}
-        # Why, in a word, where the gateway itself refused. OUTCOME_UNKNOWN says
-        # that a write was sent and no answer came back: look before you repeat.
+        # The reason, if the gateway itself reported the error. After OUTCOME_UNKNOWN,
+        # a write may or may not have been carried out. Check whether it took effect
+        # (get or list) before you repeat it.
         self.reason = details.get(TYPE + "ErrorInfo", {}).get("reason")
         self.violations = details.get(TYPE + "BadRequest", {}).get("fieldViolations", [])
         self.request_id = details.get(TYPE + "RequestInfo", {}).get("requestId")
 
 
 class Mesh:
-    """Calls the gateway in one group. No call is ever made twice."""
+    """Calls the gateway in one group. It never repeats a call."""
 
     def __init__(self, url, key, group, timeout=30):
         self.url, self.group, self.timeout = url.rstrip("/"), group, timeout
         self._headers = {"X-Api-Key": key, "X-Group": group}
 
     def get(self, path, **query):
-        """The answer to a read. Parameters are spelled as in JSON: displayName."""
+        """Returns the response to a read. Parameters have their JSON names: displayName."""
         with self._open("GET", path, query) as response:
             return json.load(response)
 
     def post(self, path, body=None):
-        """The answer to a write."""
+        """Returns the response to a write."""
         with self._open("POST", path, {}, body) as response:
             return json.load(response)
 
     def stream(self, path, **query):
-        """The messages of a stream, as they come: one JSON document a line."""
+        """Yields the messages of a stream as they arrive: one JSON object per line."""
         with self._open("GET", path, query) as response:
             for line in response:
                 message = json.loads(line)
@@ -66,9 +68,9 @@ class Mesh:
         request = urllib.request.Request(url, data=data, headers=headers, method=method)
         try:
             return urllib.request.urlopen(request, timeout=self.timeout)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                raise MeshError(refusal.code, json.load(refusal)) from None
+        except urllib.error.HTTPError as error:
+            with error:
+                raise MeshError(error.code, json.load(error)) from None
 
 
 def main():
@@ -82,7 +84,7 @@ def main():
     print("API users:", ", ".join(user["displayName"] for user in found.get("apiUsers", [])))
 
     user = mesh.post("/v1/iam/api_users", {"owner": mesh.group, "displayName": "Python example"})
-    print(f"created {user['displayName']}, {user['state']}; its key has {len(user['apiKey'])} characters and is told this once")
+    print(f"created {user['displayName']}, {user['state']}; its key has {len(user['apiKey'])} characters and is shown only once")
 
     usdc = {"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}
     order = mesh.post("/v1/limit_orders", {
@@ -100,7 +102,7 @@ def main():
     try:
         mesh.post("/v1/iam/api_users", {"owner": "me", "displayName": ""})
     except MeshError as error:
-        print(f"refused with {error.http_status}, {error.reason}")
+        print(f"error {error.http_status}, {error.reason}")
         for violation in error.violations:
             print(f"  {violation['field']}: {violation['description']}")
 

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Calls the Mesh REST gateway with curl and jq: finds API users, places an order
-# and watches it to its end, and shows what a mistake looks like. It takes
-# MESH_GATEWAY_URL, MESH_API_KEY and MESH_GROUP from the environment, and by
-# default calls a sandbox on this machine.
+# Calls the Mesh REST gateway with curl and jq: searches API users, places an order
+# and monitors it until it is finished, and shows how a validation error is
+# reported. It reads MESH_GATEWAY_URL, MESH_API_KEY and MESH_GROUP from the
+# environment. The defaults are for a sandbox on this machine.
 set -euo pipefail
 
 url=${MESH_GATEWAY_URL:-http://127.0.0.1:8080}
 group=${MESH_GROUP:-groups/00000000000000000000BR0KER}
 
-# credentials are read by curl from a file that is no file: arguments are seen by
-# whoever lists processes.
+# credentials prints a curl config with the headers. curl reads it through a process
+# substitution, because other users can see command-line arguments.
 credentials() {
   printf 'header = "X-Api-Key: %s"\nheader = "X-Group: %s"\n' \
     "${MESH_API_KEY:-sandbox-broker-admin-key-000000000000000000}" "$group"
 }
 
-# mesh METHOD PATH [BODY] prints the answer. An error is printed for people, and
-# fails. No call is made twice.
+# mesh METHOD PATH [BODY] prints the response. If the call fails, it prints a readable
+# error and returns 1. It never repeats a call.
 mesh() {
   local method=$1 path=$2 body=${3:-} answer status
   answer=$(curl -sS -X "$method" -K <(credentials) -w '\n%{http_code}' \
@@ -24,7 +24,7 @@ mesh() {
   status=${answer##*$'\n'}
   answer=${answer%$'\n'*}
   if [ "$status" -ge 400 ]; then
-    jq -r --arg status "$status" '"refused with \($status): \(.message)",
+    jq -r --arg status "$status" '"error \($status): \(.message)",
       (.details[]? | .fieldViolations[]? | "  \(.field): \(.description)")' <<<"$answer" >&2
     return 1
   fi
@@ -45,12 +45,12 @@ order=$(mesh POST /v1/limit_orders "$(jq -n --arg owner "$group" --arg reference
   }
 }')")
 
-# A JSON message a line; an error is the last one.
+# One JSON message per line. If the stream fails, the last line is the error.
 curl -sSN -K <(credentials) "$url/v1/$(jq -r .name <<<"$order"):monitor?liveLedgerData=true" |
   jq --unbuffered -r 'if .error then "the stream failed: \(.error.message)\n" | halt_error(1)
     else "order \(.number) is \(.state), filled \(.filledQuantity.value.value // "0")" end'
 
 if mesh POST /v1/iam/api_users '{"owner": "me", "displayName": ""}'; then
-  echo 'a request that is wrong was taken' >&2
+  echo 'an invalid request was accepted' >&2
   exit 1
 fi

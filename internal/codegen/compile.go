@@ -18,15 +18,15 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
-	// Linked for their descriptors: the contract imports these files, and
-	// they resolve from protoregistry.GlobalFiles rather than from a copy.
+	// The contract imports these files. Their descriptors come from
+	// protoregistry.GlobalFiles, so there is no copy of the files here.
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	_ "google.golang.org/genproto/googleapis/type/date"
 )
 
-// compile reads every .proto below dir and returns the request that protoc
-// would hand its plugins: all files in dependency order, with source comments.
+// compile compiles every .proto file below dir and returns the request that protoc would send to its
+// plugins: all files in dependency order, with source comments.
 func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, error) {
 	tree := os.DirFS(dir)
 	var names []string
@@ -73,9 +73,8 @@ func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, e
 	return request, nil
 }
 
-// writeImage writes all files of the request to one descriptor set, imports and
-// source comments included. buf reads it because it cannot resolve the imports,
-// which come from Go modules.
+// writeImage writes all files of the request to one descriptor set, including imports and source
+// comments. buf reads it, because buf cannot resolve imports from Go modules.
 func writeImage(request *pluginpb.CodeGeneratorRequest, file string) error {
 	image, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{File: request.GetProtoFile()})
 	if err != nil {
@@ -84,15 +83,14 @@ func writeImage(request *pluginpb.CodeGeneratorRequest, file string) error {
 	return os.WriteFile(file, image, 0o644)
 }
 
-// sorted fixes the order, so that the output does not depend on the walk.
+// sorted sorts the files, so that the output does not depend on the order of the walk.
 func sorted(files linker.Files) linker.Files {
 	return slices.SortedFunc(slices.Values(files), func(a, b linker.File) int {
 		return bytes.Compare([]byte(a.Path()), []byte(b.Path()))
 	})
 }
 
-// linkedDescriptor resolves an import from the descriptors linked into this
-// program.
+// linkedDescriptor resolves an import from the descriptors that are linked into this program.
 func linkedDescriptor(name string) (protocompile.SearchResult, error) {
 	file, err := protoregistry.GlobalFiles.FindFileByPath(name)
 	if err != nil {

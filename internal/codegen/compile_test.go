@@ -33,7 +33,7 @@ func TestCompile(t *testing.T) {
 		files[file.GetName()] = file
 		order = append(order, file.GetName())
 	}
-	// As plugins want them: what a file imports comes before it.
+	// Plugins require that the imports of a file come before it.
 	if want := []string{"b/second.proto", "google/type/date.proto", "a/first.proto"}; !slices.Equal(order, want) {
 		t.Fatalf("files: %q, want %q", order, want)
 	}
@@ -41,7 +41,7 @@ func TestCompile(t *testing.T) {
 		return location.GetLeadingComments() == " A comment.\n"
 	}
 	if !slices.ContainsFunc(files["a/first.proto"].GetSourceCodeInfo().GetLocation(), commented) {
-		t.Error("the comment is lost")
+		t.Error("the comment is missing")
 	}
 }
 
@@ -82,7 +82,7 @@ func TestImageHasImports(t *testing.T) {
 	}
 }
 
-// TestAFailedRunWritesNothing has a contract that does not compile.
+// TestAFailedRunWritesNothing uses a contract that does not compile.
 func TestAFailedRunWritesNothing(t *testing.T) {
 	dir := write(t, map[string]string{"a/a.proto": `syntax = "proto3"; message`, "a/a.pb.go": "old"})
 	before := read(t, dir)
@@ -93,6 +93,6 @@ func TestAFailedRunWritesNothing(t *testing.T) {
 		t.Error("no error for an image")
 	}
 	if after := read(t, dir); !slices.Equal(before, after) {
-		t.Errorf("it leaves %q, want %q", after, before)
+		t.Errorf("files = %q, want %q", after, before)
 	}
 }

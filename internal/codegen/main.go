@@ -1,12 +1,10 @@
-// Command codegen is the one code generator of this repository; go generate
-// runs it. It compiles proto/meshtrade/** with protocompile and feeds the
-// result to the protoc plugins pinned as tools in go.mod, so that neither
-// protoc nor a schema registry is needed and the network is never used.
+// Command codegen is the code generator of this repository. go generate runs it. It compiles
+// proto/meshtrade/** with protocompile and passes the result to protoc plugins, which are pinned as
+// tools in go.mod. It needs neither protoc nor a schema registry, and works offline.
 //
-// It imports no other package of this repository, so that it also runs while the
-// generated code is missing or broken. What needs that code, the OpenAPI
-// documents, is left to a second program, internal/codegen/openapi, which it
-// runs after it has written the code.
+// It imports no other package of this repository, so it also works if the generated code is missing
+// or broken. After it has written the code, it runs a second program that needs this code,
+// internal/codegen/openapi, which writes the OpenAPI documents.
 package main
 
 import (
@@ -22,9 +20,9 @@ import (
 )
 
 func main() {
-	protoDir := flag.String("proto", ".", "folder that holds meshtrade/**.proto; Go is written beside each file")
-	openAPI := flag.String("openapi", "", "folder that openapi.json and its Swagger 2.0 form, swagger.json, are written to")
-	image := flag.String("image", "", "write the compiled contract to this file, as the descriptor set that buf reads, and generate nothing")
+	protoDir := flag.String("proto", ".", "folder with meshtrade/**.proto; the Go code is written next to each file")
+	openAPI := flag.String("openapi", "", "folder to write openapi.json and swagger.json (Swagger 2.0) to")
+	image := flag.String("image", "", "only write the compiled contract to this file, as a descriptor set for buf")
 	flag.Parse()
 	if err := run(context.Background(), *protoDir, *openAPI, *image); err != nil {
 		fmt.Fprintln(os.Stderr, "codegen:", err)
@@ -46,8 +44,8 @@ func run(ctx context.Context, protoDir, openAPI, image string) error {
 	return generate(ctx, request, protoDir, openAPI)
 }
 
-// generate runs the plugins, all of which must succeed before anything is
-// written, and then the program that needs what they generate.
+// generate runs the plugins, and writes their output if all of them succeed. Then it runs the program
+// that needs the generated code.
 func generate(ctx context.Context, request *pluginpb.CodeGeneratorRequest, protoDir, openAPI string) error {
 	goPlugins := []plugin{
 		{name: "protoc-gen-go", parameter: "paths=source_relative"},
@@ -84,8 +82,7 @@ func generate(ctx context.Context, request *pluginpb.CodeGeneratorRequest, proto
 	return nil
 }
 
-// writeGo replaces the generated Go code below dir with files, by their paths
-// from there.
+// writeGo replaces the generated Go code below dir with files, whose names are relative to dir.
 func writeGo(dir string, outputs []map[string]string) error {
 	if err := removeGenerated(dir); err != nil {
 		return err
@@ -100,8 +97,8 @@ func writeGo(dir string, outputs []map[string]string) error {
 	return nil
 }
 
-// removeGenerated deletes what earlier runs wrote, so that a file whose .proto
-// is gone does not linger.
+// removeGenerated deletes the output of earlier runs, including files whose .proto file no longer
+// exists.
 func removeGenerated(protoDir string) error {
 	return filepath.WalkDir(protoDir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

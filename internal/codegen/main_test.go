@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestImportsNothingOfThisRepository keeps the generator able to run while the
-// code that it generates is missing or broken.
+// TestImportsNothingOfThisRepository checks that the generator works if the code that it generates is
+// missing or broken.
 func TestImportsNothingOfThisRepository(t *testing.T) {
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
@@ -23,7 +23,7 @@ func TestImportsNothingOfThisRepository(t *testing.T) {
 	}
 	for _, name := range packages {
 		if strings.HasPrefix(name, module) && name != generator {
-			t.Errorf("it imports %s", name)
+			t.Errorf("the generator imports %s", name)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func TestWriteGo(t *testing.T) {
 	}
 }
 
-// write returns a folder with the files.
+// write writes the files to a temporary folder and returns its path.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// read returns the files below dir, as "name: content" in the order of names.
+// read returns the files below dir as "name: content", sorted by name.
 func read(t *testing.T, dir string) []string {
 	t.Helper()
 	var files []string

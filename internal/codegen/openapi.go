@@ -13,17 +13,16 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// openAPIPlugin describes the messages. Its default error response is disabled:
-// it has an envelope around streams that this gateway does not send.
+// openAPIPlugin describes the messages. Its default error response is disabled, because it describes
+// an envelope around streams that this gateway does not use.
 var openAPIPlugin = plugin{name: "protoc-gen-openapiv3", parameter: "disable_default_errors=true"}
 
-// writeOpenAPI writes the OpenAPI documents to dir. files are the plugin's
-// documents by name, one per service file.
+// writeOpenAPI writes the OpenAPI documents to dir. files are the documents of the plugin by name, one
+// per service file.
 //
-// internal/codegen/openapi does most of the work. It imports the generated code,
-// which must therefore have been written. It is a separate program because one
-// that imported the code it generates could not run while that code is missing
-// or broken.
+// internal/codegen/openapi does most of the work. It imports the generated code, so the code must be
+// written first. It is a separate program because a program that imports the code that it generates
+// does not work if that code is missing or broken.
 func writeOpenAPI(ctx context.Context, request *pluginpb.CodeGeneratorRequest, files map[string]string, dir string) error {
 	input, err := os.MkdirTemp("", "openapi-")
 	if err != nil {
@@ -50,8 +49,8 @@ func writeOpenAPI(ctx context.Context, request *pluginpb.CodeGeneratorRequest, f
 		"-merged", document, "-sources", sources, "-out", dir).Run()
 }
 
-// mergeOpenAPI joins the plugin's documents in the order of their names. It
-// keeps them in dir, because the tool reads files.
+// mergeOpenAPI merges the documents of the plugin in the order of their names. It writes them to dir,
+// because the tool reads files.
 func mergeOpenAPI(ctx context.Context, files map[string]string, dir string) ([]byte, error) {
 	var paths []string
 	for i, name := range slices.Sorted(maps.Keys(files)) {
@@ -64,10 +63,10 @@ func mergeOpenAPI(ctx context.Context, files map[string]string, dir string) ([]b
 	return goCommand(ctx, append([]string{"tool", "openapiv3-merge"}, paths...)...).Output()
 }
 
-// withoutDocuments writes a build overlay to temp and returns its path. Under it
-// the documents in dir are empty. The gateway embeds them, and the program that
-// writes them runs a gateway for their examples: it must also build while they
-// are missing, and must not depend on what an earlier run wrote.
+// withoutDocuments writes a build overlay to temp and returns its path. In this overlay, the documents
+// in dir are empty. The gateway embeds the documents, and the program that writes them runs a gateway
+// for their examples. It must build if the documents are missing, and must not depend on the output
+// of an earlier run.
 func withoutDocuments(temp, dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

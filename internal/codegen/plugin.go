@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// plugin is a protoc plugin: a program that reads a CodeGeneratorRequest on
-// standard input and writes a CodeGeneratorResponse to standard output.
+// plugin is a protoc plugin: a program that reads a CodeGeneratorRequest from standard input and
+// writes a CodeGeneratorResponse to standard output.
 type plugin struct{ name, parameter string }
 
 // run returns the generated files by name.
@@ -53,7 +53,7 @@ func (p plugin) exchange(ctx context.Context, request *pluginpb.CodeGeneratorReq
 	return response, nil
 }
 
-// goCommand runs go, which also provides the tools pinned in go.mod.
+// goCommand returns a command that runs go. The plugins are Go tools pinned in go.mod.
 func goCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Stderr = os.Stderr

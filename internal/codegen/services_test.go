@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// fileWith is a file with services, in the Go package goPackage.
+// fileWith returns a file with services in the Go package goPackage.
 func fileWith(name, goPackage string, services ...string) *descriptorpb.FileDescriptorProto {
 	file := &descriptorpb.FileDescriptorProto{
 		Name:    proto.String(name),
@@ -41,7 +41,7 @@ func TestServicesList(t *testing.T) {
 		`av1.RegisterSecondServiceHandlerClient(ctx, mux, av1.NewSecondServiceClient(conn))`,
 	} {
 		if strings.Count(list, want) != 1 {
-			t.Errorf("want %s once in:\n%s", want, list)
+			t.Errorf("want %s exactly once in:\n%s", want, list)
 		}
 	}
 	for _, unwanted := range []string{"imported", "example.com/b/v1"} {
@@ -51,7 +51,7 @@ func TestServicesList(t *testing.T) {
 	}
 }
 
-func TestServicesListWantsAPackageName(t *testing.T) {
+func TestServicesListRequiresAPackageName(t *testing.T) {
 	_, err := servicesList(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: []string{"a.proto"},
 		ProtoFile:      []*descriptorpb.FileDescriptorProto{fileWith("a.proto", "example.com/a", "AService")},

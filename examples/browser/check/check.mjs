@@ -1,4 +1,4 @@
-// Uses the page as a person would, in Debian's Chromium:
+// Uses the page as a person would, in the installed Chromium:
 //   node check.mjs PAGE GATEWAY
 import { chromium } from 'playwright-core';
 
@@ -16,18 +16,18 @@ try {
 
   await tab.getByRole('button', { name: 'Search' }).click();
   await tab.getByRole('cell', { name: 'BUY 2000 XLM at 0.3 USDC' }).waitFor();
-  console.log('found the order of the seed');
+  console.log('found the seeded order');
 
   await tab.getByRole('button', { name: 'Place the order' }).click();
   await tab.getByText('is COMPLETE, filled 1200').waitFor();
   const seen = await tab.locator('#watched li').allTextContents();
   console.log(seen.join('\n'));
-  if (seen.length < 2) throw new Error('the order was not seen to change');
+  if (seen.length < 2) throw new Error('the page did not show a change of the order');
 
   await tab.getByLabel('Quantity').fill('-1');
   await tab.getByRole('button', { name: 'Place the order' }).click();
   await tab.getByRole('alert').waitFor();
-  console.log(`refused: ${await tab.getByRole('alert').textContent()}`);
+  console.log(`error: ${await tab.getByRole('alert').textContent()}`);
   if (process.env.SCREENSHOT) await tab.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
 } finally {
   await browser.close();

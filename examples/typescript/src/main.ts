@@ -1,5 +1,5 @@
-// Lists accounts, finds API users, places a limit order and watches it to its
-// end, and shows what a mistake looks like.
+// Lists accounts, searches API users, places a limit order and monitors it until it is finished,
+// and shows how a validation error is reported.
 import { answer, connect, messages, MeshError, type Schemas } from "./mesh-client.js";
 
 const group = process.env.MESH_GROUP ?? "groups/00000000000000000000BR0KER";
@@ -36,7 +36,7 @@ const order = await answer(
     },
   }),
 );
-console.log(`order ${order.number} is placed`);
+console.log(`placed order ${order.number}`);
 
 const stream = await answer(
   mesh.GET("/v1/limit_orders/{limit_order}:monitor", {
@@ -45,7 +45,7 @@ const stream = await answer(
   }),
 );
 if (stream === null) {
-  throw new Error("the stream has no body");
+  throw new Error("the response has no body");
 }
 for await (const { state, filledQuantity } of messages<Schemas["LimitOrder"]>(stream)) {
   console.log(`order ${order.number} is ${state}, filled ${filledQuantity?.value?.value ?? "0"}`);
@@ -57,7 +57,7 @@ try {
   if (!(error instanceof MeshError)) {
     throw error;
   }
-  console.log(`refused with ${error.httpStatus}, ${error.reason}`);
+  console.log(`error ${error.httpStatus}, ${error.reason}`);
   for (const { field, description } of error.violations) {
     console.log(`  ${field}: ${description}`);
   }

@@ -1,5 +1,5 @@
-// A client whose paths, parameters, bodies and answers are typed by the OpenAPI
-// document: `npm run generate` writes mesh.d.ts.
+// A client with types from the OpenAPI document for paths, parameters, bodies and responses:
+// `npm run generate` writes mesh.d.ts.
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./mesh.js";
 
@@ -16,7 +16,7 @@ export function connect({ url, key, group }: Credentials): Mesh {
   return createClient<paths>({ baseUrl: url, headers: { "X-Api-Key": key, "X-Group": group } });
 }
 
-// MeshError is an error that the gateway or Mesh answered with.
+// MeshError is an error from the gateway or Mesh.
 export class MeshError extends Error {
   constructor(
     readonly httpStatus: number,
@@ -26,7 +26,7 @@ export class MeshError extends Error {
     this.name = "MeshError";
   }
 
-  // The faults of the request, field by field.
+  // The invalid fields of the request.
   get violations(): { field?: string; description?: string }[] {
     return (this.status.details ?? []).flatMap((detail) =>
       detail["@type"] === "type.googleapis.com/google.rpc.BadRequest" && "fieldViolations" in detail && Array.isArray(detail.fieldViolations)
@@ -35,8 +35,8 @@ export class MeshError extends Error {
     );
   }
 
-  // The gateway's own reason, such as OUTCOME_UNKNOWN: a write was sent, and no
-  // answer came back. Look before you repeat it.
+  // The reason, if the gateway itself reported the error. After OUTCOME_UNKNOWN, a write may or may
+  // not have been carried out. Check whether it took effect (get or list) before you repeat it.
   get reason(): string | undefined {
     for (const detail of this.status.details ?? []) {
       if (detail["@type"] === "type.googleapis.com/google.rpc.ErrorInfo" && "reason" in detail && typeof detail.reason === "string") {
@@ -47,7 +47,7 @@ export class MeshError extends Error {
   }
 }
 
-// answer is what a call brought, or throws.
+// answer returns the response body of a call, or throws a MeshError.
 export async function answer<T>(call: Promise<{ data?: T; error?: Schemas["Status"]; response: Response }>): Promise<T> {
   const { data, error, response } = await call;
   if (data === undefined) {
@@ -56,7 +56,7 @@ export async function answer<T>(call: Promise<{ data?: T; error?: Schemas["Statu
   return data;
 }
 
-// messages reads a stream: a JSON message a line, and an error as the last one.
+// messages reads a stream: one JSON message per line. If the stream fails, the last line is the error.
 export async function* messages<T>(body: ReadableStream<Uint8Array>): AsyncGenerator<T> {
   const decoder = new TextDecoder();
   let rest = "";

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// translateCEL puts a rule of the contract in the words of JSON Schema. It
-// reports false where there are none, such as for two fields compared.
+// translateCEL translates a CEL rule of the contract to JSON Schema. It returns false if JSON
+// Schema cannot express the rule, for example a comparison of two fields.
 func translateCEL(field protoreflect.FieldDescriptor, expression string) (demands, bool, error) {
 	env, err := cel.NewEnv(cel.Variable("this", cel.DynType))
 	if err != nil {
@@ -27,7 +27,7 @@ func translateCEL(field protoreflect.FieldDescriptor, expression string) (demand
 	return d, ok, nil
 }
 
-// admittedValues tries the rule on each value that the enum has.
+// admittedValues evaluates the rule for each value of the enum.
 func admittedValues(env *cel.Env, parsed *cel.Ast, field protoreflect.FieldDescriptor) (demands, bool, error) {
 	program, err := env.Program(parsed)
 	if err != nil {
@@ -90,7 +90,7 @@ func translateExpr(field protoreflect.FieldDescriptor, e ast.Expr) (demands, boo
 	}
 }
 
-// translateSize reads a comparison of size(this) with a number.
+// translateSize translates a comparison of size(this) with a number.
 func translateSize(operator string, left, right ast.Expr) (demands, bool) {
 	if left.Kind() != ast.CallKind || left.AsCall().FunctionName() != "size" || len(left.AsCall().Args()) != 1 || !isThis(left.AsCall().Args()[0]) {
 		return nil, false
@@ -126,7 +126,7 @@ func translateIn(left, right ast.Expr) (demands, bool) {
 	return demands{"enum": values}, true
 }
 
-// translateFlag reads this.flag of a message: a bool that must be true.
+// translateFlag translates this.flag, where flag is a bool field that must be true.
 func translateFlag(field protoreflect.FieldDescriptor, selected ast.SelectExpr) (demands, bool) {
 	if field.Message() == nil || !isThis(selected.Operand()) || selected.IsTestOnly() {
 		return nil, false

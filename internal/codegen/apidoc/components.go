@@ -19,13 +19,13 @@ const (
 	faultParameter     = "SandboxFault"
 )
 
-// anyOperation are the errors that any operation can answer with.
+// anyOperation are the errors that any operation can return.
 var anyOperation = map[string]string{
 	"400": "BadRequest", "401": "Unauthenticated", "406": "NotAcceptable", "429": "TooManyRequests",
 	"500": "InternalError", "503": "Unavailable", "504": "Timeout", "default": "Error",
 }
 
-// answerHeaders are on every answer of an operation.
+// answerHeaders are the headers of every response of an operation.
 var answerHeaders = []string{"RequestID", "RateLimit", "RateLimitPolicy", "Environment"}
 
 func parameterRef(name string) object { return object{"$ref": "#/components/parameters/" + name} }
@@ -38,14 +38,14 @@ func headerRefs(names ...string) object {
 	return headers
 }
 
-// headerNames are the headers by the names of their components, in the spelling of
-// their specifications.
+// headerNames maps the names of header components to header names, in the spelling of their
+// specifications.
 var headerNames = map[string]string{
 	"RequestID": wire.RequestIDHeader, "RateLimit": "RateLimit", "RateLimitPolicy": "RateLimit-Policy", "Environment": wire.EnvironmentHeader,
 	"RetryAfter": wire.RetryAfterHeader, "Challenge": "WWW-Authenticate", "ContentDisposition": wire.ContentDispositionHeader,
 }
 
-// addComponents adds what the operations refer to.
+// addComponents adds the components that the operations refer to.
 func (d *document) addComponents() {
 	schemas, _ := d.Components["schemas"].(object)
 	for name, schema := range errorSchemas() {
@@ -58,13 +58,13 @@ func (d *document) addComponents() {
 		return object{"description": description, "schema": object{"type": "string"}, "example": example}
 	}
 	d.Components["headers"] = object{
-		"RequestID":          text("The name of the request: the caller's own from the request, or one that the gateway made.", "01JDFB3X9T0000000000000000"),
-		"RateLimit":          text("What is left of each budget, `r`, and the seconds until it is full again, `t` (IETF draft-ietf-httpapi-ratelimit-headers).", `"read";r=599;t=1`),
-		"RateLimitPolicy":    text("The budgets: `q` requests in `w` seconds each.", `"read";q=600;w=60`),
-		"Environment":        text("`sandbox` where play money answers; absent from the live API.", "sandbox"),
-		"RetryAfter":         object{"description": "The seconds to wait. It is absent where the call may have been carried out: look before you repeat it.", "schema": object{"type": "integer", "minimum": 1}, "example": 1},
+		"RequestID":          text("The ID of the request: the `X-Request-Id` that the client sent, or one that the gateway generated.", "01JDFB3X9T0000000000000000"),
+		"RateLimit":          text("What is left of each quota (`r`) and the seconds until it is full again (`t`), as in draft-ietf-httpapi-ratelimit-headers.", `"read";r=599;t=1`),
+		"RateLimitPolicy":    text("The quotas: `q` requests in `w` seconds.", `"read";q=600;w=60`),
+		"Environment":        text("`sandbox` in responses of the sandbox, which uses play money. The live API does not send this header.", "sandbox"),
+		"RetryAfter":         object{"description": "The number of seconds to wait before you repeat the call. The header is absent if the call may have been carried out. In that case, check whether it took effect before you repeat it.", "schema": object{"type": "integer", "minimum": 1}, "example": 1},
 		"Challenge":          text("How to authenticate (RFC 9110, section 11.6.1).", `Bearer realm="mesh"`),
-		"ContentDisposition": text("The name to save the file under, where the file is the answer (RFC 6266).", `attachment; filename="account-report-1000000.xlsx"`),
+		"ContentDisposition": text("The file name, if the response is a file (RFC 6266).", `attachment; filename="account-report-1000000.xlsx"`),
 	}
 }
 
@@ -72,29 +72,29 @@ func parameters() object {
 	return object{
 		fieldsParameter: object{
 			"name": wire.FieldsParameter, "in": "query", "schema": object{"type": "string"},
-			"description": "The fields of the answer to send, with commas between them; paths go through lists: `accounts.name,accounts.number` (AIP-157). Without it, all of it.",
+			"description": "The fields to return, separated by commas (AIP-157). A path applies to each item of a list, as in `accounts.name,accounts.number`. The default is all fields.",
 		},
 		altParameter: object{
 			"name": wire.AltParameter, "in": "query", "schema": object{"type": "string", "enum": []string{wire.AltMedia}},
-			"description": "`media` answers with the workbook itself, as Accept does, for links that cannot set a header.",
+			"description": "`media` returns the workbook as a file. This is for links, which cannot set the `Accept` header.",
 		},
 		timeoutParameter: object{
 			"name": wire.RequestTimeoutHeader, "in": "header", "schema": object{"type": "number", "exclusiveMinimum": 0},
-			"description": "The seconds that an answer is worth waiting for. The gateway gives up then, and tells Mesh to; it never waits longer than it is set to.",
+			"description": "The timeout of the call, in seconds. After that, the gateway gives up and cancels the call to Mesh. The gateway may be configured with a lower limit.",
 		},
 		lastEventParameter: object{
 			"name": "Last-Event-ID", "in": "header", "schema": object{"type": "string"},
-			"description": "The `id` of the last event that was seen, which browsers send when they connect again: the first event is then left out if it is no news.",
+			"description": "The `id` of the last event that the client received. Browsers send it when they reconnect. If the state has not changed since that event, the stream does not send it again.",
 		},
 		faultParameter: object{
 			"name": wire.SandboxFaultHeader, "in": "header",
-			"description": "The sandbox only: makes the call fail, so that a client can be tested. `unavailable` and `exhausted` do nothing and fail; `slow=2s` takes so much longer; `deadline` does not answer in time; `drop-after-send` carries the call out and loses the answer. No other upstream ever sees it.",
+			"description": "Sandbox only: makes the call fail, so that you can test your client. `unavailable` and `exhausted`: the call fails and nothing is done. `slow=2s`: the call takes two seconds longer. `deadline`: there is no response in time. `drop-after-send`: the call is carried out, but its response is lost. The header is never sent to any other upstream.",
 			"schema":      object{"type": "string", "pattern": "^(unavailable|exhausted|slow=[0-9a-z.µ]+|deadline|drop-after-send)$"},
 		},
 	}
 }
 
-// errorResponses are the errors that operations refer to.
+// errorResponses are the error responses that operations refer to.
 func errorResponses() object {
 	response := func(description string, headers ...string) object {
 		return object{
@@ -104,23 +104,23 @@ func errorResponses() object {
 		}
 	}
 	return object{
-		"BadRequest":           response("The request is invalid, or cannot be met in the state that things are in. INVALID_ARGUMENT comes with every field at fault in a BadRequest detail; FAILED_PRECONDITION and OUT_OF_RANGE with what is the matter."),
-		"Unauthenticated":      response("There is no key, or it is not good.", "Challenge"),
-		"PermissionDenied":     response("The API user lacks the role, or what it asks for belongs to another group."),
-		"NotFound":             response("There is no such resource, or the caller may not see it."),
-		"NotAcceptable":        response("`Accept` leaves out all that can be answered here."),
-		"Conflict":             response("It exists already."),
-		"BodyTooLarge":         response("The body is larger than the gateway takes."),
+		"BadRequest":           response("The request is invalid (INVALID_ARGUMENT), or it is not allowed in the current state (FAILED_PRECONDITION, OUT_OF_RANGE). For INVALID_ARGUMENT, a BadRequest detail lists every invalid field; for the others, the message says what is wrong."),
+		"Unauthenticated":      response("The API key or the group is missing, malformed, unknown or inactive.", "Challenge"),
+		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group."),
+		"NotFound":             response("The resource does not exist, or the API user is not allowed to see it."),
+		"NotAcceptable":        response("No available response format matches `Accept`."),
+		"Conflict":             response("The resource already exists."),
+		"BodyTooLarge":         response("The body is larger than the gateway accepts."),
 		"UnsupportedMediaType": response("The body is not JSON."),
-		"TooManyRequests":      response("Over the rate. Nothing was done; repeat it after `Retry-After`.", "RetryAfter"),
-		"InternalError":        response("A defect, of the gateway or of Mesh. `X-Request-Id` is what its people will ask for."),
-		"Unavailable":          response("Mesh cannot be reached, or did not answer a write, whose outcome is then unknown: see the reason.", "RetryAfter"),
-		"Timeout":              response("Mesh did not answer in time. The outcome of a write is unknown: look before you repeat it."),
-		"Error":                response("Any other error, in the same shape."),
+		"TooManyRequests":      response("A limit was exceeded. Nothing was done. Repeat the request after `Retry-After`.", "RetryAfter"),
+		"InternalError":        response("A defect of the gateway or of Mesh. Quote the `X-Request-Id` when you report it."),
+		"Unavailable":          response("Mesh cannot be reached, or it did not respond to a write. See the reason: after OUTCOME_UNKNOWN, the write may or may not have been carried out.", "RetryAfter"),
+		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. Check whether it took effect (get or list) before you repeat it."),
+		"Error":                response("Any other error, in the same format."),
 	}
 }
 
-// statusSchema is the shape of every error.
+// statusSchema is the schema of every error.
 const statusSchema = "Status"
 
 func errorSchemas() object {
@@ -136,42 +136,42 @@ func errorSchemas() object {
 	return object{
 		statusSchema: object{
 			"type":        "object",
-			"description": "What went wrong (AIP-193).",
+			"description": "An error (AIP-193).",
 			"required":    []string{"code", "message"},
 			"properties": object{
-				"code":    object{"type": "integer", "format": "int32", "description": "The gRPC status code, a number of google.rpc.Code: finer than the HTTP status."},
-				"message": text("What went wrong, in English and for developers."),
+				"code":    object{"type": "integer", "format": "int32", "description": "The gRPC status code, a value of google.rpc.Code. It is more specific than the HTTP status."},
+				"message": text("The error message, in English, for developers."),
 				"details": object{
 					"type":        "array",
-					"description": "What programs can read.",
+					"description": "Details for programs.",
 					"items":       object{"anyOf": []object{ref("ErrorInfo"), ref("BadRequest"), ref("RequestInfo"), ref("RetryInfo"), ref("ErrorDetail")}},
 				},
 			},
 		},
-		"ErrorInfo": detail("ErrorInfo", "Why, in a word that programs can compare.", object{
-			"reason":   text("The reason. Those of the domain `" + apierror.Domain + "` are the gateway's own:\n" + reasons.String()),
-			"domain":   text("Whose word the reason is: `" + apierror.Domain + "` where the gateway itself refused."),
-			"metadata": object{"type": "object", "additionalProperties": object{"type": "string"}, "description": "More about it."},
+		"ErrorInfo": detail("ErrorInfo", "The reason of the error, for programs.", object{
+			"reason":   text("The reason. The gateway itself reports these, in the domain `" + apierror.Domain + "`:\n" + reasons.String()),
+			"domain":   text("The system that defines the reason: `" + apierror.Domain + "` if the gateway itself reported the error."),
+			"metadata": object{"type": "object", "additionalProperties": object{"type": "string"}, "description": "More information."},
 		}),
-		"BadRequest": detail("BadRequest", "Each fault of the request.", object{
-			"fieldViolations": object{"type": "array", "description": "The faults, all of them.", "items": object{
+		"BadRequest": detail("BadRequest", "The violations in the request.", object{
+			"fieldViolations": object{"type": "array", "description": "All violations.", "items": object{
 				"type": "object",
 				"properties": object{
-					"field":       text("The path of the field, in JSON spelling from the request message on, or the parameter."),
-					"description": text("What is wrong with it."),
-					"reason":      text("The rule that it breaks, for programs."),
+					"field":       text("The path of the field within the body, or the name of the parameter, spelt as in the request."),
+					"description": text("What is wrong with the field."),
+					"reason":      text("The rule that the field violates, for programs."),
 				},
 			}},
 		}),
-		"RequestInfo": detail("RequestInfo", "The request, as logs name it.", object{
-			"requestId": text("The same as `X-Request-Id`."),
+		"RequestInfo": detail("RequestInfo", "The request, as logs identify it.", object{
+			"requestId": text("The same value as in `X-Request-Id`."),
 		}),
 		"RetryInfo": detail("RetryInfo", "When to repeat the call.", object{
-			"retryDelay": object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)?s$`, "description": "How long to wait, in seconds, as in 1.5s."},
+			"retryDelay": object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)?s$`, "description": "How long to wait, in seconds, such as 1.5s."},
 		}),
 		"ErrorDetail": object{
 			"type": "object", "description": "A detail of another type.", "required": []string{"@type"}, "additionalProperties": true,
-			"properties": object{"@type": object{"type": "string", "description": "The type, type.googleapis.com/ before the message's name."}},
+			"properties": object{"@type": object{"type": "string", "description": "The type: type.googleapis.com/ followed by the full name of the message."}},
 		},
 	}
 }
@@ -187,24 +187,24 @@ func securitySchemes() object {
 		"bearer": object{
 			"type":        "http",
 			"scheme":      "bearer",
-			"description": "The API key, for clients that can send Authorization but not X-Api-Key.",
+			"description": "The API key, for clients that can send the Authorization header but not X-Api-Key.",
 		},
 		"group": object{
 			"type":        "apiKey",
 			"in":          "header",
 			"name":        wire.GroupHeader,
-			"description": "The group to act for, as groups/{ULID}.",
+			"description": "The group to act in, as groups/{ULID}.",
 		},
 		"ticket": object{
 			"type":        "apiKey",
 			"in":          "query",
 			"name":        wire.TicketParameter,
-			"description": "A ticket of `POST /stream_tickets`, which opens one stream, once, within 30 seconds: for EventSource and WebSocket, which cannot set headers.",
+			"description": "A ticket from `POST /stream_tickets`, for EventSource and WebSocket, which cannot set headers. A ticket opens one stream, once, within 30 seconds.",
 		},
 	}
 }
 
-// addGatewayPaths describes what the gateway has beside the API of Mesh.
+// addGatewayPaths describes the operations of the gateway itself.
 func (d *document) addGatewayPaths() {
 	errorRefs := func(names map[string]string) object {
 		responses := make(object)
@@ -220,16 +220,16 @@ func (d *document) addGatewayPaths() {
 	}
 	d.Paths[wire.TicketsPath] = object{"post": object{
 		"operationId": "CreateStreamTicket", "tags": []string{gatewayTag},
-		"summary":     "Gives a ticket for one stream",
-		"description": "For EventSource and WebSocket, which cannot set headers: the stream is opened as `{path}?ticket={ticket}`, so that no key stands in a URL. It opens that path, once, within 30 seconds. What the ticket's owner may see is asked when the stream opens.",
+		"summary":     "Creates a ticket for a stream",
+		"description": "For EventSource and WebSocket, which cannot set headers. Open the stream as `{path}?ticket={ticket}`, so that the key is not in a URL. A ticket opens one stream, once, within 30 seconds. Permissions are checked when the stream opens.",
 		"security":    keyAndGroup(),
 		"requestBody": object{"required": true, "content": object{wire.JSON: object{"schema": ref("StreamTicketRequest")}}},
 		"responses":   tickets,
 	}}
 	schemas, _ := d.Components["schemas"].(object)
 	schemas["StreamTicketRequest"] = object{
-		"type": "object", "description": "The stream that a ticket is asked for.", "required": []string{"path"}, "additionalProperties": false,
-		"properties": object{"path": object{"type": "string", "pattern": "^/v1/.*:monitor$", "description": "The path of the stream, without a query."}},
+		"type": "object", "description": "A request for a ticket.", "required": []string{"path"}, "additionalProperties": false,
+		"properties": object{"path": object{"type": "string", "pattern": "^/v1/.*:monitor$", "description": "The path of the stream, without the query."}},
 	}
 	schemas["StreamTicket"] = object{
 		"type": "object", "description": "A ticket for a stream.", "required": []string{"ticket", "expireTime"},
@@ -244,23 +244,23 @@ func (d *document) addGatewayPaths() {
 	reset["204"] = done
 	d.Paths[wire.ResetPath] = object{"post": object{
 		"operationId": "ResetSandbox", "tags": []string{sandboxTag}, "security": []object{},
-		"summary":     "Takes the sandbox back to its start",
-		"description": "What was made is gone, and so are streams. A page of another site may not do it.",
+		"summary":     "Resets the sandbox",
+		"description": "Restores the initial state and closes all streams. Pages of other sites are not allowed to do this.",
 		"responses":   reset,
 	}}
 	advance := errorRefs(map[string]string{"400": "BadRequest", "403": "PermissionDenied", "default": "Error"})
 	advance["204"] = done
 	d.Paths[wire.AdvancePath] = object{"post": object{
 		"operationId": "AdvanceSandbox", "tags": []string{sandboxTag}, "security": []object{},
-		"summary":     "Moves the sandbox's time on",
-		"description": "For a sandbox whose clock is `manual`: all that would have happened in the meantime happens.",
+		"summary":     "Advances the sandbox clock",
+		"description": "For a sandbox whose clock is `manual`. Everything that is due in that time happens.",
 		"parameters": []object{{
 			"name": wire.AdvanceParameter, "in": "query", "required": true, "example": "5s",
 			"schema": object{
 				"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`,
 				"x-mesh-rules": []rule{{"this > duration('0s') && this <= duration('1h')", "must be more than 0 and at most 1h"}},
 			},
-			"description": "How far: a number and a unit, such as 1.5s or 10m; more than 0 and at most 1h.",
+			"description": "The duration: a number and a unit, such as 1.5s or 10m. It must be more than 0 and at most 1h.",
 		}},
 		"responses": advance,
 	}}

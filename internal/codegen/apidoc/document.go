@@ -1,8 +1,8 @@
-// Package apidoc writes the OpenAPI document. It starts from the output of
-// protoc-gen-openapiv3, which describes the messages and their comments. The
-// plugin leaves out access rules, validation, errors, headers and examples, and
-// describes streams that this gateway does not send. These are added from
-// internal/contract, the descriptors, and the sandbox's own answers.
+// Package apidoc writes the OpenAPI document. It starts from the output of protoc-gen-openapiv3,
+// which describes the messages and their comments. The plugin leaves out access rules, validation,
+// errors, headers and examples, and describes streams in a format that this gateway does not use.
+// This package adds them from internal/contract, the descriptors, and recorded responses of the
+// sandbox.
 package apidoc
 
 import (
@@ -21,11 +21,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 )
 
-// object is a JSON object whose members encode in the order of their names.
+// object is a JSON object. Its members are encoded in the order of their names.
 type object = map[string]any
 
-// document is an OpenAPI document. Only its topmost members have types: of the
-// rest, little is touched.
+// document is an OpenAPI document. Only the top-level members have types, because little of the
+// rest is changed.
 type document struct {
 	OpenAPI    string            `json:"openapi"`
 	Info       object            `json:"info"`
@@ -36,32 +36,30 @@ type document struct {
 	Components object            `json:"components"`
 }
 
-// server is where the API is reached. The gateway replaces the URL if it knows its
-// own.
+// server is the address of the API. The gateway replaces the URL if its public URL is configured.
 type server struct {
 	URL         string `json:"url"`
 	Description string `json:"description,omitempty"`
 }
 
-// contractVersion is the release of the Mesh API that the contract is.
+// contractVersion is the release of the Mesh API that the .proto files are from.
 const contractVersion = "1.69.0"
 
-const description = `The Mesh API, a gRPC API, as JSON over HTTP. Each operation is one RPC under the same name; its request and its answer are the RPC's messages as ProtoJSON: lowerCamelCase names, 64-bit integers as strings, enums by name, and fields at their default left out of answers. [The guide](/docs/guide) has the rest, and each operation in curl, JavaScript, Python and Go.
+const description = `The Mesh API, which is a gRPC API, over HTTP and JSON. Each operation is one RPC with the same name. Requests and responses are the messages of the RPC as ProtoJSON: lowerCamelCase names, 64-bit integers as strings, enums by name. Responses omit fields that have their default value. [The guide](/docs/guide) has more information, and each operation in curl, JavaScript, Python and Go.
 
-Authenticate with an API key in ` + "`X-Api-Key`" + ` or the same key in ` + "`Authorization: Bearer`" + `, and name the group to act for in ` + "`X-Group`" + `, as ` + "`groups/{ULID}`" + `. The API user of the key needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group or one above it. Operations without security need neither.
+Authenticate with an API key in ` + "`X-Api-Key`" + `, or the same key in ` + "`Authorization: Bearer`" + `, and send the group to act in as ` + "`X-Group`" + `, in the form ` + "`groups/{ULID}`" + `. The API user of the key needs one of the roles listed under ` + "`x-mesh-roles`" + ` in that group or in a group above it. Operations without security need neither header.
 
-Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details that programs can read. Streams answer with newline-delimited JSON, one message per line; should one fail under way, its last line is ` + "`{\"error\": Status}`" + `. With ` + "`Accept: text/event-stream`" + ` they answer with server-sent events: ` + "`message`" + `, and at last ` + "`error`" + ` or ` + "`end`" + `. A client that connects again with ` + "`Last-Event-ID`" + ` gets the current state if that is news to it; states in between are not replayed.
+Every error is a google.rpc.Status as JSON: a gRPC code, a message for developers, and details for programs. Streams are newline-delimited JSON, one message per line. If a stream fails after it has started, its last line is ` + "`{\"error\": Status}`" + `. With ` + "`Accept: text/event-stream`" + ` they are server-sent events: ` + "`message`" + ` for each message, and finally ` + "`error`" + ` or ` + "`end`" + `. A client that reconnects with ` + "`Last-Event-ID`" + ` gets the current state if it has changed. States in between are not replayed. The status is 200 after the first message, or after 15 seconds if there is no message by then; an earlier failure is an ordinary error response.
 
-A request may name itself with ` + "`X-Request-Id`" + `; its answer, its errors and the logs then bear that name.`
+A request may have an ID in ` + "`X-Request-Id`" + `. It is in the response, in errors and in the logs.`
 
-// Documents are the OpenAPI documents, as JSON: Sandbox for a gateway in front of
-// the sandbox, and Live for any other.
+// Documents are the OpenAPI documents, as JSON: Sandbox for a gateway in front of the sandbox, and
+// Live for all others.
 type Documents struct{ Live, Sandbox []byte }
 
-// Write finishes the document that the plugin's files were merged into. It fails
-// if merged or recorded lacks an operation of the contract. sources are the
-// .proto files with their source info, from which it takes comments: the
-// descriptors in the generated code have none.
+// Write completes merged, the merged output of the plugin. It fails if merged or recorded lacks an
+// operation of the contract. Comments come from sources, the .proto files with their source info,
+// because the descriptors in the generated code have no comments.
 func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []examples.Recording) (written Documents, err error) {
 	commented, err := protodesc.NewFiles(sources)
 	if err != nil {
@@ -98,7 +96,7 @@ func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []ex
 		"title": "Mesh API over REST", "version": contractVersion, "description": description,
 		"contact": object{"name": "Mesh", "url": "https://mesh.trade"},
 	}
-	d.Servers = []server{{URL: "/", Description: "A sandbox: play money."}}
+	d.Servers = []server{{URL: "/", Description: "A sandbox with play money."}}
 	if d, err = d.plain(); err != nil {
 		return written, err
 	}
@@ -113,7 +111,7 @@ func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []ex
 	return written, err
 }
 
-// bound says what a format is to some tools only.
+// bound adds the limits of int32, because not all tools know the format.
 func bound(schema object) {
 	if schema["format"] == "int32" {
 		schema["minimum"], schema["maximum"] = math.MinInt32, math.MaxInt32
@@ -125,10 +123,10 @@ var (
 	snakeCase = regexp.MustCompile("[a-z]+(_[a-z0-9]+)+")
 )
 
-// inJSON spells the fields that a comment names as JSON does.
+// inJSON changes field names in a comment to their JSON names.
 func inJSON(comment string) string { return fieldName.ReplaceAllStringFunc(comment, camelCase) }
 
-// camelCase spells every name in a text as JSON does.
+// camelCase changes every snake_case name in a text to lowerCamelCase.
 func camelCase(text string) string {
 	return snakeCase.ReplaceAllStringFunc(text, func(name string) string {
 		words := strings.Split(name, "_")
@@ -150,8 +148,8 @@ func unwrapDescriptions(value any) {
 	})
 }
 
-// finishPaths names the plugin's paths for the resources that they are about,
-// and finishes the operations on them.
+// finishPaths renames the paths of the plugin after their resources, and completes their
+// operations.
 func (d *document) finishPaths(operations map[string]operation) error {
 	paths := make(map[string]object)
 	requests := make(object)
@@ -191,8 +189,7 @@ func (d *document) finishPaths(operations map[string]operation) error {
 	return nil
 }
 
-// finishTags puts the tags in the order of the domains, and says which is of
-// which.
+// finishTags sorts the tags by domain and adds a tag group for each domain.
 func (d *document) finishTags(operations map[string]operation) {
 	domains := make(map[string]string)
 	for _, op := range operations {
@@ -222,13 +219,13 @@ func (d *document) finishTags(operations map[string]operation) {
 		}
 	}
 	d.Tags = append(d.Tags,
-		object{"name": gatewayTag, "description": "What the gateway adds to the API of Mesh."},
-		object{"name": sandboxTag, "description": "Controls of the sandbox: the way back to its start, and its time. They need no key, and are there in a sandbox alone."})
-	d.TagGroups = append(d.TagGroups, object{"name": "Beside the API", "tags": []string{gatewayTag, sandboxTag}})
+		object{"name": gatewayTag, "description": "Operations that the gateway adds to the Mesh API."},
+		object{"name": sandboxTag, "description": "Controls of the sandbox: reset, and the clock. They need no key, and exist only in a sandbox."})
+	d.TagGroups = append(d.TagGroups, object{"name": "Gateway", "tags": []string{gatewayTag, sandboxTag}})
 }
 
-// plain returns the document with nothing in it but what JSON decodes to, and
-// with its references to the short names of schemas.
+// plain returns the document with only the types that encoding/json decodes to, and with
+// references to the short names of schemas.
 func (d document) plain() (document, error) {
 	content, err := json.Marshal(d)
 	if err != nil {
@@ -252,8 +249,8 @@ func (d document) plain() (document, error) {
 	return plain, nil
 }
 
-// afterPackage is the short name of a schema by the full name of its message:
-// what follows the last part that starts in lower case.
+// afterPackage returns the short name of a schema from the full name of its message: the part
+// after the last component that starts with a lower-case letter.
 func afterPackage(name string) string {
 	parts := strings.Split(name, ".")
 	for len(parts) > 1 && parts[0] != "" && parts[0][0] >= 'a' && parts[0][0] <= 'z' {
@@ -262,7 +259,7 @@ func afterPackage(name string) string {
 	return strings.Join(parts, "")
 }
 
-// encode writes JSON for people: < as itself, a member a line.
+// encode writes JSON for people: one member per line, and < is not escaped.
 func encode(value any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)

@@ -13,11 +13,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// longest is how much of a text an example shows; a workbook as base64 has more.
+// longest is the maximum length of a string in an example. A workbook in base64 is longer.
 const longest = 400
 
-// addExamples shows each operation with a request that works and its answer,
-// and errors with what they look like.
+// addExamples adds a successful request and its response to each operation, and examples to the
+// errors.
 func (d *document) addExamples(recorded []examples.Recording) error {
 	shown := make(map[string]bool)
 	for _, r := range recorded {
@@ -52,16 +52,15 @@ func (d *document) addExamples(recorded []examples.Recording) error {
 	return nil
 }
 
-// showDefect shows what cannot be brought about: the answer to a call that met a
-// defect.
+// showDefect adds the response to a call that met a defect, which no example call can produce.
 func (d *document) showDefect() {
 	components, _ := d.Components["responses"].(object)
 	shared, _ := components["InternalError"].(object)
 	showIn(shared, "a-defect", object{"summary": "A defect of the gateway", "value": json.RawMessage(apierror.Defect("01JDFB3X9T0000000000000000"))})
 }
 
-// dropUnused removes the responses that no operation refers to: each shows its
-// own.
+// dropUnused removes the shared responses that no operation refers to, because each operation has
+// its own.
 func (d *document) dropUnused() {
 	used := make(map[any]bool)
 	for _, item := range d.Paths {
@@ -90,7 +89,7 @@ func (d *document) find(r examples.Recording) (object, map[string]string, error)
 	return nil, nil, fmt.Errorf("no operation is %s %s", r.Method, path)
 }
 
-// addRequest gives the parameters and the body as they were sent.
+// addRequest adds the parameters and the body of the request as examples.
 func addRequest(content object, inPath map[string]string, r examples.Recording) error {
 	_, query, _ := strings.Cut(r.Path, "?")
 	given, err := url.ParseQuery(query)
@@ -126,7 +125,7 @@ func addRequest(content object, inPath map[string]string, r examples.Recording) 
 	return nil
 }
 
-// typed is a query parameter as the JSON that its schema describes.
+// typed converts a query parameter to the JSON type in its schema.
 func typed(schema object, sent []string) any {
 	switch schema["type"] {
 	case "boolean":
@@ -166,7 +165,7 @@ func shorten(answer string) json.RawMessage {
 	}))
 }
 
-// errorNames are the error responses by status.
+// errorNames returns the names of the error responses by status.
 func errorNames() map[string]string {
 	names := map[string]string{"403": "PermissionDenied", "404": "NotFound", "409": "Conflict", "413": "BodyTooLarge", "415": "UnsupportedMediaType"}
 	for status, name := range anyOperation {
@@ -175,8 +174,8 @@ func errorNames() map[string]string {
 	return names
 }
 
-// addRefusal shows an error: one that every operation has in this way with what
-// all refer to, and one of its own with the operation.
+// addRefusal adds an error as an example: to the shared response if every operation can return it,
+// and otherwise to the operation.
 func (d *document) addRefusal(content object, r examples.Recording) error {
 	status := strconv.Itoa(r.Status)
 	components, _ := d.Components["responses"].(object)

@@ -12,9 +12,9 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// finish adds what the contract says about the operation to the plugin's
-// description of it. A body that the plugin describes inline becomes a schema in
-// requests, under the name of the request message.
+// finish adds the rules of the contract to the description of the operation by the plugin. A body
+// that the plugin describes inline becomes a schema in requests, under the name of the request
+// message.
 func (op operation) finish(content, requests object) error {
 	op.describe(content)
 	content["operationId"] = op.id
@@ -39,7 +39,7 @@ func (op operation) finish(content, requests object) error {
 		return err
 	}
 	if op.Body != "*" || content["requestBody"] == nil {
-		// No schema is of the request as a whole, so the operation tells its rules.
+		// No schema describes the whole request, so its rules are added to the operation.
 		rules, err := messageRules(op.request())
 		if err != nil {
 			return err
@@ -49,8 +49,8 @@ func (op operation) finish(content, requests object) error {
 	return op.finishResponses(content)
 }
 
-// describe takes the first sentence for the summary, and says below it who may
-// call.
+// describe makes the first sentence the summary, and adds to the description who may call the
+// operation.
 func (op operation) describe(content object) {
 	text, _ := content["summary"].(string)
 	if more, ok := content["description"].(string); ok {
@@ -66,19 +66,19 @@ func (op operation) describe(content object) {
 	}
 	content["summary"] = strings.TrimSuffix(summary, ".")
 
-	access := "Public: it needs neither a key nor a group."
+	access := "Public: neither a key nor a group is needed."
 	if !op.Method.Public {
 		var roles []string
 		for _, role := range op.Method.Roles {
 			roles = append(roles, "`"+role.String()+"`")
 		}
-		access = "Needs one of the roles " + strings.Join(roles, ", ") + " in the executing group or one above it."
+		access = "Requires one of the roles " + strings.Join(roles, ", ") + " in the executing group or in a group above it."
 	}
 	if op.Method.Verified {
-		access += " The client behind the executing group must be VERIFIED."
+		access += " The client of the executing group must be VERIFIED."
 	}
 	if op.Method.Write {
-		access += " The gateway never sends it twice."
+		access += " The gateway never sends this call twice."
 	}
 	content["description"] = strings.TrimSpace(rest + "\n\n" + access)
 }
@@ -94,7 +94,7 @@ func (op operation) security() []object {
 	return keyAndGroup()
 }
 
-// keyAndGroup lists the headers that a key may be sent in, each with the group.
+// keyAndGroup lists the two headers for the key, each with the header for the group.
 func keyAndGroup() []object {
 	return []object{
 		{"apiKey": []string{}, "group": []string{}},
@@ -131,8 +131,8 @@ func (op operation) finishParameters(content object) error {
 	return nil
 }
 
-// finishPathParameter renames the path parameter: the plugin calls it by the
-// request field, which it fills only together with the collection before it.
+// finishPathParameter renames the path parameter. The plugin names it after the request field,
+// but the parameter is only the last part of that field, after the collection.
 func (op operation) finishPathParameter(parameter object) error {
 	name, _ := parameter["name"].(string)
 	field, err := fieldByPath(op.request(), name)
@@ -174,7 +174,7 @@ func (op operation) finishQueryParameter(parameter object) error {
 	if err != nil {
 		return err
 	}
-	// A nested field is demanded only if what it is part of is there.
+	// A nested field is required only if its parent is present.
 	if required && !strings.Contains(name, ".") {
 		parameter["required"] = true
 	}
@@ -213,8 +213,8 @@ func fieldByPath(message protoreflect.MessageDescriptor, path string) (field pro
 	return field, nil
 }
 
-// finishBody drops a body that has nothing to say, since the gateway takes none
-// for an empty one, and names the schema of one that is described in place.
+// finishBody removes a body without fields, because the gateway accepts no body as an empty one,
+// and turns an inline schema into a named one.
 func (op operation) finishBody(content, requests object) error {
 	body, _ := content["requestBody"].(object)
 	if body == nil {
@@ -253,7 +253,7 @@ func (op operation) finishResponses(content object) error {
 		if err := op.unwrapStream(response); err != nil {
 			return err
 		}
-		responses["101"] = object{"description": "A WebSocket, for who asks to upgrade: a text message for each " + op.response() + ", and a close: 1000 at the end, 4000 and the gRPC code for an error, with its message as the reason."}
+		responses["101"] = object{"description": "A WebSocket, if the request asks for an upgrade. Each " + op.response() + " is a text message. The close code is 1000 at the end, or 4000 plus the gRPC code for an error, with the error message as the reason."}
 	case op.workbook():
 		media, _ := response["content"].(object)
 		media[wire.Workbook] = object{"schema": object{"type": "string", "format": "binary"}}
@@ -265,8 +265,8 @@ func (op operation) finishResponses(content object) error {
 	return nil
 }
 
-// errors are the errors that can befall any such operation. What else an
-// operation answers with is seen in the example calls.
+// errors returns the errors that any such operation can respond with. Other errors of an operation
+// come from the example calls.
 func (op operation) errors(content object) map[string]string {
 	can := maps.Clone(anyOperation)
 	if !op.Method.Public {
@@ -276,14 +276,14 @@ func (op operation) errors(content object) map[string]string {
 		can["404"] = "NotFound"
 	}
 	if op.Verb != http.MethodGet {
-		// One without fields may have a body still: {}.
+		// A request without fields may still have a body: {}.
 		can["413"], can["415"] = "BodyTooLarge", "UnsupportedMediaType"
 	}
 	return can
 }
 
-// unwrapStream describes the stream as the gateway sends it: the messages
-// bare, where the plugin has each in an envelope.
+// unwrapStream describes the stream as the gateway sends it, with plain messages. The plugin
+// describes each message in an envelope.
 func (op operation) unwrapStream(response object) error {
 	content, _ := response["content"].(object)
 	media, _ := content[wire.JSON].(object)
@@ -295,8 +295,8 @@ func (op operation) unwrapStream(response object) error {
 	}
 	response["content"] = object{
 		wire.NDJSON:      object{"schema": message},
-		wire.EventStream: object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is such a message; `error`, a google.rpc.Status; `end`."}},
+		wire.EventStream: object{"schema": object{"type": "string", "description": "Server-sent events: `message`, whose data is one message as JSON; `error`, whose data is a google.rpc.Status; `end`."}},
 	}
-	response["description"] = fmt.Sprintf("A stream of %s, one per line. Should it fail under way, the last line is `{\"error\": Status}`.", op.response())
+	response["description"] = fmt.Sprintf("A stream of %s, one per line. If it fails after it has started, the last line is `{\"error\": Status}`.", op.response())
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// removeSandbox removes what only the sandbox has: its paths, their tag, the
-// parameter that injects faults, and the description of the server.
+// removeSandbox removes the parts that only the sandbox has: its paths, their tag, the parameter
+// that injects faults, and the description of the server.
 func (d *document) removeSandbox() {
 	d.Servers[0].Description = ""
 	d.Tags = slices.DeleteFunc(d.Tags, func(tag object) bool { return tag["name"] == sandboxTag })
@@ -34,7 +34,7 @@ func (d *document) removeSandbox() {
 	delete(child(d.Components, "parameters"), faultParameter)
 }
 
-// without returns a list of JSON without the items that are unwanted.
+// without returns a JSON list without the unwanted items.
 func without(list any, unwanted func(any) bool) []any {
 	items, _ := list.([]any)
 	return slices.DeleteFunc(items, unwanted)

@@ -9,8 +9,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// operation is one HTTP route of a method: a binding of the contract, and how
-// the document refers to it.
+// operation is one HTTP route of a method: a binding of the contract, with its names in the
+// document.
 type operation struct {
 	*contract.Binding
 	// id is the operationId: the method's name, with "_2" and so on appended for

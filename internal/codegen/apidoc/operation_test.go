@@ -6,8 +6,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// TestOperations has the operations of a method with two bindings, by the names
-// that the plugin gives them.
+// TestOperations checks the operations of a method with two bindings, by the names that the plugin
+// gives them.
 func TestOperations(t *testing.T) {
 	method := contract.ByName("/meshtrade.trading.limit_order.v1.LimitOrderService/MonitorLimitOrder")
 	if method == nil {

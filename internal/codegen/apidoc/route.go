@@ -9,17 +9,17 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// route is the path of an operation as OpenAPI writes it.
+// route is the path of an operation in OpenAPI.
 type route struct {
-	// path has its variable named after the resource, so that all operations on
-	// a resource share one path item: "/v1/groups/{group}".
+	// path has a variable that is named after the resource, so that all operations on a
+	// resource share one path item: "/v1/groups/{group}".
 	path string
-	// parameter is the name of the variable segment: "group". It is empty where
-	// the path has no variable, or where the segment is the whole value of a
-	// field, in which case the parameter has the name of the field.
+	// parameter is the name of the variable segment: "group". It is empty if the path has no
+	// variable, or if the segment is the whole value of a field. In the latter case, the
+	// parameter has the name of the field.
 	parameter string
-	// collection is what precedes the segment in the value of the field that the
-	// path fills: "groups/". It is empty where parameter is.
+	// collection is the part of the field value before the segment: "groups/". It is empty if
+	// parameter is empty.
 	collection string
 }
 
@@ -36,7 +36,7 @@ func routeOf(binding *contract.Binding) (route, error) {
 	return route{path: binding.Pattern("{" + parameter + "}"), parameter: parameter, collection: collection + "/"}, nil
 }
 
-// singular is the English singular of a collection's name.
+// singular returns the English singular of the name of a collection.
 func singular(plural string) string {
 	if stem, ok := strings.CutSuffix(plural, "ies"); ok {
 		return stem + "y"
@@ -44,8 +44,7 @@ func singular(plural string) string {
 	return strings.TrimSuffix(plural, "s")
 }
 
-// tagName is how a reader calls what a service is about: "API users" for
-// APIUserService.
+// tagName returns the tag of a service: "API users" for APIUserService.
 func tagName(service string) string {
 	words := splitWords(strings.TrimSuffix(service, "Service"))
 	for i, word := range words {
@@ -60,7 +59,7 @@ func tagName(service string) string {
 	return name + "s"
 }
 
-// splitWords splits CamelCase, and keeps an acronym in one piece.
+// splitWords splits CamelCase into words. Acronyms stay in one piece.
 func splitWords(camel string) []string {
 	runes := []rune(camel)
 	var words []string

@@ -11,15 +11,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// rule is a demand that JSON Schema has no words for: an expression in CEL, and
-// what it means.
+// rule is a rule that JSON Schema cannot express: a CEL expression and its meaning.
 type rule struct {
 	Expression string `json:"expression"`
 	Message    string `json:"message"`
 }
 
-// tellRules puts such demands where people and programs can read them: into what
-// describes the subject.
+// tellRules adds rules to described: as x-mesh-rules for programs, and to its description for
+// people.
 func tellRules(described object, subject string, rules []rule) {
 	if len(rules) == 0 {
 		return
@@ -31,7 +30,7 @@ func tellRules(described object, subject string, rules []rule) {
 	}
 }
 
-// messageRules are the demands on a message as a whole.
+// messageRules returns the rules for a message as a whole.
 func messageRules(message protoreflect.MessageDescriptor) ([]rule, error) {
 	rules, _ := proto.GetExtension(message.Options(), validate.E_Message).(*validate.MessageRules)
 	if rules.GetOneof() != nil || len(rules.GetCelExpression()) > 0 {
@@ -44,8 +43,8 @@ func messageRules(message protoreflect.MessageDescriptor) ([]rule, error) {
 	return told, nil
 }
 
-// constrain adds to the schema of a field what protovalidate demands of it, and
-// reports whether the field must be given.
+// constrain adds the protovalidate rules of a field to its schema, and reports whether the field
+// is required.
 func constrain(field protoreflect.FieldDescriptor, schema object) (required bool, err error) {
 	rules, _ := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
 	if rules == nil {
@@ -58,8 +57,7 @@ func constrain(field protoreflect.FieldDescriptor, schema object) (required bool
 	if rules.GetRequired() {
 		demanded.merge(notZero(field))
 	}
-	// A field that is left out is at its zero value, and is validated as that,
-	// unless the contract can tell the two apart.
+	// A missing field without presence has its zero value and is validated as such.
 	required = rules.GetRequired() || !field.HasPresence() && !demanded.admitsZero(field)
 	if rules.GetIgnore() == validate.Ignore_IGNORE_IF_ZERO_VALUE {
 		demanded, required = demanded.or(exactly("")), false
@@ -68,7 +66,8 @@ func constrain(field protoreflect.FieldDescriptor, schema object) (required bool
 	return required, demanded.addTo(schema)
 }
 
-// translate puts rules in the words of JSON Schema, and returns what has none.
+// translate translates rules to JSON Schema. It also returns the rules that JSON Schema cannot
+// express.
 func translate(field protoreflect.FieldDescriptor, rules *validate.FieldRules) (demands, []rule, error) {
 	d := make(demands)
 	var told []rule
@@ -79,7 +78,7 @@ func translate(field protoreflect.FieldDescriptor, rules *validate.FieldRules) (
 			return nil, nil, err
 		}
 	case *validate.FieldRules_Enum:
-		// defined_only is what enum says already.
+		// defined_only is already expressed by the enum keyword.
 		for _, number := range kind.Enum.GetNotIn() {
 			d.merge(not(enumName(field, protoreflect.EnumNumber(number))))
 		}
@@ -126,12 +125,12 @@ func translate(field protoreflect.FieldDescriptor, rules *validate.FieldRules) (
 	return d, told, nil
 }
 
-// emailPattern is what the HTML standard calls a valid e-mail address, which is
-// how protovalidate reads the word.
+// emailPattern matches a valid e-mail address as the HTML standard defines it. protovalidate uses
+// the same definition.
 const emailPattern = "^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?" +
 	`(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$`
 
-// demands are JSON Schema keywords that narrow what a value may be.
+// demands are JSON Schema keywords that restrict a value.
 type demands object
 
 func pattern(expression string) demands { return demands{"pattern": expression} }
@@ -166,7 +165,7 @@ func (d demands) mergeString(rules *validate.StringRules) error {
 	return nil
 }
 
-// merge demands more.
+// merge adds demands: a value must then meet both.
 func (d demands) merge(more demands) {
 	for keyword, value := range more {
 		had, both := d[keyword]
@@ -184,8 +183,8 @@ func (d demands) merge(more demands) {
 	}
 }
 
-// or demands one or the other. Two patterns for whole values become one, and so
-// does a pattern or nothing.
+// or returns demands that a value meets if it meets d or other. Two patterns for whole values
+// become one pattern, and so do a pattern and the empty string.
 func (d demands) or(other demands) demands {
 	first, second := d.whole(), other.whole()
 	switch {
@@ -199,8 +198,7 @@ func (d demands) or(other demands) demands {
 	return demands{"anyOf": []demands{d, other}}
 }
 
-// whole is the expression that the whole value must match, if that is all that
-// is demanded.
+// whole returns the expression that the whole value must match, if that is the only demand.
 func (d demands) whole() string {
 	expression, _ := d["pattern"].(string)
 	inner, start := strings.CutPrefix(expression, "^")
@@ -211,7 +209,7 @@ func (d demands) whole() string {
 	return inner
 }
 
-// empty reports whether the empty string is all that is admitted.
+// empty reports whether the empty string is the only allowed value.
 func (d demands) empty() bool {
 	return len(d) == 1 && (d["maxLength"] == 0 || slices.Equal(asStrings(d["enum"]), []string{""}))
 }
@@ -221,7 +219,7 @@ func asStrings(value any) []string {
 	return list
 }
 
-// notZero demands that the value of a field is there to be seen.
+// notZero returns demands that exclude the zero value of a field.
 func notZero(field protoreflect.FieldDescriptor) demands {
 	switch {
 	case field.IsList():
@@ -262,9 +260,9 @@ func (d demands) admitsZero(field protoreflect.FieldDescriptor) bool {
 	return d["format"] == nil
 }
 
-// addTo writes the demands into a schema.
+// addTo adds the demands to a schema.
 func (d demands) addTo(schema object) error {
-	// A pattern for a whole value of one length says all that the lengths say.
+	// The lengths are redundant if the pattern allows only one length.
 	if d.fixedLength() {
 		delete(d, "minLength")
 		delete(d, "maxLength")
@@ -273,7 +271,7 @@ func (d demands) addTo(schema object) error {
 		if keyword == "items" {
 			items, ok := schema["items"].(object)
 			if !ok {
-				return fmt.Errorf("no items to demand something of")
+				return fmt.Errorf("the schema has no items")
 			}
 			each, _ := value.(demands)
 			if err := each.addTo(items); err != nil {
@@ -282,7 +280,7 @@ func (d demands) addTo(schema object) error {
 			continue
 		}
 		if _, taken := schema[keyword]; taken {
-			return fmt.Errorf("%s is there already", keyword)
+			return fmt.Errorf("%s is already set", keyword)
 		}
 		schema[keyword] = value
 	}
@@ -291,8 +289,8 @@ func (d demands) addTo(schema object) error {
 
 var repetition = regexp.MustCompile(`\[[^\]]*\]\{\d+\}`)
 
-// fixedLength reports whether the lengths repeat what the pattern says: one
-// run of so many characters behind literal text, as in ^groups/[0-9A-Z]{26}$.
+// fixedLength reports whether the pattern already fixes the length: literal text followed by a
+// fixed number of characters, as in ^groups/[0-9A-Z]{26}$.
 func (d demands) fixedLength() bool {
 	inner := demands{"pattern": d["pattern"]}.whole()
 	if inner == "" || d["minLength"] == nil && d["maxLength"] == nil {

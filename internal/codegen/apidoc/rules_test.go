@@ -19,7 +19,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// compileFields compiles a message with the fields.
+// compileFields compiles a message with these fields.
 func compileFields(t *testing.T, fields string) protoreflect.MessageDescriptor {
 	t.Helper()
 	source := `syntax = "proto3"; package test; import "buf/validate/validate.proto"; import "google/protobuf/timestamp.proto";
@@ -37,7 +37,7 @@ func compileFields(t *testing.T, fields string) protoreflect.MessageDescriptor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Through the wire, as the generator gets it: extensions in the types linked.
+	// Marshal and unmarshal it, so that extensions have the linked Go types, as in the generator.
 	wire, err := proto.Marshal(protodesc.ToFileDescriptorProto(files[0]))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func compileFields(t *testing.T, fields string) protoreflect.MessageDescriptor {
 	return file.Messages().ByName("Test")
 }
 
-// TestConstrain has each kind of rule, and what JSON Schema says for it.
+// TestConstrain checks the JSON Schema for each kind of rule.
 func TestConstrain(t *testing.T) {
 	const v = "(buf.validate.field)."
 	for _, test := range []struct {
@@ -64,30 +64,30 @@ func TestConstrain(t *testing.T) {
 		{"none", `string f = 1;`, false, `{}`},
 		{"required text", `string f = 1 [` + v + `required = true];`, true, `{"minLength": 1}`},
 		{"lengths", `string f = 1 [` + v + `string = {min_len: 2, max_len: 5}];`, true, `{"minLength": 2, "maxLength": 5}`},
-		{"a longest", `string f = 1 [` + v + `string.max_len = 5];`, false, `{"maxLength": 5}`},
+		{"a maximum length", `string f = 1 [` + v + `string.max_len = 5];`, false, `{"maxLength": 5}`},
 		{"a pattern", `string f = 1 [` + v + `string.pattern = "^a+$"];`, true, `{"pattern": "^a+$"}`},
-		{"a pattern that admits nothing", `string f = 1 [` + v + `string.pattern = "^a*$"];`, false, `{"pattern": "^a*$"}`},
-		{"a length that the pattern says", `string f = 1 [` + v + `string = {len: 9, pattern: "^groups/[AB]{2}$"}];`, true, `{"pattern": "^groups/[AB]{2}$"}`},
-		{"a pattern that may be left out", `string f = 1 [` + v + `ignore = IGNORE_IF_ZERO_VALUE, ` + v + `string.pattern = "^a+$"];`, false, `{"pattern": "^(?:a+)?$"}`},
+		{"a pattern that matches the empty string", `string f = 1 [` + v + `string.pattern = "^a*$"];`, false, `{"pattern": "^a*$"}`},
+		{"a length that the pattern implies", `string f = 1 [` + v + `string = {len: 9, pattern: "^groups/[AB]{2}$"}];`, true, `{"pattern": "^groups/[AB]{2}$"}`},
+		{"an optional field with a pattern", `string f = 1 [` + v + `ignore = IGNORE_IF_ZERO_VALUE, ` + v + `string.pattern = "^a+$"];`, false, `{"pattern": "^(?:a+)?$"}`},
 		{"one of", `string f = 1 [` + v + `string = {in: ["", "name"]}];`, false, `{"enum": ["", "name"]}`},
 		{"an enum", `Side f = 1 [` + v + `enum.defined_only = true];`, false, `{}`},
-		{"an enum but its zero", `Side f = 1 [` + v + `enum = {not_in: [0]}];`, true, `{"not": {"const": "SIDE_UNSPECIFIED"}}`},
+		{"an enum except its zero value", `Side f = 1 [` + v + `enum = {not_in: [0]}];`, true, `{"not": {"const": "SIDE_UNSPECIFIED"}}`},
 		{"a required enum", `Side f = 1 [` + v + `required = true];`, true, `{"not": {"const": "SIDE_UNSPECIFIED"}}`},
 		{"items", `repeated string f = 1 [` + v + `repeated = {min_items: 1, max_items: 3, items: {string: {max_len: 4}}}];`, true, `{"minItems": 1, "maxItems": 3, "items": {"maxLength": 4}}`},
 		{"a required list", `repeated string f = 1 [` + v + `required = true];`, true, `{"minItems": 1}`},
 		{"a required message", `Flags f = 1 [` + v + `required = true];`, true, `{}`},
 		{"in the future", `google.protobuf.Timestamp f = 1 [` + v + `timestamp.gt_now = true];`, false, `{"x-mesh-rules": [{"expression": "this > now", "message": "must be in the future"}], "description": "It must be in the future."}`},
 
-		{"CEL: nothing or a pattern", celRule(`string`, `size(this) == 0 || this.matches('^a+$')`), false, `{"pattern": "^(?:a+)?$"}`},
+		{"CEL: empty or a pattern", celRule(`string`, `size(this) == 0 || this.matches('^a+$')`), false, `{"pattern": "^(?:a+)?$"}`},
 		{"CEL: one pattern or another", celRule(`string`, `this.matches('^a$') || this.matches('^b$')`), true, `{"pattern": "^(?:a|b)$"}`},
 		{"CEL: lengths", celRule(`string`, `size(this) > 0 && size(this) <= 7`), true, `{"minLength": 1, "maxLength": 7}`},
-		{"CEL: one length", celRule(`string`, `size(this) == 7`), true, `{"minLength": 7, "maxLength": 7}`},
+		{"CEL: an exact length", celRule(`string`, `size(this) == 7`), true, `{"minLength": 7, "maxLength": 7}`},
 		{"CEL: one of", celRule(`string`, `this in ['', 'email']`), false, `{"enum": ["", "email"]}`},
-		{"CEL: nothing or a URI", celRule(`string`, `size(this) == 0 || this.isUri()`), false, `{"anyOf": [{"maxLength": 0}, {"format": "uri"}]}`},
+		{"CEL: empty or a URI", celRule(`string`, `size(this) == 0 || this.isUri()`), false, `{"anyOf": [{"maxLength": 0}, {"format": "uri"}]}`},
 		{"CEL: numbers of an enum", celRule(`Side`, `int(this) != 2`), false, `{"not": {"const": "SIDE_SELL"}}`},
 		{"CEL: a flag", celRule(`Flags`, `this.by_mail || this.by_phone`), false,
 			`{"anyOf": [{"required": ["byMail"], "properties": {"byMail": {"const": true}}}, {"required": ["byPhone"], "properties": {"byPhone": {"const": true}}}]}`},
-		{"CEL: what has no words", celRule(`string`, `this.startsWith('a')`), false, `{"x-mesh-rules": [{"expression": "this.startsWith('a')", "message": "must be so"}], "description": "It must be so."}`},
+		{"CEL: not expressible in JSON Schema", celRule(`string`, `this.startsWith('a')`), false, `{"x-mesh-rules": [{"expression": "this.startsWith('a')", "message": "must be so"}], "description": "It must be so."}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			field := compileFields(t, test.field).Fields().ByName("f")
@@ -124,9 +124,9 @@ func celRule(kind, expression string) string {
 	return kind + ` f = 1 [(buf.validate.field).cel = {id: "f", message: "must be so", expression: "` + expression + `"}];`
 }
 
-// TestRulesThatAreNotUnderstood must stop the generator: a rule that the document
-// left out would make it untrue.
-func TestRulesThatAreNotUnderstood(t *testing.T) {
+// TestUnknownRules checks that unknown rules stop the generator, because without them the document
+// would be wrong.
+func TestUnknownRules(t *testing.T) {
 	for name, field := range map[string]string{
 		"of strings":    `string f = 1 [(buf.validate.field).string.prefix = "a"];`,
 		"of numbers":    `int32 f = 1 [(buf.validate.field).int32.gt = 1];`,
@@ -138,7 +138,7 @@ func TestRulesThatAreNotUnderstood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			schema := object{"items": object{}}
 			if _, err := constrain(compileFields(t, field).Fields().ByName("f"), schema); err == nil {
-				t.Errorf("it is taken, for %v", schema)
+				t.Errorf("no error; schema = %v", schema)
 			}
 		})
 	}
@@ -170,7 +170,7 @@ func TestDescribe(t *testing.T) {
 	} {
 		content := object{"summary": test.comment}
 		operation{Binding: &contract.Binding{Method: &contract.Method{Public: true}}}.describe(content)
-		want := strings.TrimSpace(test.description + "\n\nPublic: it needs neither a key nor a group.")
+		want := strings.TrimSpace(test.description + "\n\nPublic: neither a key nor a group is needed.")
 		if content["summary"] != test.summary || content["description"] != want {
 			t.Errorf("%q: %q, %q", test.comment, content["summary"], content["description"])
 		}

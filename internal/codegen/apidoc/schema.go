@@ -13,12 +13,12 @@ import (
 
 const schemaRef = "#/components/schemas/"
 
-// ref points at a schema of the document.
+// ref returns a reference to a schema of the document.
 func ref(name string) object { return object{"$ref": schemaRef + name} }
 
-// finishSchemas renames the plugin's schemas, which have the full names of the
-// messages, to short names, and adds what the contract demands of their fields.
-// The comments on the values of enums come from commented.
+// finishSchemas renames the schemas of the plugin from the full names of messages to short names,
+// and adds the rules of the contract for their fields. The comments on enum values come from
+// commented.
 func (d *document) finishSchemas(commented *protoregistry.Files) error {
 	schemas, _ := d.Components["schemas"].(object)
 	if len(schemas) == 0 {
@@ -52,15 +52,14 @@ func (d *document) finishSchemas(commented *protoregistry.Files) error {
 	return nil
 }
 
-// shortName is the name within the package: "AccountReportPeriod" for
-// AccountReport.Period.
+// shortName returns the name within the package: "AccountReportPeriod" for AccountReport.Period.
 func shortName(descriptor protoreflect.Descriptor) string {
 	name := strings.TrimPrefix(string(descriptor.FullName()), string(descriptor.ParentFile().Package())+".")
 	return strings.ReplaceAll(name, ".", "")
 }
 
-// finishMessage adds to the schema of a message what is demanded of its fields.
-// Those that the schema leaves out, since the path fills them, are passed over.
+// finishMessage adds the rules for the fields of a message to its schema. It ignores fields that
+// are not in the schema because they are in the path.
 func finishMessage(message protoreflect.MessageDescriptor, schema object) error {
 	properties, _ := schema["properties"].(object)
 	var required []string
@@ -88,8 +87,8 @@ func finishMessage(message protoreflect.MessageDescriptor, schema object) error 
 	}
 	tellRules(schema, "It", rules)
 
-	// The plugin writes a oneof as alternatives, each a schema of its own, in
-	// which types and pages lose the fields. What it means is less: not both.
+	// The plugin writes a oneof as alternative schemas. Generated types and pages lose the
+	// fields in these, so it is replaced by a rule that excludes any two of the fields.
 	delete(schema, "oneOf")
 	var both []object
 	for i := range message.Oneofs().Len() {
@@ -101,8 +100,8 @@ func finishMessage(message protoreflect.MessageDescriptor, schema object) error 
 	return nil
 }
 
-// bare puts a reference beside what the property adds to it, as OpenAPI 3.1
-// may, where the plugin wraps it for older tools.
+// bare replaces an allOf with one reference, which the plugin writes for older tools, by the
+// reference itself. OpenAPI 3.1 allows other keywords next to a reference.
 func bare(property object) {
 	all, _ := property["allOf"].([]any)
 	if len(all) != 1 {
@@ -114,7 +113,7 @@ func bare(property object) {
 	}
 }
 
-// pairs are the fields of a oneof that exclude each other, two and two.
+// pairs returns a schema for every pair of fields of a oneof, since they exclude each other.
 func pairs(oneof protoreflect.OneofDescriptor) []object {
 	var pairs []object
 	fields := oneof.Fields()
@@ -127,8 +126,8 @@ func pairs(oneof protoreflect.OneofDescriptor) []object {
 	return pairs
 }
 
-// describeValues adds the comment on each value of an enum: to the description
-// for people, and to x-enum-descriptions for generators of clients.
+// describeValues adds the comments on the values of an enum: to the description for people, and to
+// x-enum-descriptions for client generators.
 func describeValues(enum protoreflect.EnumDescriptor, schema object, commented *protoregistry.Files) error {
 	values := enum.Values()
 	var list strings.Builder
@@ -150,7 +149,7 @@ func describeValues(enum protoreflect.EnumDescriptor, schema object, commented *
 
 var paragraphs = regexp.MustCompile(`\n\s*\n`)
 
-// unwrap joins the lines of a comment, and keeps its paragraphs.
+// unwrap joins the lines of each paragraph of a comment.
 func unwrap(comment string) string {
 	var text []string
 	for _, paragraph := range paragraphs.Split(strings.TrimSpace(comment), -1) {
@@ -159,7 +158,7 @@ func unwrap(comment string) string {
 	return strings.Join(text, "\n\n")
 }
 
-// eachObject visits every object of the document, the outer before the inner.
+// eachObject visits every object of the document, outer objects first.
 func eachObject(value any, visit func(object)) {
 	switch value := value.(type) {
 	case object:

@@ -12,9 +12,9 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// Swagger2 says what it can of an OpenAPI document that Write made in the words
-// of Swagger 2.0, for tools that take nothing newer. What has no words there is
-// left out: choices between schemas, and more than one example of an answer.
+// Swagger2 converts an OpenAPI document from Write to Swagger 2.0, for tools that do not support a
+// newer version. It leaves out what Swagger 2.0 cannot express: alternative schemas, and more than
+// one example of a response.
 func Swagger2(openAPI []byte) ([]byte, error) {
 	var tree object
 	if err := json.Unmarshal(openAPI, &tree); err != nil {
@@ -23,7 +23,7 @@ func Swagger2(openAPI []byte) ([]byte, error) {
 	tree["openapi"] = "3.0.3"
 	components, _ := tree["components"].(object)
 	schemes, _ := components["securitySchemes"].(object)
-	schemes["bearer"] = object{"type": "apiKey", "in": "header", "name": wire.AuthorizationHeader, "description": "`Bearer ` and the API key, for clients that can send Authorization but not X-Api-Key."}
+	schemes["bearer"] = object{"type": "apiKey", "in": "header", "name": wire.AuthorizationHeader, "description": "`Bearer ` followed by the API key, for clients that can send the Authorization header but not X-Api-Key."}
 	schemas, _ := components["schemas"].(object)
 	eachObject(tree, older)
 	eachObject(tree, func(o object) { inlineEnum(o, schemas) })
@@ -53,7 +53,7 @@ func Swagger2(openAPI []byte) ([]byte, error) {
 	return encode(swagger)
 }
 
-// older says in the words of OpenAPI 3.0 what an object of 3.1 says.
+// older converts an object from OpenAPI 3.1 to 3.0.
 func older(o object) {
 	if value, ok := o["const"]; ok {
 		o["enum"] = []any{value}
@@ -62,7 +62,7 @@ func older(o object) {
 	if least, ok := o["exclusiveMinimum"].(float64); ok {
 		o["minimum"], o["exclusiveMinimum"] = least, true
 	}
-	// A reference stands alone there.
+	// OpenAPI 3.0 ignores other keywords next to a reference.
 	if target, ok := o["$ref"]; ok && len(o) > 1 {
 		o["allOf"] = []any{object{"$ref": target}}
 		delete(o, "$ref")
@@ -70,11 +70,11 @@ func older(o object) {
 	for _, choice := range []string{"anyOf", "not"} {
 		delete(o, choice)
 	}
-	// A list repeats its parameter, which is not what goes without saying there.
+	// Lists are sent as repeated parameters, which is not the default of the conversion.
 	if schema, _ := o["schema"].(object); o["in"] == "query" && schema["type"] == "array" {
 		o["style"], o["explode"] = "form", true
 	}
-	// The example of a parameter is an extension there.
+	// Swagger 2.0 has no example keyword for parameters.
 	if example, ok := o["example"]; ok && o["in"] != nil {
 		o["x-example"] = example
 		delete(o, "example")
@@ -88,8 +88,8 @@ func older(o object) {
 	}
 }
 
-// inlineEnum puts the values of an enum into a parameter, which cannot refer to
-// a schema there.
+// inlineEnum copies the values of an enum into a parameter, because parameters in Swagger 2.0
+// cannot refer to a schema.
 func inlineEnum(o object, schemas object) {
 	if o["in"] == nil {
 		return
@@ -104,8 +104,8 @@ func inlineEnum(o object, schemas object) {
 	}
 }
 
-// addAnswers adds what the conversion leaves out: the media types of answers,
-// and the schemas and examples of those that are not JSON.
+// addAnswers adds what the conversion leaves out: the media types of responses, and the schemas
+// and examples of responses that are not JSON.
 func addAnswers(swagger, openAPI object) {
 	for path, item := range child(swagger, "paths") {
 		item, _ := item.(object)
@@ -135,7 +135,7 @@ func addAnswers(swagger, openAPI object) {
 	}
 }
 
-// child is the object at the end of the names, or an empty one.
+// child returns the object at the path of names, or an empty object.
 func child(o object, names ...string) object {
 	for _, name := range names {
 		o, _ = o[name].(object)

@@ -1,7 +1,6 @@
-// Command openapi writes the OpenAPI documents. The code generator runs it after
-// it has written the Go code, which this program is built from: the contract is
-// read from the generated descriptors, and the examples are the answers of a
-// sandbox.
+// Command openapi writes the OpenAPI documents. The code generator runs it after it has written the Go
+// code, because this program reads the contract from the generated descriptors and records the
+// examples from a sandbox.
 package main
 
 import (

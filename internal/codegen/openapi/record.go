@@ -19,7 +19,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// record makes the example calls and returns them with their answers.
+// record makes the example calls and returns them with their responses.
 func record(ctx context.Context) ([]examples.Recording, error) {
 	var recordings []examples.Recording
 	var failed []error
@@ -34,8 +34,8 @@ func record(ctx context.Context) ([]examples.Recording, error) {
 	return recordings, errors.Join(failed...)
 }
 
-// visit makes the call on a new sandbox, so that the answer is the same in every
-// run and whatever the other calls do.
+// visit makes the call on a new sandbox, so that the response is the same in every run and does not
+// depend on other calls.
 func visit(ctx context.Context, call examples.Call) (recording examples.Recording, err error) {
 	mesh, err := sandbox.New(sandbox.WithSeed(1), sandbox.WithClock(sandbox.ClockManual))
 	if err != nil {
@@ -69,12 +69,12 @@ func visit(ctx context.Context, call examples.Call) (recording examples.Recordin
 	return recording, nil
 }
 
-// dial connects to the sandbox as the program does, so that errors read the same.
+// dial connects to the sandbox in the same way as the program, so that errors have the same text.
 func dial(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
 	return upstream.Dial("sandbox:1", upstream.Options{Plaintext: true, Dialer: mesh.DialContext})
 }
 
-// withRequestID names the request, so that errors are the same in each run.
+// withRequestID sets a fixed request ID, so that errors are the same in each run.
 func withRequestID(header map[string]string) map[string]string {
 	named := map[string]string{wire.RequestIDHeader: "01JDFB3X9T0000000000000000"}
 	for name, value := range header {

@@ -7,7 +7,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// Resources that every sandbox starts with.
+// Resources of a new sandbox.
 const (
 	retired   = "iam/api_users/00000000000000000000000009" // INACTIVE
 	viewer    = "iam/api_users/00000000000000000000000002"
@@ -61,13 +61,12 @@ func (c Call) refused(status int, title string) Call {
 	return c
 }
 
-// Calls returns all calls: those that succeed, then those that are refused.
+// Calls returns all calls: those that succeed, then those that fail.
 func Calls() []Call {
 	return append(Successes(), refusals()...)
 }
 
-// Successes returns the calls that succeed: one for each operation, and another for
-// each further media type that it answers with.
+// Successes returns the calls that succeed: one for each operation and media type of its response.
 func Successes() []Call {
 	taps := post("/v1/testing/token_taps:initialise", "").public()
 	return []Call{
@@ -162,74 +161,73 @@ func Successes() []Call {
 	}
 }
 
-// adminKeyHash is standard base64 of Key's SHA-256, as a query writes it.
+// adminKeyHash is the SHA-256 of Key in standard base64, escaped for a query.
 const adminKeyHash = "D1FblsaavlP86sxoZKLIFBfD2tbAxCU%2BH6%2ByeY6sKO0%3D"
 
-// large is more than the gateway takes for a body.
+// large returns a body that is larger than the gateway accepts.
 func large() string { return `{"displayName": "` + strings.Repeat("x", 2<<20) + `"}` }
 
-// refusals are errors: those that any operation can answer with, each shown
-// once, and those that some have of their own.
+// refusals returns the calls that fail: one for each error that any operation can return, and the
+// errors of single operations.
 func refusals() []Call {
 	fault := func(c Call, fault string) Call { return c.with(wire.SandboxFaultHeader, fault) }
 	slow := get("/v1/iam/api_users")
 	slow.Header = map[string]string{wire.SandboxFaultHeader: "deadline", wire.RequestTimeoutHeader: "0.1"}
 	price := "/v1/market_data/prices:current?baseToken.code=DOGE&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=XLM&quoteToken.ledger=LEDGER_STELLAR"
 	anywhere := []Call{
-		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Fields that break rules"),
-		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayNam": "Settlement bot"}`).refused(400, "A field that is unknown"),
-		get("/v1/iam/api_users:search?name=Admin").refused(400, "A parameter that is unknown"),
-		get("/v1/iam/api_users").with(wire.APIKeyHeader, "").refused(401, "No key"),
-		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-retired-key-00000000000000000000000").refused(401, "A key that is not active"),
-		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-roleless-key-0000000000000000000000").refused(403, "No role"),
-		get("/v1/iam/api_users/"+unknown).refused(404, "No such resource"),
-		get("/v1/iam/api_users").with("Accept", "text/html").refused(406, "HTML is wanted"),
-		post("/v1/iam/api_users", large()).refused(413, "A body that is too large"),
-		post("/v1/iam/api_users", "owner=me").with("Content-Type", "application/x-www-form-urlencoded").refused(415, "A form"),
-		fault(get("/v1/iam/api_users"), "exhausted").refused(429, "Mesh is asked too much"),
+		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Invalid fields"),
+		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayNam": "Settlement bot"}`).refused(400, "Unknown field"),
+		get("/v1/iam/api_users:search?name=Admin").refused(400, "Unknown parameter"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "").refused(401, "Missing key"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-retired-key-00000000000000000000000").refused(401, "Inactive key"),
+		get("/v1/iam/api_users").with(wire.APIKeyHeader, "sandbox-roleless-key-0000000000000000000000").refused(403, "Missing role"),
+		get("/v1/iam/api_users/"+unknown).refused(404, "Unknown resource"),
+		get("/v1/iam/api_users").with("Accept", "text/html").refused(406, "HTML is not available"),
+		post("/v1/iam/api_users", large()).refused(413, "Body too large"),
+		post("/v1/iam/api_users", "owner=me").with("Content-Type", "application/x-www-form-urlencoded").refused(415, "Form instead of JSON"),
+		fault(get("/v1/iam/api_users"), "exhausted").refused(429, "Mesh limits the rate"),
 		fault(get("/v1/iam/api_users"), "unavailable").refused(503, "Mesh cannot be reached"),
-		fault(post("/v1/limit_orders", order("order-1043", "accounts/00000000000000000000000001")), "drop-after-send").refused(503, "The answer to a write is lost"),
-		slow.refused(504, "Mesh does not answer in time"),
+		fault(post("/v1/limit_orders", order("order-1043", "accounts/00000000000000000000000001")), "drop-after-send").refused(503, "Lost response to a write"),
+		slow.refused(504, "Mesh does not respond in time"),
 	}
 	for i := range anywhere {
 		anywhere[i].Anywhere = true
 	}
 	return slices.Concat(anywhere, empties(), []Call{
-		get("/v1/iam/api_users:byKeyHash?keyHash="+strings.Repeat("A", 43)+"%3D").refused(404, "No API user has such a key"),
-		post("/v1/"+viewer+":activate", "").refused(400, "It is ACTIVE already"),
-		post("/v1/"+retired+":deactivate", "").refused(400, "It is INACTIVE already"),
-		get("/v1/users:byEmail?email=nobody@harbour.example").refused(404, "No user has this address"),
-		post("/v1/users", `{"owner": "`+Group+`", "email": "operations@harbour.example"}`).refused(409, "The address is taken"),
-		post("/v1/compliance/clients/00000000000000000000000002:startVerification", "").refused(400, "It is VERIFIED already"),
-		post("/v1/compliance/clients/00000000000000000000000003:markVerified", "").refused(400, "It is not PENDING"),
-		post("/v1/compliance/clients/00000000000000000000000003:failVerification", `{"comments": ["Not yet."]}`).refused(400, "It is not PENDING"),
+		get("/v1/iam/api_users:byKeyHash?keyHash="+strings.Repeat("A", 43)+"%3D").refused(404, "No API user has this key"),
+		post("/v1/"+viewer+":activate", "").refused(400, "The API user is already ACTIVE"),
+		post("/v1/"+retired+":deactivate", "").refused(400, "The API user is already INACTIVE"),
+		get("/v1/users:byEmail?email=nobody@harbour.example").refused(404, "No user has this e-mail address"),
+		post("/v1/users", `{"owner": "`+Group+`", "email": "operations@harbour.example"}`).refused(409, "The e-mail address is already in use"),
+		post("/v1/compliance/clients/00000000000000000000000002:startVerification", "").refused(400, "The client is already VERIFIED"),
+		post("/v1/compliance/clients/00000000000000000000000003:markVerified", "").refused(400, "The client is not PENDING"),
+		post("/v1/compliance/clients/00000000000000000000000003:failVerification", `{"comments": ["Not yet."]}`).refused(400, "The client is not PENDING"),
 		get("/v1/accounts:byNumber?accountNumber=1999999").refused(404, "No account has this number"),
-		post("/v1/accounts/00000000000000000000000001:open", "").refused(400, "It is open already"),
-		post("/v1/wallet/transfers", transfer("GNOBODY")).refused(404, "No account to pay from"),
-		post("/v1/wallet/transfers", strings.Replace(transfer(tradingAddress), `"250"`, `"9000000"`, 1)).refused(400, "Too little is available"),
+		post("/v1/accounts/00000000000000000000000001:open", "").refused(400, "The account is already open"),
+		post("/v1/wallet/transfers", transfer("GNOBODY")).refused(404, "Unknown account to transfer from"),
+		post("/v1/wallet/transfers", strings.Replace(transfer(tradingAddress), `"250"`, `"9000000"`, 1)).refused(400, "Insufficient balance"),
 		get(price).refused(404, "The pair is not traded"),
 		get("/v1/reporting/account_reports/1000004?"+backwards).refused(400, "The period ends before it starts"),
 		get("/v1/reporting/account_reports/1000004:excel?"+backwards).refused(400, "The period ends before it starts"),
 		get("/v1/limit_orders:byExternalReference?externalReference=none").refused(404, "No order has this reference"),
 		get("/v1/limit_orders:monitor?externalReference=none").refused(404, "No order has this reference"),
-		post("/v1/limit_orders", order("seed-1", "accounts/00000000000000000000000001")).refused(409, "The reference is taken"),
-		post("/v1/limit_orders", order("order-1", "accounts/"+unknown)).refused(404, "No such account"),
-		post("/v1/limit_orders/00000000000000000000000001:cancel", "").refused(400, "It is finished"),
+		post("/v1/limit_orders", order("seed-1", "accounts/00000000000000000000000001")).refused(409, "The reference is already in use"),
+		post("/v1/limit_orders", order("order-1", "accounts/"+unknown)).refused(404, "Unknown account"),
+		post("/v1/limit_orders/00000000000000000000000001:cancel", "").refused(400, "The order is already finished"),
 		post("/v1/testing/token_taps:mint", mint(treasuryAddress)).public().refused(400, "The taps are not initialised"),
 		post("/v1/testing/token_taps:mint", mint("GNOBODY")).public().after(post("/v1/testing/token_taps:initialise", "").public()).refused(404, "No account has this address"),
 	})
 }
 
-// empties are the calls that work without what their bodies say, for the fields
-// that are required.
+// empties returns the successful calls with an empty body, which fail if a field is required.
 func empties() []Call {
 	var calls []Call
 	for _, call := range Successes() {
-		if call.Body == "" || strings.HasSuffix(call.Path, ":markVerified") { // which requires none
+		if call.Body == "" || strings.HasSuffix(call.Path, ":markVerified") { // has no required field
 			continue
 		}
 		call.Body, call.Before = "{}", nil
-		calls = append(calls, call.refused(400, "What is required is missing"))
+		calls = append(calls, call.refused(400, "Missing required fields"))
 	}
 	return calls
 }

@@ -1,7 +1,6 @@
-// Package examples holds example calls of the API: for each operation one that
-// succeeds on a new sandbox, and for some operations calls that are refused. The
-// OpenAPI document shows the sandbox's answers to them, the guide has them as
-// snippets, and tests start from them.
+// Package examples contains example calls of the API: for each operation a call that succeeds on a
+// new sandbox, and for some operations calls that fail. The OpenAPI document shows them with the
+// responses of the sandbox, the guide shows them as snippets, and tests use them.
 package examples
 
 import (
@@ -16,28 +15,28 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// The seeded API user that makes the calls.
+// The credentials of the seeded API user that makes the calls.
 const (
 	Key   = "sandbox-broker-admin-key-000000000000000000"
 	Group = "groups/00000000000000000000BR0KER"
 )
 
-// Call is one call.
+// Call is an example call.
 type Call struct {
-	// Title says what the call shows, where it is more than that it works.
+	// Title describes a call that fails. It is empty for a call that succeeds.
 	Title string
-	// Method and Path are the request line; Path holds the query.
+	// Method and Path are the request line. Path includes the query.
 	Method, Path string
 	// Body is JSON, or "" for none.
 	Body string
-	// Header is sent besides the credentials, and instead of them where it names
-	// them; an empty value leaves one out.
+	// Header is sent in addition to the credentials, and may replace them. A header with an empty
+	// value is not sent.
 	Header map[string]string
-	// Before are calls that must have been made.
+	// Before are calls that must be made first.
 	Before []Call
-	// Status is what is answered.
+	// Status is the HTTP status of the response.
 	Status int
-	// Anywhere is set on a refusal that every operation has in this way.
+	// Anywhere is set if every operation can fail in this way.
 	Anywhere bool
 }
 
@@ -47,7 +46,7 @@ func (c Call) Public() bool {
 	return named && key == ""
 }
 
-// Recording is a call and its answer.
+// Recording is a call and its response.
 type Recording struct {
 	Call
 	ContentType string
@@ -75,7 +74,7 @@ func (c Call) Do(ctx context.Context, client *http.Client, base string) (*http.R
 	return client.Do(request)
 }
 
-// Record makes the call, after those before it, and keeps the answer.
+// Record makes the calls in Before, then the call itself, and returns its response.
 func (c Call) Record(ctx context.Context, client *http.Client, base string) (r Recording, status int, err error) {
 	for _, before := range c.Before {
 		recording, status, err := before.Record(ctx, client, base)
@@ -83,7 +82,7 @@ func (c Call) Record(ctx context.Context, client *http.Client, base string) (r R
 			return Recording{}, 0, err
 		}
 		if status != before.Status {
-			return Recording{}, 0, fmt.Errorf("before it, %s %s: %d %s, want %d", before.Method, before.Path, status, recording.Answer, before.Status)
+			return Recording{}, 0, fmt.Errorf("the call before it, %s %s: %d %s, want %d", before.Method, before.Path, status, recording.Answer, before.Status)
 		}
 	}
 	response, err := c.Do(ctx, client, base)
@@ -97,7 +96,7 @@ func (c Call) Record(ctx context.Context, client *http.Client, base string) (r R
 	}
 	contentType := response.Header.Get("Content-Type")
 	if contentType == wire.JSON {
-		// ProtoJSON puts spaces where it likes, so that nobody counts on them.
+		// The whitespace of protojson is deliberately unstable.
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, answer.Bytes()); err != nil {
 			return Recording{}, 0, err
@@ -107,8 +106,8 @@ func (c Call) Record(ctx context.Context, client *http.Client, base string) (r R
 	return Recording{c, contentType, answer.String()}, response.StatusCode, nil
 }
 
-// Match reports whether a path is of a template of OpenAPI with at most one
-// parameter, and what it has for that.
+// Match reports whether a path matches an OpenAPI path template with at most one parameter, and
+// returns the value of the parameter by its name.
 func Match(template, path string) (map[string]string, bool) {
 	before, rest, found := strings.Cut(template, "{")
 	if !found {

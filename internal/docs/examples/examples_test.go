@@ -30,7 +30,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestDo sees what is sent.
+// TestDo checks the headers of the request.
 func TestDo(t *testing.T) {
 	var sent *http.Request
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r }))
@@ -43,7 +43,7 @@ func TestDo(t *testing.T) {
 		{"as the test key", nil, examples.Key, "", examples.Group},
 		{"with a header", map[string]string{"Accept": "text/csv"}, examples.Key, "text/csv", examples.Group},
 		{"in another group", map[string]string{"X-Group": "groups/A"}, examples.Key, "", "groups/A"},
-		{"as nobody", map[string]string{"X-Api-Key": "", "X-Group": ""}, "", "", ""},
+		{"without credentials", map[string]string{"X-Api-Key": "", "X-Group": ""}, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			call := examples.Call{Method: "GET", Path: "/v1/groups", Header: test.header}
@@ -62,7 +62,7 @@ func TestDo(t *testing.T) {
 	}
 }
 
-// TestBodiesAreJSON but for those that are meant not to be.
+// TestBodiesAreJSON checks all bodies except those that are deliberately of another type.
 func TestBodiesAreJSON(t *testing.T) {
 	for _, call := range examples.Calls() {
 		if call.Body != "" && call.Status != http.StatusUnsupportedMediaType && !json.Valid([]byte(call.Body)) {

@@ -16,8 +16,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// file is one file as it is served. It is never stale: clients may keep it, but
-// ask with its ETag whether it still holds.
+// file is a file that is served. Clients may cache it, but must revalidate it with its ETag.
 type file struct {
 	mediaType  string
 	content    []byte
@@ -25,8 +24,7 @@ type file struct {
 	digest     string
 }
 
-// newFile takes the media type, and whether the content is compressed, from
-// the name.
+// newFile derives the media type, and whether the content is compressed, from the name.
 func newFile(name string, content []byte) *file {
 	name, compressed := strings.CutSuffix(name, ".gz")
 	digest := sha256.Sum256(content)
@@ -38,7 +36,7 @@ func newFile(name string, content []byte) *file {
 	}
 }
 
-// mediaType is not left to package mime, which asks the host's tables.
+// mediaType does not use package mime, because its results depend on files of the host.
 func mediaType(extension string) string {
 	switch extension {
 	case ".html":
@@ -76,7 +74,7 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			content, tag = plain, tag+"-plain"
 		}
 	}
-	// A strong tag is of the bytes, which differ by encoding.
+	// A strong ETag identifies the bytes, which depend on the encoding.
 	header.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
@@ -99,7 +97,7 @@ func decompress(content []byte) ([]byte, error) {
 	return io.ReadAll(reader)
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
+// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110, section 12.5.3).
 func acceptsGzip(accept []string) bool {
 	for item := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		coding, parameter, _ := strings.Cut(item, ";")

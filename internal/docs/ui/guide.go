@@ -13,12 +13,12 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-// guide is what the guide's template is filled with.
+// guide is the data of the guide's template.
 type guide struct {
 	Options
-	// URL is what the snippets reach the gateway by.
+	// URL is the address of the gateway in the snippets.
 	URL string
-	// Key and Group are what the snippets authenticate with.
+	// Key and Group are the credentials in the snippets.
 	Key, Group string
 	Reasons    []apierror.Reason
 	Tags       []guideTag
@@ -29,14 +29,14 @@ type guideTag struct {
 	Operations        []guideOperation
 }
 
-// Anchor is the tag as a fragment.
+// Anchor returns the URL fragment of the tag.
 func (t guideTag) Anchor() string {
 	return "tag-" + strings.ReplaceAll(strings.ToLower(t.Name), " ", "-")
 }
 
 type guideOperation struct {
 	ID, Verb, Path, Summary, Description string
-	// Before names the operations whose calls the example needs before it.
+	// Before lists the operations that the example needs to be called first.
 	Before   []string
 	Snippets []Snippet
 }
@@ -55,7 +55,7 @@ type describedOperation struct {
 	}
 }
 
-// answers is how an answer is to be read.
+// answers returns the kind of the response.
 func (op describedOperation) answers() kind {
 	content := op.Responses["200"].Content
 	if _, ok := content[wire.NDJSON]; ok {
@@ -67,7 +67,7 @@ func (op describedOperation) answers() kind {
 	return message
 }
 
-// newGuide joins what the document says of each operation with a call that works.
+// newGuide combines the description of each operation with an example call that succeeds.
 func newGuide(o Options) (*guide, error) {
 	content, err := openapi.Write(openapi.JSON, o.Deployment)
 	if err != nil {
@@ -81,7 +81,7 @@ func newGuide(o Options) (*guide, error) {
 	if g.URL == "" {
 		g.URL = "http://127.0.0.1:8080"
 	}
-	g.Key, g.Group = "the API key", "groups/…"
+	g.Key, g.Group = "your API key", "groups/…"
 	if len(o.TestKeys) > 0 {
 		g.Key, g.Group = o.TestKeys[0].Key, o.TestKeys[0].Group
 	}
@@ -118,7 +118,7 @@ func newGuide(o Options) (*guide, error) {
 	return g, nil
 }
 
-// find returns the operation that a call is of, and its path.
+// find returns the operation of a call, and its path.
 func (d description) find(call examples.Call) (op describedOperation, template string, ok bool) {
 	path, _, _ := strings.Cut(call.Path, "?")
 	for template, item := range d.Paths {
@@ -132,13 +132,13 @@ func (d description) find(call examples.Call) (op describedOperation, template s
 
 var code = regexp.MustCompile("`([^`]*)`")
 
-// prose is Markdown of the document as HTML: paragraphs, and code between
-// backquotes, which is all that the contract's comments use.
+// prose converts Markdown to HTML. It supports paragraphs and code in backquotes, because the
+// comments of the contract use nothing else.
 func prose(markdown string) template.HTML {
 	var html strings.Builder
 	for paragraph := range strings.SplitSeq(markdown, "\n\n") {
 		text := code.ReplaceAllString(template.HTMLEscapeString(paragraph), "<code>$1</code>")
 		fmt.Fprintf(&html, "<p>%s</p>", text)
 	}
-	return template.HTML(html.String()) //nolint:gosec // it is escaped above
+	return template.HTML(html.String()) //nolint:gosec // escaped above
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// kind is how an answer is to be read.
+// kind is the kind of a response, which decides how a snippet reads it.
 type kind string
 
 const (
@@ -21,22 +21,21 @@ const (
 	workbook kind = "workbook"
 )
 
-// Snippet is a program, or a command, that makes a call. It takes the address,
-// the key and the group from the environment: MESH_URL, MESH_API_KEY and
-// MESH_GROUP.
+// Snippet is a program or a command that makes a call. It reads the address, the key and the group
+// from the environment variables MESH_URL, MESH_API_KEY and MESH_GROUP.
 type Snippet struct {
-	// Language is how people call it, and ID how the page does.
+	// Language is the name of the language for people, and ID its name in the page.
 	Language, ID string
 	Code         string
 }
 
-// snippetData is what a snippet is filled with.
+// snippetData is the data of a snippet's template.
 type snippetData struct {
 	examples.Call
 	Kind kind
-	// Pretty is the body with a line for each member.
+	// Pretty is the body, indented, with one line per member.
 	Pretty string
-	// Headers are what is sent besides credentials and the type of the body.
+	// Headers are the headers except the credentials and the type of the body.
 	Headers []header
 }
 
@@ -45,17 +44,17 @@ type header struct{ Name, Value string }
 // HasGroup reports whether the call is made in a group other than MESH_GROUP.
 func (c snippetData) HasGroup() bool { return c.Header[wire.GroupHeader] != "" }
 
-// Quoted is a text between single quotes of a shell.
+// Quoted returns the text in single quotes for a shell.
 func (snippetData) Quoted(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// Indented is a text whose further lines start with so many spaces.
+// Indented indents all lines of the text except the first one by a number of spaces.
 func (snippetData) Indented(spaces int, text string) string {
 	return strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", spaces))
 }
 
-// snippets writes calls in each language.
+// snippets writes calls as snippets in each language.
 type snippets struct{ templates *template.Template }
 
 func newSnippets() (snippets, error) {

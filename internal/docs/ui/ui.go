@@ -1,6 +1,5 @@
-// Package ui serves the documentation of the REST API: the OpenAPI
-// document, Swagger UI to read it and try it out, and a guide. All of it is
-// embedded; the pages load nothing from another host.
+// Package ui serves the documentation of the REST API: the OpenAPI document, Swagger UI to read it
+// and try it out, and a guide. All files are embedded, and the pages load nothing from other hosts.
 package ui
 
 import (
@@ -24,19 +23,18 @@ import (
 //go:embed page
 var page embed.FS
 
-// The policies keep the pages to their own host, and script to files. Swagger UI
-// sets style attributes and draws its icons from data: URLs; the guide does
-// neither.
+// The content security policies restrict the pages to their own host, and scripts to files. Swagger
+// UI sets style attributes and loads its icons from data: URLs. The guide does neither.
 const (
 	policy          = "default-src 'none'; script-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'self'"
 	swaggerUIPolicy = policy + " 'unsafe-inline'"
 )
 
-// Options say what is documented.
+// Options configure the documentation.
 type Options struct {
-	// Deployment is the gateway that is documented.
+	// Deployment is the documented gateway.
 	Deployment openapi.Deployment
-	// TestKeys are filled in by one click. They are of a sandbox, and public.
+	// TestKeys are the public keys of a sandbox. Readers can fill them in with one click.
 	TestKeys []TestKey
 }
 
@@ -49,7 +47,7 @@ type Docs struct {
 	specs map[string]http.Handler // by path
 }
 
-// New makes the pages and the documents.
+// New renders the pages. Documents are written on first use.
 func New(o Options) (*Docs, error) {
 	d := &Docs{files: make(map[string]*file), specs: make(map[string]http.Handler)}
 	if err := o.Deployment.Validate(); err != nil {
@@ -102,13 +100,13 @@ func New(o Options) (*Docs, error) {
 	return d, nil
 }
 
-// ServeHTTP serves Swagger UI at /docs, the guide at /docs/guide and what they
-// load below /docs/. Mount it for GET and HEAD at /docs and /docs/*.
+// ServeHTTP serves Swagger UI at /docs, the guide at /docs/guide, and their files below /docs/.
+// Mount it for GET and HEAD at /docs and /docs/*.
 func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/docs"), "/")
 	file, ok := d.files[name]
 	if !ok {
-		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no such page; the documentation is at /docs, the guide at /docs/guide."))
+		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "This page does not exist. The documentation is at /docs, and the guide is at /docs/guide."))
 		return
 	}
 	w.Header().Set("Content-Security-Policy", policy)
@@ -124,8 +122,8 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // /openapi.yaml and /swagger.json.
 func (d *Docs) Specs() map[string]http.Handler { return d.specs }
 
-// written serves a file that is written when it is first asked for: most of the
-// formats of most gateways never are.
+// written serves a file that is generated on the first request, because most formats are never
+// requested.
 func written(name string, write func() ([]byte, error)) http.Handler {
 	once := sync.OnceValues(func() (*file, error) {
 		content, err := write()

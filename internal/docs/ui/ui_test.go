@@ -42,13 +42,13 @@ func docs(t *testing.T, deployment openapi.Deployment, keys ...ui.TestKey) *ui.D
 	return d
 }
 
-// sandbox is the documentation of a sandbox.
+// sandbox returns the documentation of a sandbox.
 func sandbox(t *testing.T) *ui.Docs {
 	t.Helper()
 	return docs(t, openapi.Deployment{Sandbox: true}, ui.TestKey{Name: "Admin", Key: "test-key", Group: "groups/test"})
 }
 
-// TestPages follows every link of the pages: each must be served from here.
+// TestPages follows every link of the pages. The documentation must serve each target itself.
 func TestPages(t *testing.T) {
 	d := sandbox(t)
 	for _, path := range []string{"/docs", "/docs/", "/docs/guide"} {
@@ -58,24 +58,24 @@ func TestPages(t *testing.T) {
 			t.Fatalf("%s: %s, %s", path, response.Status, response.Header.Get("Content-Type"))
 		}
 		if regexp.MustCompile(`<script(>| [^s])|<style| on\w+=| style=`).MatchString(html) {
-			t.Errorf("%s has inline script or style, which its policy refuses", path)
+			t.Errorf("%s has an inline script or style, which its policy blocks", path)
 		}
 		ids := make(map[string]bool)
 		for _, id := range regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(html, -1) {
 			if ids[id[1]] {
-				t.Errorf("%s: the id %s stands twice", path, id[1])
+				t.Errorf("%s: duplicate id %s", path, id[1])
 			}
 			ids[id[1]] = true
 		}
 		links := regexp.MustCompile(`(?:href|src)="([^"]*)"`).FindAllStringSubmatch(html, -1)
 		if len(links) < 5 {
-			t.Errorf("%s: found only the links %q", path, links)
+			t.Errorf("%s: links = %q, want at least 5", path, links)
 		}
 		for _, link := range links {
 			target, fragment, _ := strings.Cut(link[1], "#")
 			switch spec, ok := d.Specs()[target]; {
 			case target == "" && !ids[fragment]:
-				t.Errorf("%s: #%s is not there", path, fragment)
+				t.Errorf("%s: #%s does not exist", path, fragment)
 			case target == "":
 			case ok:
 				if got := get(t, spec, target); got.StatusCode != http.StatusOK {
@@ -90,18 +90,18 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestTheRibbonIsOfTheSandboxAlone(t *testing.T) {
+func TestOnlyTheSandboxHasTestKeys(t *testing.T) {
 	for path, ribbon := range map[string]string{"/docs": "Use this test key", "/docs/guide": `id="sandbox"`} {
 		if html := body(t, get(t, sandbox(t), path)); !strings.Contains(html, ribbon) {
-			t.Errorf("%s of a sandbox lacks %q", path, ribbon)
+			t.Errorf("%s of a sandbox does not contain %q", path, ribbon)
 		}
 		if html := body(t, get(t, docs(t, openapi.Deployment{}), path)); strings.Contains(html, ribbon) || strings.Contains(html, "test-key") {
-			t.Errorf("%s of the live API has %q", path, ribbon)
+			t.Errorf("%s of the live API contains %q", path, ribbon)
 		}
 	}
 }
 
-// TestTheGuideHasEveryOperation holds the guide against the document.
+// TestTheGuideHasEveryOperation compares the guide with the document.
 func TestTheGuideHasEveryOperation(t *testing.T) {
 	content, err := openapi.Write(openapi.JSON, openapi.Deployment{})
 	if err != nil {
@@ -122,7 +122,7 @@ func TestTheGuideHasEveryOperation(t *testing.T) {
 func TestTheGuideNamesThePublicAddress(t *testing.T) {
 	html := body(t, get(t, docs(t, openapi.Deployment{PublicURL: "https://api.example.com/mesh/"}), "/docs/guide"))
 	if !strings.Contains(html, ">https://api.example.com/mesh<") {
-		t.Error("it does not")
+		t.Error("the public address is missing")
 	}
 }
 
@@ -131,7 +131,7 @@ func TestPolicies(t *testing.T) {
 		policy := get(t, sandbox(t), path).Header.Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "script-src 'self';", "connect-src 'self';", "frame-ancestors 'none'"} {
 			if !strings.Contains(policy, want) {
-				t.Errorf("%s: policy %q lacks %q", path, policy, want)
+				t.Errorf("%s: policy %q does not contain %q", path, policy, want)
 			}
 		}
 		if strings.Contains(policy, "http") || strings.Contains(policy, "unsafe-eval") {
@@ -157,7 +157,7 @@ func TestAssetEncodings(t *testing.T) {
 	}
 	plain := get(t, handler, path, "Accept-Encoding", "gzip;q=0")
 	if got := body(t, plain); got != string(want) || !strings.Contains(got, "SwaggerUIBundle") {
-		t.Error("the two encodings hold different scripts")
+		t.Error("the two encodings have different content")
 	}
 	for _, response := range []*http.Response{compressed, plain} {
 		if response.Header.Get("Vary") != "Accept-Encoding" || response.Header.Get("Content-Type") != "text/javascript; charset=utf-8" {
@@ -213,7 +213,7 @@ func TestSpecs(t *testing.T) {
 				}
 			}
 			if got := get(t, handler, path, "If-None-Match", `"other"`); got.StatusCode != http.StatusOK {
-				t.Errorf("If-None-Match of another: %s", got.Status)
+				t.Errorf("If-None-Match with another ETag: %s", got.Status)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-// In a file of its own, so that the page needs no inline script.
+// This is a separate file because the policy of the page does not allow inline scripts.
 const ui = SwaggerUIBundle({
   url: '/openapi.json',
   dom_id: '#swagger-ui',
@@ -12,17 +12,17 @@ const ui = SwaggerUIBundle({
   filter: true,
   // For x-mesh-roles, x-mesh-type and x-mesh-verification.
   showExtensions: true,
-  // Unless null, the document is sent to a validator on the internet.
+  // Any other value would send the document to a validator on the internet.
   validatorUrl: null,
-  // Swagger UI gives it no name.
+  // Swagger UI does not label the list of servers.
   onComplete: () => document.getElementById('servers')?.setAttribute('aria-label', 'Server'),
 });
 
-// The ribbon of the sandbox.
+// The form with the test keys of the sandbox.
 document.getElementById('test-key')?.addEventListener('submit', (event) => {
   event.preventDefault();
   const chosen = document.getElementById('key').selectedOptions[0];
-  // Not ui.preauthorizeApiKey, which a reload forgets.
+  // ui.preauthorizeApiKey would not persist after a reload.
   const { authActions, specSelectors } = ui.getSystem();
   const schemes = specSelectors.specJson().getIn(['components', 'securitySchemes']);
   for (const [name, value] of Object.entries({ apiKey: chosen.dataset.key, group: chosen.dataset.group })) {

@@ -1,4 +1,4 @@
-// The guide works without this: it remembers the language, and copies.
+// The guide works without this script, which remembers the language and adds copy buttons.
 const languages = document.querySelectorAll('input[name="language"]');
 const remembered = localStorage.getItem('language');
 for (const input of languages) {
@@ -23,6 +23,6 @@ for (const pre of document.querySelectorAll('pre')) {
   block.append(pre, button);
 }
 
-// Where no public address is configured, the snippets use that of this page.
+// If no public address is configured, the snippets use the address of this page.
 const address = document.querySelector('[data-address]');
 if (address?.dataset.address === '') address.textContent = location.origin;

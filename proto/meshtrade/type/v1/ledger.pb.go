@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A ledger on which tokens live.
+// A ledger for tokens.
 type Ledger int32
 
 const (

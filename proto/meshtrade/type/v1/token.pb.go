@@ -26,9 +26,9 @@ type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The code of the token, such as XLM.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// Who issued the token, on ledgers where issuers tell tokens apart.
+	// The issuer of the token, on ledgers where the issuer identifies the token.
 	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
-	// The ledger that it lives on.
+	// The ledger of the token.
 	Ledger        Ledger `protobuf:"varint,3,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

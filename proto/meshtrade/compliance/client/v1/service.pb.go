@@ -402,10 +402,10 @@ func (*ListClientsRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_compliance_client_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
-// The answer of `ListClients`.
+// The response of `ListClients`.
 type ListClientsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Clients       []*Client `protobuf:"bytes,1,rep,name=clients,proto3" json:"clients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

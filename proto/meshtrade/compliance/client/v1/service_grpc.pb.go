@@ -42,17 +42,18 @@ type ClientServiceClient interface {
 	GetClient(ctx context.Context, in *GetClientRequest, opts ...grpc.CallOption) (*Client, error)
 	// Gets the compliance client that owns a group: the nearest one up the tree.
 	GetGroupClient(ctx context.Context, in *GetGroupClientRequest, opts ...grpc.CallOption) (*Client, error)
-	// Changes a compliance client. While it is NOT_STARTED or FAILED its owner may; while PENDING or
-	// VERIFIED only its verification authority may. Verification itself has methods of its own.
+	// Changes a compliance client. The owner may change it while it is NOT_STARTED or FAILED. While
+	// it is PENDING or VERIFIED, only its verification authority may. Other methods change the
+	// verification itself.
 	UpdateClient(ctx context.Context, in *UpdateClientRequest, opts ...grpc.CallOption) (*Client, error)
 	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
 	// in any other state.
 	StartClientVerification(ctx context.Context, in *StartClientVerificationRequest, opts ...grpc.CallOption) (*Client, error)
-	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority
-	// may, and says why in `comments`.
+	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority may
+	// do this. It gives the reasons in `comments`.
 	FailClientVerification(ctx context.Context, in *FailClientVerificationRequest, opts ...grpc.CallOption) (*Client, error)
-	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may.
-	// The next verification is due on the given date, or in a year.
+	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may
+	// do this. The next verification is due on the given date, or in a year.
 	MarkClientVerified(ctx context.Context, in *MarkClientVerifiedRequest, opts ...grpc.CallOption) (*Client, error)
 	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (*ListClientsResponse, error)
@@ -159,17 +160,18 @@ type ClientServiceServer interface {
 	GetClient(context.Context, *GetClientRequest) (*Client, error)
 	// Gets the compliance client that owns a group: the nearest one up the tree.
 	GetGroupClient(context.Context, *GetGroupClientRequest) (*Client, error)
-	// Changes a compliance client. While it is NOT_STARTED or FAILED its owner may; while PENDING or
-	// VERIFIED only its verification authority may. Verification itself has methods of its own.
+	// Changes a compliance client. The owner may change it while it is NOT_STARTED or FAILED. While
+	// it is PENDING or VERIFIED, only its verification authority may. Other methods change the
+	// verification itself.
 	UpdateClient(context.Context, *UpdateClientRequest) (*Client, error)
 	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
 	// in any other state.
 	StartClientVerification(context.Context, *StartClientVerificationRequest) (*Client, error)
-	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority
-	// may, and says why in `comments`.
+	// Fails the verification of a client: PENDING becomes FAILED. Only the verification authority may
+	// do this. It gives the reasons in `comments`.
 	FailClientVerification(context.Context, *FailClientVerificationRequest) (*Client, error)
-	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may.
-	// The next verification is due on the given date, or in a year.
+	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may
+	// do this. The next verification is due on the given date, or in a year.
 	MarkClientVerified(context.Context, *MarkClientVerifiedRequest) (*Client, error)
 	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(context.Context, *ListClientsRequest) (*ListClientsResponse, error)

@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How far a client's verification has come: NOT_STARTED or FAILED, then PENDING, then VERIFIED or
+// The state of the verification of a client: NOT_STARTED or FAILED, then PENDING, then VERIFIED or
 // FAILED.
 type VerificationStatus int32
 
@@ -32,9 +32,9 @@ const (
 	VerificationStatus_VERIFICATION_STATUS_NOT_STARTED VerificationStatus = 1
 	// The verification authority is looking at it.
 	VerificationStatus_VERIFICATION_STATUS_PENDING VerificationStatus = 2
-	// Verified; what needs a verified client is open.
+	// Verified. Operations that require a verified client are allowed.
 	VerificationStatus_VERIFICATION_STATUS_VERIFIED VerificationStatus = 3
-	// Refused, for the reason given; it can be started again.
+	// Failed, for the given reasons. It can be started again.
 	VerificationStatus_VERIFICATION_STATUS_FAILED VerificationStatus = 4
 )
 

@@ -311,10 +311,10 @@ func (*ListAPIUsersRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_iam_api_user_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
-// The answer of `ListAPIUsers`.
+// The response of `ListAPIUsers`.
 type ListAPIUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	ApiUsers      []*APIUser `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -360,7 +360,7 @@ func (x *ListAPIUsersResponse) GetApiUsers() []*APIUser {
 // The request of `SearchAPIUsers`.
 type SearchAPIUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	DisplayName   string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -403,10 +403,10 @@ func (x *SearchAPIUsersRequest) GetDisplayName() string {
 	return ""
 }
 
-// The answer of `SearchAPIUsers`.
+// The response of `SearchAPIUsers`.
 type SearchAPIUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	ApiUsers      []*APIUser `protobuf:"bytes,1,rep,name=api_users,json=apiUsers,proto3" json:"api_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -35,16 +35,16 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Manages API users: the programs that call Mesh, each with one API key. An API user belongs to a
-// group and can do what its roles allow there and below.
+// group and can do what its roles allow in that group and in the groups below it.
 type APIUserServiceClient interface {
 	// Gets an API user by name.
 	GetAPIUser(ctx context.Context, in *GetAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
-	// Creates an API user. It starts INACTIVE; activate it to use its key. The answer holds
-	// `api_key`, which is told this once and never again. `owner` must be the executing group.
+	// Creates an API user. It starts INACTIVE; activate it to use its key. The response contains
+	// `api_key`, which is shown only once. `owner` must be the executing group.
 	CreateAPIUser(ctx context.Context, in *CreateAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
-	// Gives roles to an API user. A role that is held already stays as it is.
+	// Gives roles to an API user. Roles that are already held are ignored.
 	AssignRolesToAPIUser(ctx context.Context, in *AssignRolesToAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
-	// Takes roles from an API user. A role that is not held is no fault.
+	// Takes roles from an API user. Roles that are not held are ignored.
 	RevokeRolesFromAPIUser(ctx context.Context, in *RevokeRolesFromAPIUserRequest, opts ...grpc.CallOption) (*APIUser, error)
 	// Lists the API users of the executing group and of the groups below it.
 	ListAPIUsers(ctx context.Context, in *ListAPIUsersRequest, opts ...grpc.CallOption) (*ListAPIUsersResponse, error)
@@ -162,16 +162,16 @@ func (c *aPIUserServiceClient) GetAPIUserByKeyHash(ctx context.Context, in *GetA
 // for forward compatibility.
 //
 // Manages API users: the programs that call Mesh, each with one API key. An API user belongs to a
-// group and can do what its roles allow there and below.
+// group and can do what its roles allow in that group and in the groups below it.
 type APIUserServiceServer interface {
 	// Gets an API user by name.
 	GetAPIUser(context.Context, *GetAPIUserRequest) (*APIUser, error)
-	// Creates an API user. It starts INACTIVE; activate it to use its key. The answer holds
-	// `api_key`, which is told this once and never again. `owner` must be the executing group.
+	// Creates an API user. It starts INACTIVE; activate it to use its key. The response contains
+	// `api_key`, which is shown only once. `owner` must be the executing group.
 	CreateAPIUser(context.Context, *CreateAPIUserRequest) (*APIUser, error)
-	// Gives roles to an API user. A role that is held already stays as it is.
+	// Gives roles to an API user. Roles that are already held are ignored.
 	AssignRolesToAPIUser(context.Context, *AssignRolesToAPIUserRequest) (*APIUser, error)
-	// Takes roles from an API user. A role that is not held is no fault.
+	// Takes roles from an API user. Roles that are not held are ignored.
 	RevokeRolesFromAPIUser(context.Context, *RevokeRolesFromAPIUserRequest) (*APIUser, error)
 	// Lists the API users of the executing group and of the groups below it.
 	ListAPIUsers(context.Context, *ListAPIUsersRequest) (*ListAPIUsersResponse, error)

@@ -163,10 +163,10 @@ func (x *ListGroupsRequest) GetSorting() *ListGroupsRequest_Sorting {
 	return nil
 }
 
-// The answer of `ListGroups`.
+// The response of `ListGroups`.
 type ListGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Groups        []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -212,9 +212,9 @@ func (x *ListGroupsResponse) GetGroups() []*Group {
 // The request of `SearchGroups`.
 type SearchGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// How to sort; unset is in the order of creation.
 	Sorting *SearchGroupsRequest_Sorting `protobuf:"bytes,3,opt,name=sorting,proto3" json:"sorting,omitempty"`
@@ -282,10 +282,10 @@ func (x *SearchGroupsRequest) GetNames() []string {
 	return nil
 }
 
-// The answer of `SearchGroups`.
+// The response of `SearchGroups`.
 type SearchGroupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Groups        []*Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

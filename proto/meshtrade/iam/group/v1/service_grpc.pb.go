@@ -35,7 +35,7 @@ const (
 type GroupServiceClient interface {
 	// Creates a group below the executing group. `owner` must be the executing group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*Group, error)
-	// Changes a group's display name and description. All else that is sent is ignored.
+	// Changes a group's display name and description. Other fields are ignored.
 	UpdateGroup(ctx context.Context, in *UpdateGroupRequest, opts ...grpc.CallOption) (*Group, error)
 	// Lists the executing group and the groups below it.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
@@ -113,7 +113,7 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, 
 type GroupServiceServer interface {
 	// Creates a group below the executing group. `owner` must be the executing group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*Group, error)
-	// Changes a group's display name and description. All else that is sent is ignored.
+	// Changes a group's display name and description. Other fields are ignored.
 	UpdateGroup(context.Context, *UpdateGroupRequest) (*Group, error)
 	// Lists the executing group and the groups below it.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)

@@ -275,10 +275,10 @@ func (x *ListUsersRequest) GetSorting() *ListUsersRequest_Sorting {
 	return nil
 }
 
-// The answer of `ListUsers`.
+// The response of `ListUsers`.
 type ListUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Users         []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -324,7 +324,7 @@ func (x *ListUsersResponse) GetUsers() []*User {
 // The request of `SearchUsers`.
 type SearchUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -367,10 +367,10 @@ func (x *SearchUsersRequest) GetEmail() string {
 	return ""
 }
 
-// The answer of `SearchUsers`.
+// The response of `SearchUsers`.
 type SearchUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Users         []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

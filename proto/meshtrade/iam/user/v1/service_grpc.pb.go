@@ -35,9 +35,9 @@ const (
 //
 // Manages users: the people of a group and the roles that they hold.
 type UserServiceClient interface {
-	// Gives roles to a user. A role that is held already stays as it is.
+	// Gives roles to a user. Roles that are already held are ignored.
 	AssignRolesToUser(ctx context.Context, in *AssignRolesToUserRequest, opts ...grpc.CallOption) (*User, error)
-	// Takes roles from a user. A role that is not held is no fault.
+	// Takes roles from a user. Roles that are not held are ignored.
 	RevokeRolesFromUser(ctx context.Context, in *RevokeRolesFromUserRequest, opts ...grpc.CallOption) (*User, error)
 	// Gets a user by name.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*User, error)
@@ -49,7 +49,8 @@ type UserServiceClient interface {
 	SearchUsers(ctx context.Context, in *SearchUsersRequest, opts ...grpc.CallOption) (*SearchUsersResponse, error)
 	// Creates a user. ALREADY_EXISTS if the email address is taken.
 	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*User, error)
-	// Replaces what may change of a user. Roles stay as they are: assign and revoke change them.
+	// Replaces the fields of a user that may change. Roles stay as they are: assign and revoke change
+	// them.
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*User, error)
 }
 
@@ -147,9 +148,9 @@ func (c *userServiceClient) UpdateUser(ctx context.Context, in *UpdateUserReques
 //
 // Manages users: the people of a group and the roles that they hold.
 type UserServiceServer interface {
-	// Gives roles to a user. A role that is held already stays as it is.
+	// Gives roles to a user. Roles that are already held are ignored.
 	AssignRolesToUser(context.Context, *AssignRolesToUserRequest) (*User, error)
-	// Takes roles from a user. A role that is not held is no fault.
+	// Takes roles from a user. Roles that are not held are ignored.
 	RevokeRolesFromUser(context.Context, *RevokeRolesFromUserRequest) (*User, error)
 	// Gets a user by name.
 	GetUser(context.Context, *GetUserRequest) (*User, error)
@@ -161,7 +162,8 @@ type UserServiceServer interface {
 	SearchUsers(context.Context, *SearchUsersRequest) (*SearchUsersResponse, error)
 	// Creates a user. ALREADY_EXISTS if the email address is taken.
 	CreateUser(context.Context, *CreateUserRequest) (*User, error)
-	// Replaces what may change of a user. Roles stay as they are: assign and revoke change them.
+	// Replaces the fields of a user that may change. Roles stay as they are: assign and revoke change
+	// them.
 	UpdateUser(context.Context, *UpdateUserRequest) (*User, error)
 	mustEmbedUnimplementedUserServiceServer()
 }

@@ -200,10 +200,10 @@ func (*ListUserProfilesRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_iam_user_profile_v1_service_proto_rawDescGZIP(), []int{3}
 }
 
-// The answer of `ListUserProfiles`.
+// The response of `ListUserProfiles`.
 type ListUserProfilesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	UserProfiles  []*UserProfile `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -292,7 +292,7 @@ func (x *GetUserProfilePictureUploadUrlRequest) GetName() string {
 	return ""
 }
 
-// The answer of `GetUserProfilePictureUploadUrl`.
+// The response of `GetUserProfilePictureUploadUrl`.
 type GetUserProfilePictureUploadUrlResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where to PUT the picture, once.
@@ -350,9 +350,9 @@ func (x *GetUserProfilePictureUploadUrlResponse) GetExpiresAt() *timestamppb.Tim
 // The request of `SearchUserProfiles`.
 type SearchUserProfilesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	FirstName string `protobuf:"bytes,1,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	LastName string `protobuf:"bytes,2,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// The users to narrow the search to, `users/{ULID}`; none is all. At most 100.
 	Users         []string `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
@@ -411,10 +411,10 @@ func (x *SearchUserProfilesRequest) GetUsers() []string {
 	return nil
 }
 
-// The answer of `SearchUserProfiles`.
+// The response of `SearchUserProfiles`.
 type SearchUserProfilesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	UserProfiles  []*UserProfile `protobuf:"bytes,1,rep,name=user_profiles,json=userProfiles,proto3" json:"user_profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

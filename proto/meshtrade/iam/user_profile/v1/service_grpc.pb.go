@@ -31,10 +31,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Manages user profiles: how a user is called, addressed and notified. Each profile belongs to one
+// Manages user profiles: names, locale and notification preferences. Each profile belongs to one
 // user.
 type UserProfileServiceClient interface {
-	// Changes the fields that are set, and no others.
+	// Changes only the fields that are set.
 	UpdateUserProfile(ctx context.Context, in *UpdateUserProfileRequest, opts ...grpc.CallOption) (*UserProfile, error)
 	// Gets a user profile by name.
 	GetUserProfile(ctx context.Context, in *GetUserProfileRequest, opts ...grpc.CallOption) (*UserProfile, error)
@@ -44,7 +44,7 @@ type UserProfileServiceClient interface {
 	ListUserProfiles(ctx context.Context, in *ListUserProfilesRequest, opts ...grpc.CallOption) (*ListUserProfilesResponse, error)
 	// Searches profiles by a part of their names, or by user.
 	SearchUserProfiles(ctx context.Context, in *SearchUserProfilesRequest, opts ...grpc.CallOption) (*SearchUserProfilesResponse, error)
-	// Gets a URL to upload a profile's picture to. It is short-lived and takes one PUT.
+	// Gets a URL to upload a profile's picture to. It is short-lived and accepts one PUT.
 	GetUserProfilePictureUploadUrl(ctx context.Context, in *GetUserProfilePictureUploadUrlRequest, opts ...grpc.CallOption) (*GetUserProfilePictureUploadUrlResponse, error)
 }
 
@@ -120,10 +120,10 @@ func (c *userProfileServiceClient) GetUserProfilePictureUploadUrl(ctx context.Co
 // All implementations must embed UnimplementedUserProfileServiceServer
 // for forward compatibility.
 //
-// Manages user profiles: how a user is called, addressed and notified. Each profile belongs to one
+// Manages user profiles: names, locale and notification preferences. Each profile belongs to one
 // user.
 type UserProfileServiceServer interface {
-	// Changes the fields that are set, and no others.
+	// Changes only the fields that are set.
 	UpdateUserProfile(context.Context, *UpdateUserProfileRequest) (*UserProfile, error)
 	// Gets a user profile by name.
 	GetUserProfile(context.Context, *GetUserProfileRequest) (*UserProfile, error)
@@ -133,7 +133,7 @@ type UserProfileServiceServer interface {
 	ListUserProfiles(context.Context, *ListUserProfilesRequest) (*ListUserProfilesResponse, error)
 	// Searches profiles by a part of their names, or by user.
 	SearchUserProfiles(context.Context, *SearchUserProfilesRequest) (*SearchUserProfilesResponse, error)
-	// Gets a URL to upload a profile's picture to. It is short-lived and takes one PUT.
+	// Gets a URL to upload a profile's picture to. It is short-lived and accepts one PUT.
 	GetUserProfilePictureUploadUrl(context.Context, *GetUserProfilePictureUploadUrlRequest) (*GetUserProfilePictureUploadUrlResponse, error)
 	mustEmbedUnimplementedUserProfileServiceServer()
 }

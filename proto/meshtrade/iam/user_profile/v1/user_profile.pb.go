@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How a user is called, addressed and notified.
+// The names, locale and notification preferences of a user.
 type UserProfile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, `iam/user_profiles/{ULID}`. Set by the server; ignored on create.
@@ -38,7 +38,7 @@ type UserProfile struct {
 	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
 	// A BCP 47 language tag such as en-ZA.
 	Locale string `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
-	// Where the profile picture is.
+	// The URL of the profile picture.
 	ProfilePictureUrl string `protobuf:"bytes,6,opt,name=profile_picture_url,json=profilePictureUrl,proto3" json:"profile_picture_url,omitempty"`
 	// The first name.
 	FirstName string `protobuf:"bytes,7,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
@@ -48,7 +48,7 @@ type UserProfile struct {
 	DisplayCurrency *v1.Token `protobuf:"bytes,9,opt,name=display_currency,json=displayCurrency,proto3" json:"display_currency,omitempty"`
 	// The token that reports value things in.
 	ReportingCurrency *v1.Token `protobuf:"bytes,10,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
-	// What the user wants to be told, and how.
+	// The notification preferences of the user.
 	NotificationPreferences *NotificationPreferences `protobuf:"bytes,11,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache

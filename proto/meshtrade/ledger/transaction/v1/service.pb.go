@@ -70,7 +70,7 @@ func (x *GetTransactionStateRequest) GetName() string {
 	return ""
 }
 
-// The answer of `GetTransactionState`.
+// The response of `GetTransactionState`.
 type GetTransactionStateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state it is in. Set by the server; ignored on input.
@@ -162,7 +162,7 @@ func (x *MonitorTransactionStateRequest) GetName() string {
 	return ""
 }
 
-// The answer of `MonitorTransactionState`.
+// The response of `MonitorTransactionState`.
 type MonitorTransactionStateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state it is in. Set by the server; ignored on input.

@@ -27,12 +27,12 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Tells how ledger transactions, which other services name in their answers, come along.
+// Reports the state of ledger transactions, which other services return.
 type TransactionServiceClient interface {
 	// Gets the state of a ledger transaction.
 	GetTransactionState(ctx context.Context, in *GetTransactionStateRequest, opts ...grpc.CallOption) (*GetTransactionStateResponse, error)
-	// Streams the states of a ledger transaction: the one it is in, then each change. The stream ends
-	// at SUCCESSFUL or FAILED.
+	// Streams the states of a ledger transaction: the current state, then each change. The stream
+	// ends at SUCCESSFUL or FAILED.
 	MonitorTransactionState(ctx context.Context, in *MonitorTransactionStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MonitorTransactionStateResponse], error)
 }
 
@@ -77,12 +77,12 @@ type TransactionService_MonitorTransactionStateClient = grpc.ServerStreamingClie
 // All implementations must embed UnimplementedTransactionServiceServer
 // for forward compatibility.
 //
-// Tells how ledger transactions, which other services name in their answers, come along.
+// Reports the state of ledger transactions, which other services return.
 type TransactionServiceServer interface {
 	// Gets the state of a ledger transaction.
 	GetTransactionState(context.Context, *GetTransactionStateRequest) (*GetTransactionStateResponse, error)
-	// Streams the states of a ledger transaction: the one it is in, then each change. The stream ends
-	// at SUCCESSFUL or FAILED.
+	// Streams the states of a ledger transaction: the current state, then each change. The stream
+	// ends at SUCCESSFUL or FAILED.
 	MonitorTransactionState(*MonitorTransactionStateRequest, grpc.ServerStreamingServer[MonitorTransactionStateResponse]) error
 	mustEmbedUnimplementedTransactionServiceServer()
 }

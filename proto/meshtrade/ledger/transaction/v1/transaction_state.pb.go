@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How far a ledger transaction has come.
+// The state of a ledger transaction.
 type TransactionState int32
 
 const (
@@ -35,7 +35,7 @@ const (
 	TransactionState_TRANSACTION_STATE_PENDING TransactionState = 3
 	// Being submitted to the ledger.
 	TransactionState_TRANSACTION_STATE_SUBMISSION_IN_PROGRESS TransactionState = 4
-	// Refused by the ledger. Final.
+	// Rejected by the ledger. Final.
 	TransactionState_TRANSACTION_STATE_FAILED TransactionState = 5
 	// Submitted, but the outcome is not known yet.
 	TransactionState_TRANSACTION_STATE_INDETERMINATE TransactionState = 6

@@ -26,7 +26,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Tells the prices of token pairs.
+// Returns the prices of token pairs.
 type PriceServiceClient interface {
 	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
 	GetCurrentPriceByTokenPair(ctx context.Context, in *GetCurrentPriceByTokenPairRequest, opts ...grpc.CallOption) (*Price, error)
@@ -54,7 +54,7 @@ func (c *priceServiceClient) GetCurrentPriceByTokenPair(ctx context.Context, in 
 // All implementations must embed UnimplementedPriceServiceServer
 // for forward compatibility.
 //
-// Tells the prices of token pairs.
+// Returns the prices of token pairs.
 type PriceServiceServer interface {
 	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
 	GetCurrentPriceByTokenPair(context.Context, *GetCurrentPriceByTokenPairRequest) (*Price, error)

@@ -172,7 +172,7 @@ func (x *GetExcelAccountReportRequest) GetReportingAssetToken() *v1.Token {
 	return nil
 }
 
-// The answer of `GetExcelAccountReport`.
+// The response of `GetExcelAccountReport`.
 type GetExcelAccountReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workbook (.xlsx), in base64.

@@ -38,7 +38,7 @@ type TradingStatementEntry struct {
 	Amount *v1.Amount `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The price for one unit.
 	Price *v1.Amount `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
-	// What the trade cost in all.
+	// The total cost of the trade.
 	Cost *v1.Amount `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
 	// The balance after the trade.
 	Balance       *v1.Amount `protobuf:"bytes,8,opt,name=balance,proto3" json:"balance,omitempty"`

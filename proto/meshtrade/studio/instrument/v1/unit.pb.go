@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What one token of an instrument is one of.
+// The unit of one token of an instrument.
 type Unit int32
 
 const (

@@ -78,7 +78,7 @@ func (LimitOrderSide) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_trading_limit_order_v1_limit_order_proto_rawDescGZIP(), []int{0}
 }
 
-// How far a limit order has come.
+// The state of a limit order.
 type LimitOrderState int32
 
 const (
@@ -86,7 +86,7 @@ const (
 	LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED LimitOrderState = 0
 	// On its way to the market.
 	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS LimitOrderState = 1
-	// Refused by the market. Final.
+	// Rejected by the market. Final.
 	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_FAILED LimitOrderState = 2
 	// Resting in the market.
 	LimitOrderState_LIMIT_ORDER_STATE_OPEN LimitOrderState = 3
@@ -171,9 +171,9 @@ type LimitOrder struct {
 	LimitPrice *v1.Amount `protobuf:"bytes,8,opt,name=limit_price,json=limitPrice,proto3" json:"limit_price,omitempty"`
 	// How much of the base token to buy or sell.
 	Quantity *v1.Amount `protobuf:"bytes,9,opt,name=quantity,proto3" json:"quantity,omitempty"`
-	// The volume-weighted price of what has been filled. Filled with `live_ledger_data` only.
+	// The volume-weighted price of what has been filled. Set only with `live_ledger_data`.
 	FillPrice *v1.Amount `protobuf:"bytes,10,opt,name=fill_price,json=fillPrice,proto3" json:"fill_price,omitempty"`
-	// How much has been filled. Filled with `live_ledger_data` only.
+	// How much has been filled. Set only with `live_ledger_data`.
 	FilledQuantity *v1.Amount `protobuf:"bytes,11,opt,name=filled_quantity,json=filledQuantity,proto3" json:"filled_quantity,omitempty"`
 	// The state it is in. Set by the server; ignored on input.
 	State LimitOrderState `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`

@@ -122,7 +122,7 @@ type GetLimitOrderRequest struct {
 	// The name of the resource, `limit_orders/{ULID}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are filled only then.
+	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -178,7 +178,7 @@ type GetLimitOrderByExternalReferenceRequest struct {
 	// The owner's own reference, unique for the owner; up to 200 characters.
 	ExternalReference string `protobuf:"bytes,1,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are filled only then.
+	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -232,7 +232,7 @@ func (x *GetLimitOrderByExternalReferenceRequest) GetLiveLedgerData() bool {
 type ListLimitOrdersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are filled only then.
+	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,1,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -275,10 +275,10 @@ func (x *ListLimitOrdersRequest) GetLiveLedgerData() bool {
 	return false
 }
 
-// The answer of `ListLimitOrders`.
+// The response of `ListLimitOrders`.
 type ListLimitOrdersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	LimitOrders   []*LimitOrder `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -331,7 +331,7 @@ type SearchLimitOrdersRequest struct {
 	// The states to search for; none is every state.
 	States []LimitOrderState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"states,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are filled only then.
+	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,4,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -395,10 +395,10 @@ func (x *SearchLimitOrdersRequest) GetLiveLedgerData() bool {
 	return false
 }
 
-// The answer of `SearchLimitOrders`.
+// The response of `SearchLimitOrders`.
 type SearchLimitOrdersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	LimitOrders   []*LimitOrder `protobuf:"bytes,1,rep,name=limit_orders,json=limitOrders,proto3" json:"limit_orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -452,7 +452,7 @@ type MonitorLimitOrderRequest struct {
 	//	*MonitorLimitOrderRequest_ExternalReference
 	Identifier isMonitorLimitOrderRequest_Identifier `protobuf_oneof:"identifier"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are filled only then.
+	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,3,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -37,20 +37,20 @@ const (
 // BETA: upstream may still change it in ways that break clients.
 type LimitOrderServiceClient interface {
 	// Creates and submits a limit order. A buy reserves price times quantity of the quote token, a
-	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, so it
-	// guards against sending an order twice.
+	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, which
+	// prevents placing an order twice.
 	CreateLimitOrder(ctx context.Context, in *CreateLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
 	// Cancels a limit order. FAILED_PRECONDITION if it is finished.
 	CancelLimitOrder(ctx context.Context, in *CancelLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
-	// Gets a limit order by name. The fill comes with `live_ledger_data` only.
+	// Gets a limit order by name. The fill is returned only with `live_ledger_data`.
 	GetLimitOrder(ctx context.Context, in *GetLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
 	// Gets a limit order by its owner's own reference.
 	GetLimitOrderByExternalReference(ctx context.Context, in *GetLimitOrderByExternalReferenceRequest, opts ...grpc.CallOption) (*LimitOrder, error)
 	// Lists the limit orders of the executing group and of the groups below it.
 	ListLimitOrders(ctx context.Context, in *ListLimitOrdersRequest, opts ...grpc.CallOption) (*ListLimitOrdersResponse, error)
-	// Searches limit orders by token, account or state. What is left out does not narrow the search.
+	// Searches limit orders by token, account or state. Filters that are not set are ignored.
 	SearchLimitOrders(ctx context.Context, in *SearchLimitOrdersRequest, opts ...grpc.CallOption) (*SearchLimitOrdersResponse, error)
-	// Streams a limit order: as it is now, then at each change of state. Name it, or give its
+	// Streams a limit order: its current state, then each change of state. Identify it by name or by
 	// external reference. The stream ends when the order is finished.
 	MonitorLimitOrder(ctx context.Context, in *MonitorLimitOrderRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LimitOrder], error)
 }
@@ -151,20 +151,20 @@ type LimitOrderService_MonitorLimitOrderClient = grpc.ServerStreamingClient[Limi
 // BETA: upstream may still change it in ways that break clients.
 type LimitOrderServiceServer interface {
 	// Creates and submits a limit order. A buy reserves price times quantity of the quote token, a
-	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, so it
-	// guards against sending an order twice.
+	// sell the quantity. ALREADY_EXISTS if the owner has used the `external_reference` before, which
+	// prevents placing an order twice.
 	CreateLimitOrder(context.Context, *CreateLimitOrderRequest) (*LimitOrder, error)
 	// Cancels a limit order. FAILED_PRECONDITION if it is finished.
 	CancelLimitOrder(context.Context, *CancelLimitOrderRequest) (*LimitOrder, error)
-	// Gets a limit order by name. The fill comes with `live_ledger_data` only.
+	// Gets a limit order by name. The fill is returned only with `live_ledger_data`.
 	GetLimitOrder(context.Context, *GetLimitOrderRequest) (*LimitOrder, error)
 	// Gets a limit order by its owner's own reference.
 	GetLimitOrderByExternalReference(context.Context, *GetLimitOrderByExternalReferenceRequest) (*LimitOrder, error)
 	// Lists the limit orders of the executing group and of the groups below it.
 	ListLimitOrders(context.Context, *ListLimitOrdersRequest) (*ListLimitOrdersResponse, error)
-	// Searches limit orders by token, account or state. What is left out does not narrow the search.
+	// Searches limit orders by token, account or state. Filters that are not set are ignored.
 	SearchLimitOrders(context.Context, *SearchLimitOrdersRequest) (*SearchLimitOrdersResponse, error)
-	// Streams a limit order: as it is now, then at each change of state. Name it, or give its
+	// Streams a limit order: its current state, then each change of state. Identify it by name or by
 	// external reference. The stream ends when the order is finished.
 	MonitorLimitOrder(*MonitorLimitOrderRequest, grpc.ServerStreamingServer[LimitOrder]) error
 	mustEmbedUnimplementedLimitOrderServiceServer()

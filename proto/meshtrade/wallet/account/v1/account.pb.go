@@ -93,7 +93,7 @@ type Account struct {
 	Number string `protobuf:"bytes,5,opt,name=number,proto3" json:"number,omitempty"`
 	// The address on the ledger. Set by the server; ignored on input.
 	LedgerId string `protobuf:"bytes,6,opt,name=ledger_id,json=ledgerId,proto3" json:"ledger_id,omitempty"`
-	// The ledger that it lives on.
+	// The ledger of the token.
 	Ledger v1.Ledger `protobuf:"varint,7,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`
 	// The name that people see.
 	DisplayName string `protobuf:"bytes,8,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -232,9 +232,9 @@ type InstrumentMetaData struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The kind of instrument.
 	Type v11.InstrumentType `protobuf:"varint,2,opt,name=type,proto3,enum=meshtrade.studio.instrument.v1.InstrumentType" json:"type,omitempty"`
-	// What one token is one of.
+	// The unit of one token.
 	Unit v11.Unit `protobuf:"varint,3,opt,name=unit,proto3,enum=meshtrade.studio.instrument.v1.Unit" json:"unit,omitempty"`
-	// Whether a certificate of ownership can be had.
+	// Whether a certificate of ownership is available.
 	OwnershipCertificateAvailable bool `protobuf:"varint,4,opt,name=ownership_certificate_available,json=ownershipCertificateAvailable,proto3" json:"ownership_certificate_available,omitempty"`
 	unknownFields                 protoimpl.UnknownFields
 	sizeCache                     protoimpl.SizeCache
@@ -362,7 +362,7 @@ func (x *Balance) GetInstrumentMetadata() *InstrumentMetaData {
 	return nil
 }
 
-// Somebody who can sign for an account.
+// A person or program that can sign for an account.
 type Signatory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name that people see.

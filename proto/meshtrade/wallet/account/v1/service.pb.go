@@ -163,7 +163,7 @@ func (x *OpenAccountRequest) GetName() string {
 	return ""
 }
 
-// The answer of `OpenAccount`.
+// The response of `OpenAccount`.
 type OpenAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
@@ -265,7 +265,7 @@ func (x *AddSignatoriesToAccountRequest) GetUsers() []string {
 	return nil
 }
 
-// The answer of `AddSignatoriesToAccount`.
+// The response of `AddSignatoriesToAccount`.
 type AddSignatoriesToAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
@@ -317,7 +317,7 @@ type RemoveSignatoriesFromAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `accounts/{ULID}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who is removed: users or API users, 1 to 100.
+	// The users or API users to remove, 1 to 100.
 	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -367,7 +367,7 @@ func (x *RemoveSignatoriesFromAccountRequest) GetUsers() []string {
 	return nil
 }
 
-// The answer of `RemoveSignatoriesFromAccount`.
+// The response of `RemoveSignatoriesFromAccount`.
 type RemoveSignatoriesFromAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
@@ -420,7 +420,7 @@ type GetAccountRequest struct {
 	// The name of the resource, `accounts/{ULID}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
-	// are filled only then.
+	// are returned only then.
 	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -476,7 +476,7 @@ type GetAccountByNumberRequest struct {
 	// The account number: 1 and six digits, such as 1000001.
 	AccountNumber string `protobuf:"bytes,1,opt,name=account_number,json=accountNumber,proto3" json:"account_number,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
-	// are filled only then.
+	// are returned only then.
 	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -532,7 +532,7 @@ type ListAccountsRequest struct {
 	// How to sort; unset is in the order of creation.
 	Sorting *ListAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
-	// are filled only then.
+	// are returned only then.
 	PopulateLedgerData bool `protobuf:"varint,2,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -582,10 +582,10 @@ func (x *ListAccountsRequest) GetPopulateLedgerData() bool {
 	return false
 }
 
-// The answer of `ListAccounts`.
+// The response of `ListAccounts`.
 type ListAccountsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Accounts      []*Account `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -633,14 +633,14 @@ type SearchAccountsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How to sort; unset is in the order of creation.
 	Sorting *SearchAccountsRequest_Sorting `protobuf:"bytes,1,opt,name=sorting,proto3" json:"sorting,omitempty"`
-	// A part to search for; empty matches all.
+	// The part to search for; empty matches all.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Whether to fetch live data from the ledger, which takes longer: state, balances and signatories
-	// are filled only then.
+	// are returned only then.
 	PopulateLedgerData bool `protobuf:"varint,3,opt,name=populate_ledger_data,json=populateLedgerData,proto3" json:"populate_ledger_data,omitempty"`
 	// The group that this belongs to, `groups/{ULID}`. On create it must be the executing group.
 	Owner []string `protobuf:"bytes,4,rep,name=owner,proto3" json:"owner,omitempty"`
-	// Whether to show accounts that the system made, too.
+	// Whether to include accounts that the system created.
 	ShowInternallyCreated bool `protobuf:"varint,5,opt,name=show_internally_created,json=showInternallyCreated,proto3" json:"show_internally_created,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -711,10 +711,10 @@ func (x *SearchAccountsRequest) GetShowInternallyCreated() bool {
 	return false
 }
 
-// The answer of `SearchAccounts`.
+// The response of `SearchAccounts`.
 type SearchAccountsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Accounts      []*Account `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -812,7 +812,7 @@ func (x *RegisterTokensToAccountRequest) GetTokens() []*v1.Token {
 	return nil
 }
 
-// The answer of `RegisterTokensToAccount`.
+// The response of `RegisterTokensToAccount`.
 type RegisterTokensToAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or
@@ -914,7 +914,7 @@ func (x *DeregisterTokensFromAccountRequest) GetTokens() []*v1.Token {
 	return nil
 }
 
-// The answer of `DeregisterTokensFromAccount`.
+// The response of `DeregisterTokensFromAccount`.
 type DeregisterTokensFromAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ledger transaction that carries this out, `transactions/{ULID}`; follow it to SUCCESSFUL or

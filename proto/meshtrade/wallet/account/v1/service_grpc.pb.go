@@ -42,26 +42,29 @@ type AccountServiceClient interface {
 	// Creates an account, off the ledger. It gets its number and ledger address; open it to put it on
 	// the ledger.
 	CreateAccount(ctx context.Context, in *CreateAccountRequest, opts ...grpc.CallOption) (*Account, error)
-	// Changes an account's display name. All else that is sent is ignored.
+	// Changes an account's display name. Other fields are ignored.
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*Account, error)
-	// Opens an account on its ledger. Follow the ledger transaction that the answer names.
+	// Opens an account on its ledger. The response names a ledger transaction. Monitor it for the
+	// outcome.
 	OpenAccount(ctx context.Context, in *OpenAccountRequest, opts ...grpc.CallOption) (*OpenAccountResponse, error)
-	// Adds users or API users to those who can sign for an account. Follow the ledger transaction
-	// that the answer names.
+	// Adds users or API users to those who can sign for an account. The response names a ledger
+	// transaction. Monitor it for the outcome.
 	AddSignatoriesToAccount(ctx context.Context, in *AddSignatoriesToAccountRequest, opts ...grpc.CallOption) (*AddSignatoriesToAccountResponse, error)
-	// Removes signatories from an account. Follow the ledger transaction that the answer names.
+	// Removes signatories from an account. The response names a ledger transaction. Monitor it for
+	// the outcome.
 	RemoveSignatoriesFromAccount(ctx context.Context, in *RemoveSignatoriesFromAccountRequest, opts ...grpc.CallOption) (*RemoveSignatoriesFromAccountResponse, error)
-	// Gets an account by name. Balances, state and signatories come with `populate_ledger_data` only.
+	// Gets an account by name. Balances, state and signatories are returned only with
+	// `populate_ledger_data`.
 	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*Account, error)
 	// Gets an account by its number, such as 1000001.
 	GetAccountByNumber(ctx context.Context, in *GetAccountByNumberRequest, opts ...grpc.CallOption) (*Account, error)
 	// Lists the accounts of the executing group and of the groups below it.
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (*ListAccountsResponse, error)
-	// Searches accounts by a part of their display name, or by owner. Those made by the system are
-	// left out unless `show_internally_created` is set.
+	// Searches accounts by a part of their display name, or by owner. Accounts that the system
+	// created are left out unless `show_internally_created` is set.
 	SearchAccounts(ctx context.Context, in *SearchAccountsRequest, opts ...grpc.CallOption) (*SearchAccountsResponse, error)
-	// Registers tokens to an account, so that it can receive them. Follow the ledger transaction that
-	// the answer names.
+	// Registers tokens to an account, so that it can receive them. The response names a ledger
+	// transaction. Monitor it for the outcome.
 	RegisterTokensToAccount(ctx context.Context, in *RegisterTokensToAccountRequest, opts ...grpc.CallOption) (*RegisterTokensToAccountResponse, error)
 	// Deregisters tokens from an account. FAILED_PRECONDITION for a token with a balance.
 	DeregisterTokensFromAccount(ctx context.Context, in *DeregisterTokensFromAccountRequest, opts ...grpc.CallOption) (*DeregisterTokensFromAccountResponse, error)
@@ -195,26 +198,29 @@ type AccountServiceServer interface {
 	// Creates an account, off the ledger. It gets its number and ledger address; open it to put it on
 	// the ledger.
 	CreateAccount(context.Context, *CreateAccountRequest) (*Account, error)
-	// Changes an account's display name. All else that is sent is ignored.
+	// Changes an account's display name. Other fields are ignored.
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*Account, error)
-	// Opens an account on its ledger. Follow the ledger transaction that the answer names.
+	// Opens an account on its ledger. The response names a ledger transaction. Monitor it for the
+	// outcome.
 	OpenAccount(context.Context, *OpenAccountRequest) (*OpenAccountResponse, error)
-	// Adds users or API users to those who can sign for an account. Follow the ledger transaction
-	// that the answer names.
+	// Adds users or API users to those who can sign for an account. The response names a ledger
+	// transaction. Monitor it for the outcome.
 	AddSignatoriesToAccount(context.Context, *AddSignatoriesToAccountRequest) (*AddSignatoriesToAccountResponse, error)
-	// Removes signatories from an account. Follow the ledger transaction that the answer names.
+	// Removes signatories from an account. The response names a ledger transaction. Monitor it for
+	// the outcome.
 	RemoveSignatoriesFromAccount(context.Context, *RemoveSignatoriesFromAccountRequest) (*RemoveSignatoriesFromAccountResponse, error)
-	// Gets an account by name. Balances, state and signatories come with `populate_ledger_data` only.
+	// Gets an account by name. Balances, state and signatories are returned only with
+	// `populate_ledger_data`.
 	GetAccount(context.Context, *GetAccountRequest) (*Account, error)
 	// Gets an account by its number, such as 1000001.
 	GetAccountByNumber(context.Context, *GetAccountByNumberRequest) (*Account, error)
 	// Lists the accounts of the executing group and of the groups below it.
 	ListAccounts(context.Context, *ListAccountsRequest) (*ListAccountsResponse, error)
-	// Searches accounts by a part of their display name, or by owner. Those made by the system are
-	// left out unless `show_internally_created` is set.
+	// Searches accounts by a part of their display name, or by owner. Accounts that the system
+	// created are left out unless `show_internally_created` is set.
 	SearchAccounts(context.Context, *SearchAccountsRequest) (*SearchAccountsResponse, error)
-	// Registers tokens to an account, so that it can receive them. Follow the ledger transaction that
-	// the answer names.
+	// Registers tokens to an account, so that it can receive them. The response names a ledger
+	// transaction. Monitor it for the outcome.
 	RegisterTokensToAccount(context.Context, *RegisterTokensToAccountRequest) (*RegisterTokensToAccountResponse, error)
 	// Deregisters tokens from an account. FAILED_PRECONDITION for a token with a balance.
 	DeregisterTokensFromAccount(context.Context, *DeregisterTokensFromAccountRequest) (*DeregisterTokensFromAccountResponse, error)

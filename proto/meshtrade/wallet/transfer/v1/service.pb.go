@@ -163,10 +163,10 @@ func (x *SearchTransfersByAddressRequest) GetAddress() string {
 	return ""
 }
 
-// The answer of `SearchTransfersByAddress`.
+// The response of `SearchTransfersByAddress`.
 type SearchTransfersByAddressResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Transfers     []*Transfer `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -255,10 +255,10 @@ func (x *ListTransfersRequest) GetSorting() *ListTransfersRequest_Sorting {
 	return nil
 }
 
-// The answer of `ListTransfers`.
+// The response of `ListTransfers`.
 type ListTransfersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Transfers     []*Transfer `protobuf:"bytes,1,rep,name=transfers,proto3" json:"transfers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -393,7 +393,7 @@ func (x *CalculateTransferFeeRequest) GetAmount() *v1.Amount {
 	return nil
 }
 
-// The answer of `CalculateTransferFee`.
+// The response of `CalculateTransferFee`.
 type CalculateTransferFeeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The fee.

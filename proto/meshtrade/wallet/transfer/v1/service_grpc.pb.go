@@ -35,7 +35,7 @@ const (
 // must be VERIFIED.
 type TransferServiceClient interface {
 	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
-	// It moves money: never send it again without looking whether the first took effect.
+	// It moves money: check whether it took effect before you repeat it.
 	CreateTransfer(ctx context.Context, in *CreateTransferRequest, opts ...grpc.CallOption) (*Transfer, error)
 	// Gets a transfer by name.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*Transfer, error)
@@ -43,7 +43,8 @@ type TransferServiceClient interface {
 	SearchTransfersByAddress(ctx context.Context, in *SearchTransfersByAddressRequest, opts ...grpc.CallOption) (*SearchTransfersByAddressResponse, error)
 	// Lists the transfers of the executing group and of the groups below it.
 	ListTransfers(ctx context.Context, in *ListTransfersRequest, opts ...grpc.CallOption) (*ListTransfersResponse, error)
-	// Streams a transfer: as it is now, then at each change. The stream ends at SUCCESSFUL or FAILED.
+	// Streams a transfer: its current state, then each change. The stream ends at SUCCESSFUL or
+	// FAILED.
 	MonitorTransfer(ctx context.Context, in *MonitorTransferRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Transfer], error)
 	// Calculates what a transfer of an amount would cost, and the VAT on that. Nothing is moved.
 	CalculateTransferFee(ctx context.Context, in *CalculateTransferFeeRequest, opts ...grpc.CallOption) (*CalculateTransferFeeResponse, error)
@@ -134,7 +135,7 @@ func (c *transferServiceClient) CalculateTransferFee(ctx context.Context, in *Ca
 // must be VERIFIED.
 type TransferServiceServer interface {
 	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
-	// It moves money: never send it again without looking whether the first took effect.
+	// It moves money: check whether it took effect before you repeat it.
 	CreateTransfer(context.Context, *CreateTransferRequest) (*Transfer, error)
 	// Gets a transfer by name.
 	GetTransfer(context.Context, *GetTransferRequest) (*Transfer, error)
@@ -142,7 +143,8 @@ type TransferServiceServer interface {
 	SearchTransfersByAddress(context.Context, *SearchTransfersByAddressRequest) (*SearchTransfersByAddressResponse, error)
 	// Lists the transfers of the executing group and of the groups below it.
 	ListTransfers(context.Context, *ListTransfersRequest) (*ListTransfersResponse, error)
-	// Streams a transfer: as it is now, then at each change. The stream ends at SUCCESSFUL or FAILED.
+	// Streams a transfer: its current state, then each change. The stream ends at SUCCESSFUL or
+	// FAILED.
 	MonitorTransfer(*MonitorTransferRequest, grpc.ServerStreamingServer[Transfer]) error
 	// Calculates what a transfer of an amount would cost, and the VAT on that. Nothing is moved.
 	CalculateTransferFee(context.Context, *CalculateTransferFeeRequest) (*CalculateTransferFeeResponse, error)

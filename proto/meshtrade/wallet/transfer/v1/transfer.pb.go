@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How far a transfer has come.
+// The state of a transfer.
 type TransferState int32
 
 const (
@@ -97,7 +97,7 @@ type Transfer struct {
 	From string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
 	// The ledger address that receives.
 	To string `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
-	// How much of which token moves.
+	// The amount and token to transfer.
 	Amount *v1.Amount `protobuf:"bytes,7,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The ledger transaction that carries the transfer out, `transactions/{ULID}`. Set by the server.
 	Transaction string `protobuf:"bytes,8,opt,name=transaction,proto3" json:"transaction,omitempty"`
@@ -107,7 +107,7 @@ type Transfer struct {
 	State TransferState `protobuf:"varint,10,opt,name=state,proto3,enum=meshtrade.wallet.transfer.v1.TransferState" json:"state,omitempty"`
 	// A description, for people.
 	Description string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
-	// Whether to write the description to the ledger, for all to see.
+	// Whether to write the description to the ledger, where it is public.
 	IncludeInLedger bool `protobuf:"varint,12,opt,name=include_in_ledger,json=includeInLedger,proto3" json:"include_in_ledger,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a ledger lets one choose about a mint.
+// The options of a mint on a ledger.
 type MintTokenOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The choices of one ledger.
@@ -91,10 +91,10 @@ type MintTokenOptions_StellarMintOptions struct {
 
 func (*MintTokenOptions_StellarMintOptions) isMintTokenOptions_MintTokenOptions() {}
 
-// What Stellar lets one choose.
+// The options of a mint on Stellar.
 type StellarMintOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The choices made.
+	// The options.
 	Options       []*StellarMintOption `protobuf:"bytes,1,rep,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -137,7 +137,7 @@ func (x *StellarMintOptions) GetOptions() []*StellarMintOption {
 	return nil
 }
 
-// One choice.
+// One option.
 type StellarMintOption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The choice: one of these.

@@ -62,7 +62,7 @@ func (*InitialiseTokenTapsRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_testing_ledger_token_tap_v1_service_proto_rawDescGZIP(), []int{0}
 }
 
-// The answer of `InitialiseTokenTaps`.
+// The response of `InitialiseTokenTaps`.
 type InitialiseTokenTapsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -136,10 +136,10 @@ func (*ListTokenTapsRequest) Descriptor() ([]byte, []int) {
 	return file_meshtrade_testing_ledger_token_tap_v1_service_proto_rawDescGZIP(), []int{2}
 }
 
-// The answer of `ListTokenTaps`.
+// The response of `ListTokenTaps`.
 type ListTokenTapsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found; empty where nothing was.
+	// The results; empty if there are none.
 	Tokens        []*v1.Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -185,11 +185,11 @@ func (x *ListTokenTapsResponse) GetTokens() []*v1.Token {
 // The request of `MintToken`.
 type MintTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How much of which token to mint.
+	// The amount and token to mint.
 	Amount *v1.Amount `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The ledger address that receives it.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// What the ledger lets one choose.
+	// The options of the ledger.
 	Options       *MintTokenOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -246,7 +246,7 @@ func (x *MintTokenRequest) GetOptions() *MintTokenOptions {
 	return nil
 }
 
-// The answer of `MintToken`.
+// The response of `MintToken`.
 type MintTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
