@@ -1,0 +1,26 @@
+module github.com/meshtrade/mesh-gateway/bench
+
+go 1.26.0
+
+toolchain go1.26.11
+
+require (
+	connectrpc.com/vanguard v0.4.0
+	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0
+	github.com/meshtrade/mesh-gateway v0.0.0
+	golang.org/x/sys v0.49.0
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.1 // indirect
+	connectrpc.com/connect v1.19.1 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/genproto v0.0.0-20261026165753-2ffab32bce7e // indirect
+	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b // indirect
+)
+
+replace github.com/meshtrade/mesh-gateway => ..

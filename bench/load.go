@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// measurementTimeout bounds one measurement.
+const measurementTimeout = 2 * time.Minute
+
+// load sends requests to a peer over HTTP/1.1 connections that are kept alive, one
+// request at a time on each. Each connection writes the same bytes and discards the
+// answers: the client shares the machine with the peer, so it should take little.
+type load struct {
+	row     *row
+	size    int // what the body of an answer must come to, in bytes
+	request []byte
+	clients []*client
+	unwatch func() bool
+}
+
+type client struct {
+	conn   net.Conn
+	reader *bufio.Reader
+}
+
+// answer is one answer, its body left out.
+type answer struct {
+	status int
+	size   int
+	// first is the time until the first bytes of the body were there, and total until
+	// the last.
+	first, total time.Duration
+}
+
+// newLoad opens the connections and sends the requests that warm up the peer.
+func newLoad(ctx context.Context, address string, r *row, warm, size int) (_ *load, err error) {
+	l := &load{row: r, size: size, request: r.http(address)}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for range r.clients {
+		c, err := connect(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		l.clients = append(l.clients, c)
+	}
+	l.unwatch = context.AfterFunc(ctx, func() {
+		for _, c := range l.clients {
+			_ = c.conn.Close()
+		}
+	})
+	_, err = l.run(warm)
+	return l, err
+}
+
+func connect(ctx context.Context, address string) (*client, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(measurementTimeout)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &client{conn, bufio.NewReaderSize(conn, 64<<10)}, nil
+}
+
+func (l *load) close() {
+	if l.unwatch != nil {
+		l.unwatch()
+	}
+	for _, c := range l.clients {
+		_ = c.conn.Close()
+	}
+}
+
+// loadResult is what the client saw. The times are sorted.
+type loadResult struct {
+	elapsed          time.Duration
+	latencies, first []time.Duration
+}
+
+// run sends a number of requests over all connections. Any answer that is not as
+// expected is an error, after which nothing more is sent.
+func (l *load) run(requests int) (loadResult, error) {
+	var left atomic.Int64
+	left.Store(int64(requests))
+	perClient := make([][]answer, len(l.clients))
+	failures := make([]error, len(l.clients))
+	var running sync.WaitGroup
+	begin := time.Now()
+	for i, c := range l.clients {
+		running.Go(func() {
+			for left.Add(-1) >= 0 {
+				a, err := c.exchange(l.request, io.Discard)
+				if err == nil && (a.status != http.StatusOK || a.size != l.size) {
+					err = fmt.Errorf("an answer of status %d and %d bytes, want 200 and %d", a.status, a.size, l.size)
+				}
+				if err != nil {
+					failures[i] = err
+					left.Store(0)
+					return
+				}
+				perClient[i] = append(perClient[i], a)
+			}
+		})
+	}
+	running.Wait()
+	result := loadResult{elapsed: time.Since(begin)}
+	if i := slices.IndexFunc(failures, func(err error) bool { return err != nil }); i >= 0 {
+		return loadResult{}, failures[i]
+	}
+	for _, answers := range perClient {
+		for _, a := range answers {
+			result.latencies = append(result.latencies, a.total)
+			result.first = append(result.first, a.first)
+		}
+	}
+	slices.Sort(result.latencies)
+	slices.Sort(result.first)
+	return result, nil
+}
+
+// exchange sends a request and copies the body of its answer to body.
+func (c *client) exchange(request []byte, body io.Writer) (answer, error) {
+	begin := time.Now()
+	if _, err := c.conn.Write(request); err != nil {
+		return answer{}, err
+	}
+	response, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	a := answer{status: response.StatusCode}
+	counted := &firstRead{reader: response.Body}
+	size, err := io.Copy(body, counted)
+	if err != nil {
+		return answer{}, err
+	}
+	if response.Close {
+		return answer{}, errors.New("the peer closes the connection after an answer")
+	}
+	a.size, a.total, a.first = int(size), time.Since(begin), counted.at.Sub(begin)
+	return a, nil
+}
+
+// firstRead notes when its first bytes were read.
+type firstRead struct {
+	reader io.Reader
+	at     time.Time
+}
+
+func (f *firstRead) Read(p []byte) (int, error) {
+	n, err := f.reader.Read(p)
+	if n > 0 && f.at.IsZero() {
+		f.at = time.Now()
+	}
+	return n, err
+}
+
+// fetch sends the request of a row once, and returns the status and body of the answer.
+func fetch(ctx context.Context, address string, r *row) (status int, body []byte, err error) {
+	c, err := connect(ctx, address)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = c.conn.Close() }()
+	var b bytes.Buffer
+	a, err := c.exchange(r.http(address), &b)
+	return a.status, b.Bytes(), err
+}

@@ -1,0 +1,199 @@
+// Bench measures mesh-gateway against its peers, on one machine and in front of one mock
+// upstream, and prints what each costs in relation to grpc-gateway without any middleware:
+//
+//	go -C bench run .
+//
+// The peers:
+//
+//	stock         grpc-gateway's own mux and the generated handlers; no middleware
+//	mesh-gateway  the program as it is released, with all of its middleware
+//	vanguard      connectrpc.com/vanguard over a reverse proxy; no middleware
+//	floor         net/http and one gRPC call, answering JSON that was written beforehand
+//
+// Each is a process of its own, started anew for each row. It first checks that all give
+// the same answers. It then measures them in turn, for several rounds, and compares within
+// a round, so that what else the machine does falls on all of them. The first round warms
+// up and is left out. It needs Linux, and takes about five minutes on two cores.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// See endWithParent.
+	runtime.LockOSThread()
+	if len(os.Args) > 1 && os.Args[1] == "role" {
+		role, upstream := "", ""
+		if len(os.Args) == 4 {
+			role, upstream = os.Args[2], os.Args[3]
+		}
+		exit(runRole(role, upstream))
+	}
+	o, err := parseOptions(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err = run(ctx, o, os.Stdout)
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type options struct {
+	rounds   int
+	requests int
+	limit    time.Duration
+	rows     []*row
+	peers    []peer
+	svg      string
+	json     string
+}
+
+func parseOptions(args []string) (*options, error) {
+	var o options
+	var only, peers string
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 7, "how many rounds to measure; the first warms up and is left out")
+	flags.IntVar(&o.requests, "requests", 5000, "how many requests a measurement of a small answer sends; those of large ones send fewer")
+	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "begin no round that would not end within this time; at least two are measured")
+	flags.StringVar(&only, "only", "", "the rows to measure, separated by semicolons (all): "+names(newRows(), ";"))
+	flags.StringVar(&peers, "peers", "", "the peers to measure, separated by commas (all); stock is always measured: "+names(newPeers(), ","))
+	flags.StringVar(&o.svg, "svg", "chart.svg", "where to write the chart; empty for nowhere")
+	flags.StringVar(&o.json, "json", "", "where to write every sample; empty for nowhere")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("%q is not understood; see -help", flags.Arg(0))
+	}
+	if o.rounds < 2 {
+		return nil, fmt.Errorf("-rounds: must be at least 2, since the first is left out, not %d", o.rounds)
+	}
+	if o.requests < 1 {
+		return nil, fmt.Errorf("-requests: must be at least 1, not %d", o.requests)
+	}
+	var err error
+	if o.rows, err = choose("-only", newRows(), only, ";"); err != nil {
+		return nil, err
+	}
+	if peers != "" {
+		peers += "," + stockRole
+	}
+	if o.peers, err = choose("-peers", newPeers(), peers, ","); err != nil {
+		return nil, err
+	}
+	return &o, nil
+}
+
+type named interface{ String() string }
+
+func names[T named](all []T, separator string) string {
+	var list []string
+	for _, one := range all {
+		list = append(list, one.String())
+	}
+	return strings.Join(list, separator)
+}
+
+// choose returns those of all that the list names, in their own order; an empty list
+// names all.
+func choose[T named](flag string, all []T, list, separator string) ([]T, error) {
+	if list == "" {
+		return all, nil
+	}
+	wanted := make(map[string]bool)
+	for name := range strings.SplitSeq(list, separator) {
+		name = strings.TrimSpace(name)
+		if !slices.ContainsFunc(all, func(one T) bool { return one.String() == name }) {
+			return nil, fmt.Errorf("%s: there is no %q; there are %s", flag, name, names(all, separator))
+		}
+		wanted[name] = true
+	}
+	var chosen []T
+	for _, one := range all {
+		if wanted[one.String()] {
+			chosen = append(chosen, one)
+		}
+	}
+	return chosen, nil
+}
+
+// run measures and reports. It ends all that it started before it returns.
+func run(ctx context.Context, o *options, out io.Writer) (err error) {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("measuring needs Linux, for its /proc; this is %s", runtime.GOOS)
+	}
+	dir, err := os.MkdirTemp("", "mesh-gateway-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	machine, root, err := describe(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(out, machine.markdown())
+
+	f, err := newField(ctx, dir, root, o.peers)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	r := &report{Machine: machine, Requests: o.requests, rows: o.rows, peers: o.peers}
+	if err := r.measureAll(ctx, f, o); err != nil {
+		return err
+	}
+	fmt.Fprint(out, r.markdown())
+	if o.svg != "" {
+		if err := writeFile(o.svg, r.chart); err != nil {
+			return err
+		}
+	}
+	if o.json != "" {
+		if err := writeFile(o.json, func(w io.Writer) error {
+			encoder := json.NewEncoder(w)
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(r)
+		}); err != nil {
+			return err
+		}
+	}
+	if len(r.Problems) > 0 {
+		return fmt.Errorf("%d things were not as expected; see Problems above", len(r.Problems))
+	}
+	return nil
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
+}
