@@ -191,7 +191,7 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 }
 
 func writeFile(path string, write func(io.Writer) error) error {
-	file, err := os.Create(path)
+	file, err := os.Create(path) //nolint:gosec // the user names it
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,9 @@ func start(dir, name string, announced announcement, program string, args ...str
 				close(p.announced)
 			}
 		}
-		p.err = p.command.Wait()
+		if p.err = p.command.Wait(); p.err == nil {
+			p.err = errors.New("exit status 0")
+		}
 		close(p.done)
 	}()
 	return p, nil
@@ -114,7 +116,7 @@ func (p *process) pid() int { return p.command.Process.Pid }
 func (p *process) failure() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended: %v%s", p.name, p.err, p.lastLogs())
+		return fmt.Errorf("%s ended: %w%s", p.name, p.err, p.lastLogs())
 	default:
 		return nil
 	}

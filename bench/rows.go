@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -121,14 +120,6 @@ func rowsByGroup() map[string]*row {
 }
 
 func (r *row) String() string { return r.name }
-
-// find returns the row of a name, nil where there is none.
-func find(rows []*row, name string) *row {
-	if i := slices.IndexFunc(rows, func(r *row) bool { return r.name == name }); i >= 0 {
-		return rows[i]
-	}
-	return nil
-}
 
 // count is the number of requests of one measurement: at least one for each client.
 func (r *row) count(requests int) int { return max(requests*r.percent/100, r.clients) }

@@ -31,7 +31,8 @@ func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return fmt.Errorf("%T cannot hold a message in bytes", v)
 	}
-	*into = data.Materialize()
+	*into = make([]byte, data.Len())
+	data.CopyTo(*into)
 	return nil
 }
 
