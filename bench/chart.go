@@ -22,7 +22,7 @@ const (
 	rowGap      = 16
 	belowPlot   = 44
 	legendLeft  = plotLeft
-	legendPitch = 130
+	legendPitch = 124
 )
 
 // chart is a bar chart of the CPU time per request, in relation to that of stock, which

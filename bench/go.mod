@@ -6,6 +6,7 @@ toolchain go1.26.11
 
 require (
 	connectrpc.com/vanguard v0.4.0
+	github.com/go-chi/chi/v5 v5.5.0
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0
 	github.com/meshtrade/mesh-gateway v0.0.0
 	golang.org/x/sys v0.49.0
@@ -16,6 +17,11 @@ require (
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.1 // indirect
 	connectrpc.com/connect v1.19.1 // indirect
+	github.com/hashicorp/golang-lru v0.5.4 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/oklog/ulid/v2 v2.1.2 // indirect
+	github.com/rs/cors v1.11.1 // indirect
+	github.com/throttled/throttled/v2 v2.15.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto v0.0.0-20261026165753-2ffab32bce7e // indirect

@@ -10,6 +10,9 @@
 //	vanguard      connectrpc.com/vanguard over a reverse proxy; no middleware
 //	floor         net/http and one gRPC call, answering JSON that was written beforehand
 //
+// On request (-peers) also stock+chain and vanguard+chain, which have mesh-gateway's
+// middleware in front of them.
+//
 // Each is a process of its own, started anew for each row. It first checks that all give
 // the same answers. It then measures them in turn, for several rounds, and compares within
 // a round, so that what else the machine does falls on all of them. The first round warms
@@ -53,6 +56,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err = run(ctx, o, os.Stdout)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; all processes that were started have ended")
+	}
 	stop()
 	exit(err)
 }
@@ -83,7 +89,7 @@ func parseOptions(args []string) (*options, error) {
 	flags.IntVar(&o.requests, "requests", 5000, "how many requests a measurement of a small answer sends; those of large ones send fewer")
 	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "begin no round that would not end within this time; at least two are measured")
 	flags.StringVar(&only, "only", "", "the rows to measure, separated by semicolons (all): "+names(newRows(), ";"))
-	flags.StringVar(&peers, "peers", "", "the peers to measure, separated by commas (all); stock is always measured: "+names(newPeers(), ","))
+	flags.StringVar(&peers, "peers", "", "the peers to measure, separated by commas (those without +chain); stock is always measured: "+names(newPeers(), ","))
 	flags.StringVar(&o.svg, "svg", "chart.svg", "where to write the chart; empty for nowhere")
 	flags.StringVar(&o.json, "json", "", "where to write every sample; empty for nowhere")
 	if err := flags.Parse(args); err != nil {
@@ -104,6 +110,8 @@ func parseOptions(args []string) (*options, error) {
 	}
 	if peers != "" {
 		peers += "," + stockRole
+	} else {
+		peers = names(slices.DeleteFunc(newPeers(), func(p peer) bool { return p.extra }), ",")
 	}
 	if o.peers, err = choose("-peers", newPeers(), peers, ","); err != nil {
 		return nil, err

@@ -8,10 +8,11 @@ import (
 
 // peer is a gateway that is measured.
 type peer struct {
-	name  string
-	title string
+	name string
 	// lacks is why it cannot answer a row, "" where it can.
 	lacks func(*row) string
+	// extra is a peer that is measured only where it is named.
+	extra bool
 }
 
 func (p peer) String() string { return p.name }
@@ -20,16 +21,19 @@ func (p peer) String() string { return p.name }
 // are compared with.
 func newPeers() []peer {
 	nothing := func(*row) string { return "" }
+	streams := func(r *row) string {
+		if r.stream {
+			return "vanguard has no server streams over REST"
+		}
+		return ""
+	}
 	return []peer{
-		{stockRole, "grpc-gateway without middleware", nothing},
-		{meshGateway, "the program, with all of its middleware", nothing},
-		{vanguardRole, "vanguard over a reverse proxy, without middleware", func(r *row) string {
-			if r.stream {
-				return "vanguard has no server streams over REST"
-			}
-			return ""
-		}},
-		{floorRole, "net/http and one gRPC call, with ready-made JSON", nothing},
+		{stockRole, nothing, false},
+		{meshGateway, nothing, false},
+		{vanguardRole, streams, false},
+		{floorRole, nothing, false},
+		{stockRole + chainSuffix, nothing, true},
+		{vanguardRole + chainSuffix, streams, true},
 	}
 }
 

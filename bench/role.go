@@ -8,6 +8,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"runtime/debug"
+	"strings"
 )
 
 // The processes that this program starts of itself. Each listens on a free port of
@@ -18,6 +19,9 @@ const (
 	stockRole    = "stock"
 	vanguardRole = "vanguard"
 	floorRole    = "floor"
+
+	// chainSuffix on the name of a peer puts the middleware of mesh-gateway in front of it.
+	chainSuffix = "+chain"
 )
 
 // readyLine is what a role prints once it listens: where it serves, and where its
@@ -56,7 +60,8 @@ func runRole(role, upstream string) error {
 func newRole(role, upstream string) (func(net.Listener) error, error) {
 	var handler http.Handler
 	var err error
-	switch role {
+	name, chained := strings.CutSuffix(role, chainSuffix)
+	switch name {
 	case upstreamRole:
 		return serveUpstream, nil
 	case stockRole:
@@ -67,6 +72,9 @@ func newRole(role, upstream string) (func(net.Listener) error, error) {
 		handler, err = newFloor(upstream)
 	default:
 		err = fmt.Errorf("there is no role %q", role)
+	}
+	if err == nil && chained {
+		handler, err = withChain(handler)
 	}
 	return func(listener net.Listener) error { return serveHTTP(listener, handler) }, err
 }
