@@ -19,11 +19,11 @@ func TestCompression(t *testing.T) {
 	}{
 		{"gzip", "GET", "/v1/iam/api_users", "", "gzip", "gzip"},
 		{"zstd before gzip", "GET", "/v1/iam/api_users", "", "gzip, deflate, br, zstd", "zstd"},
-		{"as the client weighs", "GET", "/v1/iam/api_users", "", "gzip;q=1, zstd;q=0", "gzip"},
+		{"by the weights of the client", "GET", "/v1/iam/api_users", "", "gzip;q=1, zstd;q=0", "gzip"},
 		{"neither", "GET", "/v1/iam/api_users", "", "br", ""},
-		{"not what is small", "GET", "/v1/iam/api_users:search?displayName=nobody", "", "gzip", ""},
-		{"not an answer to a write", "POST", "/v1/groups", `{"owner":"` + broker.Group + `","displayName":"` + string(bytes.Repeat([]byte("n"), 255)) + `","description":"` + string(bytes.Repeat([]byte("d"), 1000)) + `"}`, "gzip", ""},
-		{"not a stream", "GET", "/v1/limit_orders/00000000000000000000000001:monitor", "", "gzip", ""},
+		{"small responses are not compressed", "GET", "/v1/iam/api_users:search?displayName=nobody", "", "gzip", ""},
+		{"responses to writes are not compressed", "POST", "/v1/groups", `{"owner":"` + broker.Group + `","displayName":"` + string(bytes.Repeat([]byte("n"), 255)) + `","description":"` + string(bytes.Repeat([]byte("d"), 1000)) + `"}`, "gzip", ""},
+		{"streams are not compressed", "GET", "/v1/limit_orders/00000000000000000000000001:monitor", "", "gzip", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			header := as(broker)

@@ -38,11 +38,11 @@ func TestTooManyStreams(t *testing.T) {
 		name, caller string
 		want         int
 	}{
-		{"one of a key", "Broker Admin", 200},
-		{"two of a key", "Broker Admin", 200},
-		{"a third of a key", "Broker Admin", 429},
-		{"one of another key", "Corporate Admin", 200},
-		{"a fourth in all", "Corporate Admin", 429},
+		{"the first stream of a key", "Broker Admin", 200},
+		{"the second stream of a key", "Broker Admin", 200},
+		{"the third stream of a key", "Broker Admin", 429},
+		{"the first stream of another key", "Corporate Admin", 200},
+		{"the fourth stream in total", "Corporate Admin", 429},
 	} {
 		status, leave := openStream(t, p, step.caller)
 		if status != step.want {
@@ -147,12 +147,12 @@ func TestStreamTickets(t *testing.T) {
 		name, method, url string
 		want              int
 	}{
-		{"opens the stream", "GET", path + "?ticket=" + once, 200},
-		{"once", "GET", path + "?ticket=" + once, 401},
-		{"with other parameters", "GET", path + "?liveLedgerData=true&ticket=" + ticket(), 200},
-		{"not another stream", "GET", other + "?ticket=" + ticket(), 401},
-		{"nor another method", "POST", "/v1/limit_orders/00000000000000000000000001:cancel?ticket=" + ticket(), 401},
-		{"one that was never given out", "GET", path + "?ticket=GUESSED", 401},
+		{"the first use of a ticket", "GET", path + "?ticket=" + once, 200},
+		{"the second use of a ticket", "GET", path + "?ticket=" + once, 401},
+		{"other query parameters", "GET", path + "?liveLedgerData=true&ticket=" + ticket(), 200},
+		{"another stream", "GET", other + "?ticket=" + ticket(), 401},
+		{"another method", "POST", "/v1/limit_orders/00000000000000000000000001:cancel?ticket=" + ticket(), 401},
+		{"an unknown ticket", "GET", path + "?ticket=GUESSED", 401},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if a := p.call(t, test.method, test.url, nil, ""); a.status != test.want {
@@ -165,9 +165,9 @@ func TestStreamTickets(t *testing.T) {
 		header     http.Header
 		want       int
 	}{
-		{"without a key", path, nil, 401},
-		{"for what is no stream", "/v1/groups", as(broker), 400},
-		{"for nothing", "", as(broker), 400},
+		{"a ticket without a key", path, nil, 401},
+		{"a ticket for a path that is not a stream", "/v1/groups", as(broker), 400},
+		{"a ticket for an empty path", "", as(broker), 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if a := p.call(t, "POST", "/stream_tickets", test.header, `{"path":"`+test.path+`"}`); a.status != test.want {

@@ -42,7 +42,7 @@ const document = `{
     "schemas": {
       "Thing": {"type": "object", "required": ["name"], "properties": {
         "name": {"type": "string", "maxLength": 5},
-        "part": {"$ref": "#/components/schemas/Part", "description": "beside a reference"}
+        "part": {"$ref": "#/components/schemas/Part", "description": "next to a reference"}
       }},
       "Part": {"type": "object", "properties": {"size": {"type": "integer"}}},
       "Status": {"type": "object", "required": ["code"], "properties": {"code": {"type": "integer"}, "reason": {"type": "string"}}}
