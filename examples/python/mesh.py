@@ -25,8 +25,8 @@ class MeshError(Exception):
         self.code = status.get("code")
         details = {detail["@type"]: detail for detail in status.get("details", [])}
         # The reason, if the gateway itself reported the error. After OUTCOME_UNKNOWN,
-        # a write may or may not have been carried out. Check whether it took effect
-        # (get or list) before you repeat it.
+        # a write may or may not have been carried out. Check with a get or list call
+        # whether it took effect before you repeat it.
         self.reason = details.get(TYPE + "ErrorInfo", {}).get("reason")
         self.violations = details.get(TYPE + "BadRequest", {}).get("fieldViolations", [])
         self.request_id = details.get(TYPE + "RequestInfo", {}).get("requestId")

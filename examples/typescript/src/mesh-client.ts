@@ -36,7 +36,8 @@ export class MeshError extends Error {
   }
 
   // The reason, if the gateway itself reported the error. After OUTCOME_UNKNOWN, a write may or may
-  // not have been carried out. Check whether it took effect (get or list) before you repeat it.
+  // not have been carried out. Check with a get or list call whether it took effect before you
+  // repeat it.
   get reason(): string | undefined {
     for (const detail of this.status.details ?? []) {
       if (detail["@type"] === "type.googleapis.com/google.rpc.ErrorInfo" && "reason" in detail && typeof detail.reason === "string") {

@@ -115,7 +115,7 @@ func errorResponses() object {
 		"TooManyRequests":      response("A limit was exceeded. Nothing was done. Repeat the request after `Retry-After`.", "RetryAfter"),
 		"InternalError":        response("A defect of the gateway or of Mesh. Quote the `X-Request-Id` when you report it."),
 		"Unavailable":          response("Mesh cannot be reached, or it did not respond to a write. See the reason: after OUTCOME_UNKNOWN, the write may or may not have been carried out.", "RetryAfter"),
-		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. Check whether it took effect (get or list) before you repeat it."),
+		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it."),
 		"Error":                response("Any other error, in the same format."),
 	}
 }
