@@ -89,7 +89,8 @@ func Write(sources *descriptorpb.FileDescriptorSet, merged []byte, recorded []ex
 		return written, err
 	}
 	d.addComponents()
-	d.addGatewayPaths()
+	d.addTickets()
+	d.addSandbox()
 	d.finishTags(operations)
 	d.OpenAPI = "3.1.0"
 	d.Info = object{
