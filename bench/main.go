@@ -90,8 +90,8 @@ func parseOptions(args []string) (*options, error) {
 	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "begin no round that would not end within this time; at least two are measured")
 	flags.StringVar(&only, "only", "", "the rows to measure, separated by semicolons (all): "+names(newRows(), ";"))
 	flags.StringVar(&peers, "peers", "", "the peers to measure, separated by commas (those without +chain); stock is always measured: "+names(newPeers(), ","))
-	flags.StringVar(&o.svg, "svg", "chart.svg", "where to write the chart; empty for nowhere")
-	flags.StringVar(&o.json, "json", "", "where to write every sample; empty for nowhere")
+	flags.StringVar(&o.svg, "svg", "chart.svg", "file to write the chart to; empty writes none")
+	flags.StringVar(&o.json, "json", "", "file to write every sample to; empty writes none")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}

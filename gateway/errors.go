@@ -51,7 +51,7 @@ func streamStatus(ctx context.Context, err error) *status.Status {
 	return apierror.Status(err)
 }
 
-// public returns what the client is told of an error.
+// public returns the error that the client sees.
 func (q *request) public(err error) error {
 	if q.refusal != nil {
 		return q.refusal

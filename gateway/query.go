@@ -159,7 +159,7 @@ func (rt *route) queryParameters() []string {
 }
 
 // takesMask reports whether the route takes the parameter of partial answers. Every
-// READ does, and the answer to a WRITE is always whole: it may hold what is told once.
+// READ does, and the answer to a WRITE is always whole: it may contain an API key that is shown once.
 func (rt *route) takesMask() bool { return !rt.Method.Write }
 
 func sortedKeys(values url.Values) []string {

@@ -78,7 +78,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no such clock", "sandbox --sandbox-clock slow", "--sandbox-clock", sandbox},
 		{"no such format", "openapi --format xml", "--format must be one of", openapi},
 		{"public URL without a scheme", "openapi --public-url api.example.com", "--public-url: ", openapi},
-		{"health of what is not a URL", "healthcheck --url localhost", `--url: "localhost" is not an HTTP URL`, healthcheck},
+		{"health of an invalid URL", "healthcheck --url localhost", `--url: "localhost" is not an HTTP URL`, healthcheck},
 		{"no time for an answer", "healthcheck --timeout 0s", "--timeout must be more than 0s", healthcheck},
 	} {
 		t.Run(test.name, func(t *testing.T) {
