@@ -1,5 +1,5 @@
 // Package credentials finds and reads the credentials file of the Mesh SDKs: a JSON object with an
-// API key and the group that the caller acts for.
+// API key and the group that the caller acts for. It also has the form of both.
 package credentials
 
 import (
