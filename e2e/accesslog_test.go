@@ -23,7 +23,7 @@ func (p *program) recordOf(t *testing.T, id, method, path string, header http.He
 	header.Set("X-Request-Id", id)
 	a := p.call(t, method, path, header, "")
 	var record map[string]any
-	if err := json.Unmarshal([]byte(p.stderr.wait(t, `"request_id":"`+id+`"`)), &record); err != nil {
+	if err := json.Unmarshal([]byte(p.stderr.Wait(t, `"request_id":"`+id+`"`)), &record); err != nil {
 		t.Fatal(err)
 	}
 	return a, record

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
 // browserTimeout is the time limit for Chromium to start and to load the first page.
@@ -27,7 +29,7 @@ func browse(t *testing.T, url string) context.Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	output := newTranscript()
+	output := meshtest.NewTranscript()
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.CombinedOutput(output),

@@ -49,7 +49,7 @@ func TestHealthcheck(t *testing.T) {
 
 func TestTheRequestPrintedAtStartWorks(t *testing.T) {
 	p := start(t, "--sandbox")
-	p.stdout.wait(t, "-H 'X-Group")
+	p.stdout.Wait(t, "-H 'X-Group")
 	text := p.stdout.String()
 	header := http.Header{}
 	for _, name := range []string{"X-Api-Key", "X-Group"} {
@@ -139,7 +139,7 @@ func TestAKeyIsNeverLogged(t *testing.T) {
 	admin := credential(t, "IAM Admin")
 	p.call(t, "GET", "/v1/groups:search?displayName=secret-value", as(admin), "")
 	p.call(t, "GET", "/v1/groups", http.Header{"Authorization": {"Bearer " + admin.APIKey}, "X-Group": {admin.Group}}, "")
-	p.stderr.wait(t, `"path":"/v1/groups"`)
+	p.stderr.Wait(t, `"path":"/v1/groups"`)
 	for _, secret := range []string{admin.APIKey, "secret-value"} {
 		if strings.Contains(p.stderr.String(), secret) {
 			t.Errorf("%s is in the log", secret)

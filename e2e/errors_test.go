@@ -277,7 +277,7 @@ func TestUpstreamFaults(t *testing.T) {
 			response.Body.Close()
 			t.Fatalf("unexpected response %s", response.Status)
 		}
-		p.stderr.wait(t, `"status":499`)
+		p.stderr.Wait(t, `"status":499`)
 	})
 }
 

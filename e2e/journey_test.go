@@ -254,12 +254,12 @@ func TestAdvance(t *testing.T) {
 func startSandbox(t *testing.T, flags ...string) string {
 	t.Helper()
 	p := launch(t, append([]string{"sandbox", "--listen", "127.0.0.1:0"}, flags...)...)
-	return strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh gRPC"))[2], ",")
+	return strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "Mesh gRPC"))[2], ",")
 }
 
 func TestServeAlsoServesSDKs(t *testing.T) {
 	p := start(t, "--sandbox", "--sandbox-grpc-listen", "127.0.0.1:0")
-	address := strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "gRPC"))[1], ",")
+	address := strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "gRPC"))[1], ",")
 	other := start(t, "--upstream", address, "--upstream-plaintext")
 	broker := credential(t, "Broker Admin")
 	if a := p.call(t, "POST", "/v1/groups", as(broker), `{"owner":"`+broker.Group+`","displayName":"Shared"}`); a.status != http.StatusOK {

@@ -274,13 +274,13 @@ func TestSignals(t *testing.T) {
 // with a call in flight over each and a gRPC stream open.
 func TestEndOfLifeWithGRPC(t *testing.T) {
 	p := start(t, "--sandbox", "--sandbox-clock", "manual", "--sandbox-grpc-listen", "127.0.0.1:0")
-	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "gRPC"))[1], ","), p.slowCall(t))
+	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "gRPC"))[1], ","), p.slowCall(t))
 }
 
 // TestEndOfLifeWithoutHTTP does the same for a program without HTTP.
 func TestEndOfLifeWithoutHTTP(t *testing.T) {
 	p := launch(t, "sandbox", "--sandbox-clock", "manual", "--listen", "127.0.0.1:0")
-	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh gRPC"))[2], ","), nil)
+	p.endWithCalls(t, strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "Mesh gRPC"))[2], ","), nil)
 }
 
 // slow is how long the sandbox takes to answer a call in flight.

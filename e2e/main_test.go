@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/e2e/conformance"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
@@ -93,8 +94,8 @@ const endTimeout = 40 * time.Second
 // program is a running mesh-gateway.
 type program struct {
 	base    string // URL of its HTTP listener
-	stdout  *transcript
-	stderr  *transcript
+	stdout  *meshtest.Transcript
+	stderr  *meshtest.Transcript
 	process *os.Process
 	// end waits until the program has ended and returns its exit status, or -1 if it was
 	// killed.
@@ -106,7 +107,7 @@ type program struct {
 func start(t *testing.T, flags ...string) *program {
 	t.Helper()
 	p := launch(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)...)
-	line := p.stdout.wait(t, "Mesh API")
+	line := p.stdout.Wait(t, "Mesh API")
 	p.base = strings.TrimSuffix(strings.Fields(line)[2], "/v1")
 	return p
 }
@@ -114,7 +115,7 @@ func start(t *testing.T, flags ...string) *program {
 // launch runs the program until the test ends. The exit status must be 0.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
-	p := &program{stdout: newTranscript(), stderr: newTranscript()}
+	p := &program{stdout: meshtest.NewTranscript(), stderr: meshtest.NewTranscript()}
 	// The context of the test is cancelled before its cleanup, which would kill the program.
 	ctx, kill := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, binary, args...)
@@ -151,7 +152,7 @@ func (p *program) signal(t *testing.T, s os.Signal) {
 // admin returns the program with the URL of its admin listener.
 func (p *program) admin(t *testing.T) *program {
 	t.Helper()
-	return &program{base: strings.Fields(p.stdout.wait(t, "Admin"))[1]}
+	return &program{base: strings.Fields(p.stdout.Wait(t, "Admin"))[1]}
 }
 
 // command runs the program and waits for it to end.
@@ -164,49 +165,6 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 		t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
-}
-
-// transcript is the output of a program. It can be read while the program writes.
-type transcript struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	written chan struct{}
-}
-
-func newTranscript() *transcript { return &transcript{written: make(chan struct{}, 1)} }
-
-func (o *transcript) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.written <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *transcript) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// wait waits for a line that contains part and returns it.
-func (o *transcript) wait(t *testing.T, part string) string {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for {
-		for line := range strings.Lines(o.String()) {
-			if strings.Contains(line, part) && strings.HasSuffix(line, "\n") {
-				return line
-			}
-		}
-		select {
-		case <-o.written:
-		case <-deadline:
-			t.Fatalf("no line contains %q:\n%s", part, o)
-		}
-	}
 }
 
 // answer is an HTTP response with its whole body.

@@ -51,7 +51,7 @@ func (q *request) explain(body []byte) error {
 		q.route.rules.list(q.route, request, nil, &q.problems)
 	}
 	if q.problems.Empty() { // not reached: what protojson refuses, the walker refuses
-		q.problems.add("", "the body does not fit this request")
+		q.problems.Add("", "the body does not fit this request")
 	}
 	return q.problems.Err()
 }

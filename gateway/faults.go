@@ -13,9 +13,6 @@ type faults struct {
 	covered map[string]bool
 }
 
-// add adds a fault of a field, as the client knows it.
-func (f *faults) add(field, description string) { f.Add(field, description) }
-
 // addAt adds a fault of a field of the request message; path is its path from there.
 func (f *faults) addAt(path, field, description string) {
 	f.cover(path)

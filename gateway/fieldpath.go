@@ -117,8 +117,6 @@ func jsonPath(message protoreflect.MessageDescriptor, path *validate.FieldPath) 
 	return b.String()
 }
 
-func cutDot(path string) (outer, inner string, nested bool) { return strings.Cut(path, ".") }
-
 func join(path, name string) string {
 	if path == "" {
 		return name

@@ -23,7 +23,7 @@ func (q *request) readMask(chosen format) {
 	}
 	delete(q.query, wire.FieldsParameter)
 	if chosen == asWorkbook {
-		q.problems.add(wire.FieldsParameter, "does not apply to a workbook; leave it out, or ask for JSON")
+		q.problems.Add(wire.FieldsParameter, "does not apply to a workbook; leave it out, or ask for JSON")
 		return
 	}
 	all := false
@@ -35,13 +35,16 @@ func (q *request) readMask(chosen format) {
 		}
 		numbers, problem := resolve(q.route.Method.Descriptor.Output(), path)
 		if problem != nil {
-			q.problems.add(problem.Field, problem.Description)
+			q.problems.Add(problem.Field, problem.Description)
 			continue
 		}
 		q.mask.add(numbers)
 	}
 	if all {
 		q.mask = nil
+	}
+	if q.route.reply.Supported() {
+		q.kept = q.mask.compiled(q.route.reply)
 	}
 }
 

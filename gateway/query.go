@@ -20,7 +20,7 @@ import (
 func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 	q.query = values
 	if malformed != nil {
-		q.problems.add("", "the query string is malformed: "+malformed.Error())
+		q.problems.Add("", "the query string is malformed: "+malformed.Error())
 	}
 	if len(values) == 0 {
 		return
@@ -35,11 +35,11 @@ func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 		path, field, problem := q.route.queryField(parameter)
 		switch {
 		case problem != nil:
-			q.problems.add(problem.Field, problem.Description)
+			q.problems.Add(problem.Field, problem.Description)
 		case given[path] != "":
-			q.problems.add(parameter, "is the same parameter as "+given[path]+"; send one of them")
+			q.problems.Add(parameter, "is the same parameter as "+given[path]+"; send one of them")
 		case len(values[parameter]) > 1 && !field.IsList():
-			q.problems.add(parameter, "was sent "+strconv.Itoa(len(values[parameter]))+" times but accepts one value")
+			q.problems.Add(parameter, "was sent "+strconv.Itoa(len(values[parameter]))+" times but accepts one value")
 		case !q.checkValues(parameter, field, values[parameter]):
 		default:
 			given[path] = parameter
@@ -58,7 +58,7 @@ func (q *request) checkValues(parameter string, field protoreflect.FieldDescript
 	fit := true
 	for _, value := range values {
 		if !textFits(field, value) {
-			q.problems.add(parameter, expected(field))
+			q.problems.Add(parameter, expected(field))
 			fit = false
 		}
 	}

@@ -59,7 +59,7 @@ func wireForm(message proto.Message) (form []byte, raw bool) {
 func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
 	form, raw := wireForm(message)
 	if raw && q.route.reply.Supported() {
-		body, err := q.route.reply.Append(out, form, q.mask.compiled(q.route.reply))
+		body, err := q.route.reply.Append(out, form, q.kept)
 		if err != nil {
 			return nil, q.unusable(err)
 		}
@@ -128,7 +128,7 @@ func (a *reply) receive(message proto.Message) error {
 // whole.
 func (a *reply) sendPieces(form []byte) error {
 	to := pieces{reply: a}
-	err := a.request.route.reply.Write(&to, form, a.request.mask.compiled(a.request.route.reply))
+	err := a.request.route.reply.Write(&to, form, a.request.kept)
 	switch {
 	case err == nil:
 		to.last()

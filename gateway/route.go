@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
@@ -51,7 +52,7 @@ func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options,
 		rt.pathInBody = input.Fields().ByTextName(binding.PathField)
 	default:
 		rt.bodyField = input.Fields().ByTextName(binding.Body)
-		if outer, inner, nested := cutDot(binding.PathField); nested && outer == binding.Body {
+		if outer, inner, nested := strings.Cut(binding.PathField, "."); nested && outer == binding.Body {
 			rt.pathInBody = rt.bodyField.Message().Fields().ByTextName(inner)
 		}
 	}
@@ -68,8 +69,10 @@ type request struct {
 	path string
 	// query holds the parameters that fit the request message.
 	query url.Values
-	// mask is the part of the answer that was asked for.
+	// mask is the part of the answer that was asked for, and kept the same for the type of
+	// the reply.
 	mask mask
+	kept *wirejson.Mask
 	// problems are the faults found so far.
 	problems faults
 	body     io.ReadCloser
@@ -108,7 +111,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	q.readQuery(values, err, format)
 	if hasBody(r) && rt.Body == "" {
-		q.problems.add("", "this method takes no body; send fields as query parameters")
+		q.problems.Add("", "this method takes no body; send fields as query parameters")
 	}
 	if !q.problems.Empty() {
 		apierror.Write(w, r, q.refuseQuery())

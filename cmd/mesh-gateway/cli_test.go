@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
 // command runs the program to its end.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	out, err := newTranscript(), newTranscript()
+	out, err := meshtest.NewTranscript(), meshtest.NewTranscript()
 	code = run(t.Context(), args, streams{out, err})
 	return code, out.String(), err.String()
 }
@@ -89,7 +90,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	out, errs := newTranscript(), newTranscript()
+	out, errs := meshtest.NewTranscript(), meshtest.NewTranscript()
 	if code := run(t.Context(), []string{"sandbox", "--describe"}, streams{out, errs}); code != 0 {
 		t.Fatalf("exit status %d: %s", code, errs)
 	}

@@ -23,6 +23,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
@@ -31,53 +32,11 @@ import (
 // patience bounds what a test waits for. It is far more than anything takes.
 const patience = 30 * time.Second
 
-// output is what a program has written so far.
-type output struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{}
-}
-
-func newOutput() *output { return &output{changed: make(chan struct{}, 1)} }
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.changed <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// until waits for a whole line that contains part, and returns all that was
-// written.
-func (o *output) until(t *testing.T, part string) string {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		text := o.String()
-		if _, rest, found := strings.Cut(text, part); found && strings.Contains(rest, "\n") {
-			return text
-		}
-		select {
-		case <-o.changed:
-		case <-timeout:
-			t.Fatalf("%q was not written:\n%s", part, text)
-		}
-	}
-}
-
 // word is the nth word of the first line that begins with label.
-func (o *output) word(t *testing.T, label string, n int) string {
+func word(t *testing.T, output *meshtest.Transcript, label string, n int) string {
 	t.Helper()
-	for line := range strings.Lines(o.until(t, label)) {
+	output.Wait(t, label)
+	for line := range strings.Lines(output.String()) {
 		if strings.HasPrefix(line, label) {
 			return strings.TrimSuffix(strings.Fields(line)[n], ",")
 		}
@@ -88,7 +47,7 @@ func (o *output) word(t *testing.T, label string, n int) string {
 
 // inProcess is a run of the program that a test can stop.
 type inProcess struct {
-	stdout, stderr *output
+	stdout, stderr *meshtest.Transcript
 	stop           context.CancelCauseFunc
 	// status waits for the end.
 	status func() int
@@ -100,7 +59,7 @@ func runUntilStopped(t *testing.T, args ...string) *inProcess {
 	t.Helper()
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan int, 1)
-	p := &inProcess{newOutput(), newOutput(), stop, sync.OnceValue(func() int { return <-ended })}
+	p := &inProcess{meshtest.NewTranscript(), meshtest.NewTranscript(), stop, sync.OnceValue(func() int { return <-ended })}
 	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
@@ -189,7 +148,7 @@ func TestInterruptSaysWhatItWaitsFor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := runUntilStopped(t, "serve", "--sandbox", "--sandbox-clock", "manual", "--listen", "127.0.0.1:0", "--admin-listen", "")
-			base := p.stdout.word(t, "Mesh API", 2)
+			base := word(t, p.stdout, "Mesh API", 2)
 			var answers []<-chan string
 			for range test.calls {
 				answers = append(answers, begin(t, base, "3s"))
@@ -221,7 +180,7 @@ func TestInterruptSaysWhatItWaitsFor(t *testing.T) {
 
 func TestInterruptOfTheSandboxAlone(t *testing.T) {
 	p := runUntilStopped(t, "sandbox", "--listen", "127.0.0.1:0")
-	conn, err := grpc.NewClient(p.stdout.word(t, "Mesh gRPC", 2), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(word(t, p.stdout, "Mesh gRPC", 2), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,9 +215,9 @@ func TestSignalsTwice(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	spawn := func(t *testing.T) (command *exec.Cmd, base string, stderr *output) {
+	spawn := func(t *testing.T) (command *exec.Cmd, base string, stderr *meshtest.Transcript) {
 		t.Helper()
-		stdout, stderr := newOutput(), newOutput()
+		stdout, stderr := meshtest.NewTranscript(), meshtest.NewTranscript()
 		command = exec.CommandContext(t.Context(), binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "")
 		command.Stdout, command.Stderr = stdout, stderr
 		if err := command.Start(); err != nil {
@@ -271,7 +230,7 @@ func TestSignalsTwice(t *testing.T) {
 				_ = command.Wait()
 			}
 		})
-		return command, stdout.word(t, "Mesh API", 2), stderr
+		return command, word(t, stdout, "Mesh API", 2), stderr
 	}
 	send := func(t *testing.T, command *exec.Cmd, signal os.Signal) {
 		t.Helper()
@@ -284,7 +243,7 @@ func TestSignalsTwice(t *testing.T) {
 		command, base, stderr := spawn(t)
 		answer := begin(t, base, "25s")
 		send(t, command, os.Interrupt)
-		stderr.until(t, "finishing 1 request; press Ctrl-C again to quit")
+		stderr.Wait(t, "finishing 1 request; press Ctrl-C again to quit")
 		send(t, command, os.Interrupt)
 		_ = command.Wait() // the state says how it ended
 		state := command.ProcessState.Sys().(syscall.WaitStatus)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 )
@@ -93,7 +93,7 @@ func TestStopping(t *testing.T) {
 // program is mesh-gateway, running within the test.
 type program struct {
 	base           string
-	stdout, stderr *transcript
+	stdout, stderr *meshtest.Transcript
 	// stop tells the program to end, as SIGTERM does, or as SIGINT does where the
 	// cause is server.ErrInterrupted.
 	stop context.CancelCauseFunc
@@ -107,7 +107,7 @@ func start(t *testing.T, flags ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan int, 1)
-	p := &program{stdout: newTranscript(), stderr: newTranscript(), stop: stop, end: sync.OnceValue(func() int { return <-ended })}
+	p := &program{stdout: meshtest.NewTranscript(), stderr: meshtest.NewTranscript(), stop: stop, end: sync.OnceValue(func() int { return <-ended })}
 	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s"}, flags...)
 	go func() { ended <- run(ctx, args, streams{p.stdout, p.stderr}) }()
 	t.Cleanup(func() {
@@ -117,7 +117,7 @@ func start(t *testing.T, flags ...string) *program {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
 	})
-	p.base = strings.TrimSuffix(strings.Fields(p.stdout.wait(t, "Mesh API"))[2], "/v1")
+	p.base = strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "Mesh API"))[2], "/v1")
 	return p
 }
 
@@ -141,47 +141,4 @@ func (p *program) send(t *testing.T, method, path, body string, anonymous bool) 
 		t.Fatal(err)
 	}
 	return response
-}
-
-// transcript is what a program writes, readable while it does.
-type transcript struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	written chan struct{}
-}
-
-func newTranscript() *transcript { return &transcript{written: make(chan struct{}, 1)} }
-
-func (o *transcript) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.written <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *transcript) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// wait returns the first line that holds part, once it is written.
-func (o *transcript) wait(t *testing.T, part string) string {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for {
-		for line := range strings.Lines(o.String()) {
-			if strings.Contains(line, part) && strings.HasSuffix(line, "\n") {
-				return line
-			}
-		}
-		select {
-		case <-o.written:
-		case <-deadline:
-			t.Fatalf("no line with %q was written:\n%s", part, o)
-		}
-	}
 }

@@ -297,7 +297,8 @@ func TestStartUpNamesTheCredentials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials.json")
 	writeFile(t, file, `{"api_key": "`+key+`", "group_id": "groups/00000000000000000000BR0KER"}`)
 	p := runUntilStopped(t, "serve", "--credentials", file, "--listen", "127.0.0.1:0", "--admin-listen", "", "--drain-delay", "0s")
-	text := p.stdout.until(t, "  curl ")
+	p.stdout.Wait(t, "  curl ")
+	text := p.stdout.String()
 	if !strings.Contains(text, "Key        from "+file) || !strings.Contains(text, "Group      groups/00000000000000000000BR0KER\n") {
 		t.Errorf("%s", text)
 	}
