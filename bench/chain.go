@@ -35,7 +35,7 @@ func withChain(peer http.Handler) (http.Handler, error) {
 		handler := compressor.Reads(method)(peer)
 		handler = middleware.Admit(admission, policy.RulesOf(method))(handler)
 		handler = tickets.Redeem(method)(handler)
-		methods[method] = middleware.LogMethod(method)(handler)
+		methods[method] = middleware.Method(method)(handler)
 	}
 
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
@@ -43,7 +43,7 @@ func withChain(peer http.Handler) (http.Handler, error) {
 	r.Use(
 		middleware.RequestID(),
 		middleware.ClientIP(nil),
-		middleware.AccessLog(logger),
+		middleware.Observe(middleware.AccessLog(logger)),
 		middleware.Recover(logger),
 		middleware.CORS(nil),
 		middleware.BodyLimit(1<<20),

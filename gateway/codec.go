@@ -5,33 +5,42 @@ import (
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
 
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that sends requests
 )
 
-// wireCodec is the gRPC codec of all calls. It sends requests as usual and leaves replies in
-// their wire form: it hands the bytes over as the unknown fields of an empty message, so
-// that the generated code passes them on without building a message.
+// wireCodec is the gRPC codec of one call. It sends the request as usual. It keeps a reply in
+// its wire form and leaves the message empty, which the generated code then passes on.
 //
-// The bytes are a copy. grpc-go uses its buffers again once Unmarshal returns, and an
-// answer written from such a buffer could be somebody else's.
-type wireCodec struct{ encoding.CodecV2 }
+// The codec owns the bytes of the last reply. grpc-go uses its buffers again once nobody holds
+// them, and an answer written from such a buffer could be somebody else's. release gives the
+// bytes back, so it is called after the last use of them.
+type wireCodec struct {
+	encoding.CodecV2 // for requests
 
-func newWireCodec() (wireCodec, error) {
-	codec := encoding.GetCodecV2("proto")
-	if codec == nil {
-		return wireCodec{}, fmt.Errorf("gateway: grpc-go has no codec called proto")
-	}
-	return wireCodec{codec}, nil
+	held mem.Buffer // nil if there was no reply
 }
 
-// Unmarshal implements [encoding.CodecV2].
-func (wireCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	message, ok := v.(proto.Message)
-	if !ok {
-		return fmt.Errorf("gateway: %T is not a protobuf message", v)
+// requestCodec returns the codec that sends requests.
+func requestCodec() (encoding.CodecV2, error) {
+	codec := encoding.GetCodecV2("proto")
+	if codec == nil {
+		return nil, fmt.Errorf("gateway: grpc-go has no codec called proto")
 	}
-	message.ProtoReflect().SetUnknown(data.Materialize()) //nolint:misspell // a method of grpc-go
+	return codec, nil
+}
+
+// Unmarshal implements [encoding.CodecV2]. It releases the reply before.
+func (c *wireCodec) Unmarshal(data mem.BufferSlice, _ any) error {
+	c.release()
+	c.held = data.MaterializeToBuffer(mem.DefaultBufferPool()) //nolint:misspell // a method of grpc-go
 	return nil
+}
+
+// release gives back the bytes of the last reply.
+func (c *wireCodec) release() {
+	if c.held != nil {
+		c.held.Free()
+		c.held = nil
+	}
 }

@@ -10,43 +10,51 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // validatingConn is the last step before the upstream. It checks the finished request
 // message, whatever parts of the HTTP request it came from, and sends no metadata but
 // that of the request.
+//
+// The replies of calls are in their wire form (codec.go). A connection that ignores the codec
+// of a call hands over messages, which are written by protojson.
 type validatingConn struct {
 	conn  grpc.ClientConnInterface
 	rules *rules
-	// codec leaves replies in their wire form. A connection that ignores it hands over
-	// messages, which are written by protojson.
-	codec wireCodec
 	// keepAlive is how long a stream waits for its first message.
 	keepAlive time.Duration
 }
 
 // Invoke checks the request and calls the upstream once.
-func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
 	if err := c.rules.check(args); err != nil {
 		return err
 	}
-	return c.conn.Invoke(outgoing(ctx), method, args, reply, append(opts, grpc.ForceCodecV2(c.codec))...)
+	q, err := requestOf(ctx)
+	if err != nil {
+		return err
+	}
+	return c.conn.Invoke(metadata.NewOutgoingContext(ctx, q.metadata), method, args, reply, q.options()...)
 }
 
 // NewStream returns a stream that is opened when its request has passed the check.
-func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	called := contract.ByName(method)
-	if called == nil {
-		return nil, fmt.Errorf("gateway: %s is not in the contract", method)
+func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	q, err := requestOf(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return &validatingStream{
-		rules: c.rules, keepAlive: c.keepAlive, method: called,
+		rules: c.rules, keepAlive: c.keepAlive, request: q,
 		open: func() (grpc.ClientStream, error) {
-			return c.conn.NewStream(outgoing(ctx), desc, method, append(opts, grpc.ForceCodecV2(c.codec))...)
+			return c.conn.NewStream(metadata.NewOutgoingContext(ctx, q.metadata), desc, method, q.options()...)
 		},
 	}, nil
+}
+
+// options are those of the request's call. They take the place of the generated client's,
+// which ask for the metadata of the reply: none of it is passed on.
+func (q *request) options() []grpc.CallOption {
+	return []grpc.CallOption{grpc.StaticMethod(), grpc.ForceCodecV2(&q.codec)}
 }
 
 // validatingStream is a stream with one request. Its context is that of the HTTP
@@ -56,7 +64,7 @@ type validatingStream struct {
 
 	open      func() (grpc.ClientStream, error)
 	rules     *rules
-	method    *contract.Method
+	request   *request
 	keepAlive time.Duration
 	// first brings the first message, or the error in its place. It is nil once that
 	// was received.
@@ -85,11 +93,11 @@ func (s *validatingStream) SendMsg(message any) error {
 // of a unary call: with its status, in the one shape of errors.
 func (s *validatingStream) Header() (metadata.MD, error) {
 	s.first = make(chan received, 1)
-	go func() {
-		message := newMessage(s.method.Descriptor.Output())
+	s.request.receiving.Go(func() {
+		message := newMessage(s.request.route.Method.Descriptor.Output())
 		err := s.ClientStream.RecvMsg(message)
 		s.first <- received{message, err}
-	}()
+	})
 	timer := time.NewTimer(s.keepAlive)
 	defer timer.Stop()
 	select {

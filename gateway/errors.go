@@ -18,18 +18,18 @@ import (
 // google.rpc.Status as JSON. The HTTP status follows from the gRPC code of the error; an
 // error without one is answered with 500 and a text that does not give it away. Where w
 // has the header X-Request-Id, the answer repeats it.
-func WriteError(w http.ResponseWriter, r *http.Request, err error) { apierror.Write(w, r, err) }
+func WriteError(w http.ResponseWriter, _ *http.Request, err error) { apierror.Write(w, err) }
 
 // notFound answers a path that has no route.
 func notFound(w http.ResponseWriter, r *http.Request) {
-	apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no route for "+r.URL.Path+"."))
+	apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "There is no route for "+r.URL.Path+"."))
 }
 
 // methodNotAllowed answers a path that has routes for other methods (RFC 9110, section
 // 15.5.6).
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
 	w.Header().Set("Allow", allow)
-	apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+	apierror.Write(w, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
 		r.URL.Path+" does not support "+r.Method+". Allowed: "+allow+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 }
 
@@ -41,13 +41,15 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	if q, ok := r.Body.(*request); ok {
 		err = q.public(err)
 	}
-	apierror.Write(w, r, withContext(ctx, err))
+	apierror.Write(w, withContext(ctx, err))
 }
 
 // streamStatus is the runtime's handler of an error that ends a stream.
 func streamStatus(ctx context.Context, err error) *status.Status {
 	err = withContext(ctx, err)
-	apierror.Observe(ctx, err)
+	if q, missing := requestOf(ctx); missing == nil {
+		apierror.Observe(q.response, err)
+	}
 	return apierror.Status(err)
 }
 

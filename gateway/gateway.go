@@ -134,18 +134,18 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 		return nil, err
 	}
 	g := &gateway{notFound: o.notFound, routes: make(map[*contract.Binding]http.Handler)}
-	codec, err := newWireCodec()
+	codec, err := requestCodec()
 	if err != nil {
 		return nil, err
 	}
-	generated, err := generatedHandlers(&validatingConn{conn: conn, rules: rules, codec: codec, keepAlive: o.keepAlive})
+	generated, err := generatedHandlers(&validatingConn{conn: conn, rules: rules, keepAlive: o.keepAlive})
 	if err != nil {
 		return nil, err
 	}
 	forwarded := forwardedHeaders(o.headers)
 	var types wirejson.Types
 	for binding, handler := range generated {
-		var chain http.Handler = newRoute(binding, handler, &o, rules, forwarded, &types)
+		var chain http.Handler = newRoute(binding, handler, &o, rules, codec, forwarded, &types)
 		middleware := o.middleware(Method{binding.Method})
 		for i := len(middleware) - 1; i >= 0; i-- {
 			chain = middleware[i](chain)
@@ -162,11 +162,8 @@ type gateway struct {
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, escaped := r.URL.RawPath, true
-	if path == "" {
-		path, escaped = r.URL.Path, false
-	}
-	found, segment := contract.Match(path)
+	path, _ := matchedPath(r.URL)
+	found, _ := contract.Match(path)
 	if found == nil {
 		g.notFound.ServeHTTP(w, r)
 		return
@@ -176,14 +173,17 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		methodNotAllowed(w, r, found.Allow())
 		return
 	}
-	if binding.PathField != "" {
-		if escaped {
-			segment = unescape(segment)
-		}
-		r.SetPathValue(binding.PathField, binding.PathValue(segment))
-	}
-	r.Pattern = binding.Verb + " " + binding.Template
+	r.Pattern = binding.Route()
 	g.routes[binding].ServeHTTP(w, r)
+}
+
+// matchedPath returns the path that is matched with the routes. It is escaped if the client
+// escaped more of it than it had to.
+func matchedPath(u *url.URL) (path string, escaped bool) {
+	if u.RawPath != "" {
+		return u.RawPath, true
+	}
+	return u.Path, false
 }
 
 // unescape decodes a segment once. %2F stays as it is, since a slash would make two

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 	"regexp"
 	"strings"
@@ -11,14 +10,20 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// headerList holds the only request headers that become upstream metadata, in the
-// form of net/http. Each is sent under its own name in lower case.
-type headerList []string
+// forwardedHeader is a request header that becomes upstream metadata.
+type forwardedHeader struct {
+	name string // in the form of net/http
+	key  string // of the metadata: the name in lower case
+}
+
+// headerList holds the only request headers that become upstream metadata.
+type headerList []forwardedHeader
 
 func forwardedHeaders(more []string) headerList {
-	list := headerList{wire.APIKeyHeader, wire.GroupHeader, wire.RequestIDHeader, wire.TraceparentHeader, wire.TracestateHeader}
-	for _, name := range more {
-		list = append(list, http.CanonicalHeaderKey(name))
+	names := append([]string{wire.APIKeyHeader, wire.GroupHeader, wire.RequestIDHeader, wire.TraceparentHeader, wire.TracestateHeader}, more...)
+	list := make(headerList, len(names))
+	for i, name := range names {
+		list[i] = forwardedHeader{http.CanonicalHeaderKey(name), strings.ToLower(name)}
 	}
 	return list
 }
@@ -31,9 +36,9 @@ var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$
 // caller.
 func (l headerList) metadata(header http.Header) metadata.MD {
 	md := make(metadata.MD, len(l))
-	for _, name := range l {
-		if values := header[name]; len(values) == 1 {
-			md[strings.ToLower(name)] = values
+	for _, forwarded := range l {
+		if values := header[forwarded.name]; len(values) == 1 {
+			md[forwarded.key] = values
 		}
 	}
 	if values := md["traceparent"]; values == nil || !traceparent.MatchString(values[0]) {
@@ -41,21 +46,6 @@ func (l headerList) metadata(header http.Header) metadata.MD {
 		delete(md, "tracestate") // meaningless alone
 	}
 	return md
-}
-
-type metadataKey struct{}
-
-// withMetadata keeps the metadata of the call until the connection sends it. The
-// runtime would replace outgoing metadata that is set already, and it always adds
-// Authorization, X-Forwarded-For and X-Forwarded-Host.
-func withMetadata(ctx context.Context, md metadata.MD) context.Context {
-	return context.WithValue(ctx, metadataKey{}, md)
-}
-
-// outgoing returns the context of a call with its metadata alone.
-func outgoing(ctx context.Context) context.Context {
-	md, _ := ctx.Value(metadataKey{}).(metadata.MD)
-	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // noHeader is the header matcher that matches nothing.

@@ -9,12 +9,12 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
@@ -45,19 +45,20 @@ type written struct{}
 
 func forwarded(context.Context, proto.Message) (any, error) { return written{}, nil }
 
-// wireForm returns the wire form of a reply. It reports false for a message that was
-// unmarshalled, by a connection that ignores the codec.
-func wireForm(message proto.Message) (form []byte, raw bool) {
-	m, raw := message.ProtoReflect(), true
-	m.Range(func(protoreflect.FieldDescriptor, protoreflect.Value) bool { raw = false; return false })
-	return m.GetUnknown(), raw
+// wireForm returns the wire form of the reply that was received last. It reports false if the
+// reply is a message instead, from a connection that ignores the codec.
+func (q *request) wireForm() (form []byte, raw bool) {
+	if q.codec.held == nil {
+		return nil, false
+	}
+	return q.codec.held.ReadOnlyData(), true
 }
 
 // render appends the part of a reply that was asked for to out, as canonical ProtoJSON:
 // lowerCamelCase names, 64-bit integers as strings, enums by name, fields at their
-// default left out.
+// default left out. The message is used only if the reply has no wire form.
 func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
-	form, raw := wireForm(message)
+	form, raw := q.wireForm()
 	if raw && q.route.reply.Supported() {
 		body, err := q.route.reply.Append(out, form, q.kept)
 		if err != nil {
@@ -82,6 +83,26 @@ func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
 		return nil, q.unusable(err)
 	}
 	return compact.Bytes(), nil
+}
+
+// maxPooled is the size of the largest buffer that is kept for other replies, in bytes.
+const maxPooled = 64 << 10
+
+// buffers holds buffers for replies that are rendered whole.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// renderTo renders a reply and calls use with its JSON, which is valid until use returns.
+func (q *request) renderTo(message proto.Message, use func(json []byte) error) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	body, err := q.render((*buffer)[:0], message)
+	if err != nil {
+		return err
+	}
+	if cap(body) <= maxPooled {
+		*buffer = body
+	}
+	return use(body)
 }
 
 // unusable is the error of a reply that is malformed.
@@ -110,18 +131,16 @@ func (a *reply) receive(message proto.Message) error {
 	if a.workbook {
 		return a.sendWorkbook(message)
 	}
-	form, raw := wireForm(message)
+	q := a.request
 	// The answer to a WRITE is rendered whole before the first byte, so that a reply that
 	// cannot be used is known in time. A HEAD needs the length.
-	if raw && a.request.route.reply.Supported() && len(form) >= wirejson.PieceSize/2 && !a.request.route.Method.Write && !a.head {
+	if form, raw := q.wireForm(); raw && q.route.reply.Supported() && len(form) >= wirejson.PieceSize/2 && !q.route.Method.Write && !a.head {
 		return a.sendPieces(form)
 	}
-	body, err := a.request.render(make([]byte, 0, 2*len(form)+64), message)
-	if err != nil {
-		return err
-	}
-	a.send(wire.JSON, append(body, '\n'))
-	return nil
+	return q.renderTo(message, func(body []byte) error {
+		a.send(wire.JSON, append(body, '\n'))
+		return nil
+	})
 }
 
 // sendPieces writes a large reply in pieces, so that its JSON is never in memory as a
@@ -139,7 +158,7 @@ func (a *reply) sendPieces(form []byte) error {
 		return nil // the client is gone
 	}
 	// Half an answer must not look whole.
-	apierror.Observe(a.request.ctx, a.request.unusable(err))
+	apierror.Observe(a.ResponseWriter, a.request.unusable(err))
 	panic(http.ErrAbortHandler)
 }
 
@@ -188,7 +207,7 @@ const workbookField = "excel_base64"
 
 // sendWorkbook answers with the file that the reply holds in base64.
 func (a *reply) sendWorkbook(message proto.Message) error {
-	file, err := workbookIn(message, a.request.route.workbook)
+	file, err := a.request.workbookIn(message)
 	if err != nil {
 		return apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API responded with a workbook that cannot be decoded. Report this problem with the request id.").WithCause(err)
 	}
@@ -197,9 +216,10 @@ func (a *reply) sendWorkbook(message proto.Message) error {
 	return nil
 }
 
-func workbookIn(message proto.Message, field protoreflect.FieldDescriptor) ([]byte, error) {
+func (q *request) workbookIn(message proto.Message) ([]byte, error) {
+	field := q.route.workbook
 	text := []byte(message.ProtoReflect().Get(field).String())
-	if form, raw := wireForm(message); raw {
+	if form, raw := q.wireForm(); raw {
 		var err error
 		if text, err = wirejson.Bytes(form, field.Number()); err != nil {
 			return nil, err

@@ -9,9 +9,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -25,6 +28,7 @@ type route struct {
 	handle  runtime.HandlerFunc
 	options *options
 	rules   *rules
+	codec   encoding.CodecV2 // of requests
 	headers headerList
 	// input is the request message. bodyField is the field of it that the body
 	// fills, nil where that is all of it or nothing.
@@ -39,10 +43,10 @@ type route struct {
 	workbook protoreflect.FieldDescriptor
 }
 
-func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, headers headerList, types *wirejson.Types) *route {
+func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, codec encoding.CodecV2, headers headerList, types *wirejson.Types) *route {
 	input := binding.Method.Descriptor.Input()
 	rt := &route{
-		Binding: binding, handle: handle, options: o, rules: rules, headers: headers, input: input,
+		Binding: binding, handle: handle, options: o, rules: rules, codec: codec, headers: headers, input: input,
 		reply:    types.Of(binding.Method.Descriptor.Output()),
 		workbook: binding.Method.Descriptor.Output().Fields().ByName(workbookField),
 	}
@@ -59,12 +63,19 @@ func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options,
 	return rt
 }
 
-// request is a request on its way through the generated handler, which gets it as
-// the body and hands it to the decoder (body.go) and to the error writer
-// (errors.go).
+// request is a request on its way through the generated handler. The handler gets it as
+// the body, which it hands to the decoder (body.go) and to the error writer (errors.go),
+// and in its context, which it hands to the connection (conn.go).
 type request struct {
 	route *route
 	ctx   context.Context
+	// response is what the answer is written to.
+	response http.ResponseWriter
+	// metadata is what the upstream is sent with the call, and codec the codec of the call.
+	metadata metadata.MD
+	codec    wireCodec
+	// receiving is the goroutine that waits for the first message of a stream.
+	receiving sync.WaitGroup
 	// path is the value that the path sets.
 	path string
 	// query holds the parameters that fit the request message.
@@ -82,6 +93,17 @@ type request struct {
 	refusal error
 }
 
+type requestKey struct{}
+
+// requestOf returns the request whose generated handler runs in the context.
+func requestOf(ctx context.Context) (*request, error) {
+	q, ok := ctx.Value(requestKey{}).(*request)
+	if !ok {
+		return nil, errors.New("gateway: the generated handler's context has no request")
+	}
+	return q, nil
+}
+
 // Read implements [io.Reader], so that the generated code can drain the body.
 func (q *request) Read(p []byte) (int, error) { return q.body.Read(p) }
 
@@ -92,42 +114,59 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	format, refusal := rt.negotiate(r, values)
 	if refusal != nil {
-		apierror.Write(w, r, refusal)
+		apierror.Write(w, refusal)
 		return
 	}
 	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
-	// The runtime would take a deadline from it; the policy alone sets deadlines.
-	r.Header.Del("Grpc-Timeout")
+	header["Cache-Control"] = noStore
+	header["X-Content-Type-Options"] = noSniff
 
-	ctx := withMetadata(r.Context(), rt.headers.metadata(r.Header))
-	q := &request{route: rt, ctx: ctx, body: r.Body, length: r.ContentLength}
+	q := &request{
+		route: rt, response: w, metadata: rt.headers.metadata(r.Header),
+		codec: wireCodec{CodecV2: rt.codec}, path: rt.pathValue(r), body: r.Body, length: r.ContentLength,
+	}
+	q.ctx = context.WithValue(r.Context(), requestKey{}, q)
 	if q.body == nil {
 		q.body = http.NoBody
-	}
-	if rt.PathField != "" {
-		q.path = r.PathValue(rt.PathField)
 	}
 	q.readQuery(values, err, format)
 	if hasBody(r) && rt.Body == "" {
 		q.problems.Add("", "this method takes no body; send fields as query parameters")
 	}
 	if !q.problems.Empty() {
-		apierror.Write(w, r, q.refuseQuery())
+		apierror.Write(w, q.refuseQuery())
 		return
 	}
 
+	defer q.codec.release()
 	if !rt.Method.Streams() {
 		rt.call(&reply{ResponseWriter: w, request: q, workbook: format == asWorkbook, head: r.Method == http.MethodHead}, r, q)
 		return
 	}
 	var leave context.CancelCauseFunc
-	q.ctx, leave = context.WithCancelCause(ctx)
+	q.ctx, leave = context.WithCancelCause(q.ctx)
+	defer q.receiving.Wait()
 	defer leave(nil)
 	s := newStream(w, r, q, format, leave)
 	defer s.close()
 	rt.call(s, r, q)
+}
+
+// The values of headers that are always the same. They are never appended to in place,
+// since they have no capacity for it.
+var noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
+
+// pathValue returns the value that the path sets, or "" if it sets none.
+func (rt *route) pathValue(r *http.Request) string {
+	if rt.PathField == "" {
+		return ""
+	}
+	path, escaped := matchedPath(r.URL)
+	_, segment := contract.Match(path)
+	if escaped {
+		segment = unescape(segment)
+	}
+	return rt.PathValue(segment)
 }
 
 // call calls the generated handler.
@@ -135,6 +174,9 @@ func (rt *route) call(w receiver, r *http.Request, q *request) {
 	r = r.WithContext(q.ctx)
 	r.Body = q
 	r.Form, r.PostForm = q.query, url.Values{} // as ParseForm leaves them
+	// The runtime would make metadata and a deadline of these. The metadata of the call is
+	// that of q, and the policy alone sets deadlines.
+	r.Header, r.Host, r.RemoteAddr = nil, "", ""
 	var params map[string]string
 	if rt.PathField != "" {
 		params = map[string]string{rt.PathField: q.path}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -13,20 +14,51 @@ import (
 )
 
 // rules checks requests against the validation rules of the contract.
-type rules struct{ validator protovalidate.Validator }
+type rules struct {
+	validator protovalidate.Validator
+	// none are the requests without a rule, which are not checked.
+	none map[protoreflect.MessageDescriptor]bool
+}
 
 // newRules compiles the rules of every request up front, so that no caller waits for
 // it and a rule that does not compile fails the start.
 func newRules() (*rules, error) {
 	var requests []proto.Message
+	none := make(map[protoreflect.MessageDescriptor]bool)
 	for _, method := range contract.Methods() {
-		requests = append(requests, newMessage(method.Descriptor.Input()))
+		input := method.Descriptor.Input()
+		requests = append(requests, newMessage(input))
+		none[input] = !hasRules(input, make(map[protoreflect.FullName]bool))
 	}
 	validator, err := protovalidate.New(protovalidate.WithMessages(requests...), protovalidate.WithDisableLazy())
 	if err != nil {
 		return nil, fmt.Errorf("gateway: validation rules: %w", err)
 	}
-	return &rules{validator}, nil
+	return &rules{validator, none}, nil
+}
+
+// hasRules reports whether a message or one within it has a rule. It does not look again at
+// the messages that it has seen.
+func hasRules(message protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if seen[message.FullName()] {
+		return false
+	}
+	seen[message.FullName()] = true
+	if proto.HasExtension(message.Options(), validate.E_Message) {
+		return true
+	}
+	for i := range message.Oneofs().Len() {
+		if proto.HasExtension(message.Oneofs().Get(i).Options(), validate.E_Oneof) {
+			return true
+		}
+	}
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if proto.HasExtension(field.Options(), validate.E_Field) || field.Message() != nil && hasRules(field.Message(), seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // brokenRules is a request that breaks a rule, and the first that it breaks. The error
@@ -44,6 +76,9 @@ func (c *rules) check(message any) error {
 	request, ok := message.(proto.Message)
 	if !ok {
 		return fmt.Errorf("gateway: %T is not a protobuf message", message)
+	}
+	if c.none[request.ProtoReflect().Descriptor()] {
+		return nil
 	}
 	err := c.validator.Validate(request, protovalidate.WithFailFast())
 	if err == nil {

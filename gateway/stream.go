@@ -86,15 +86,13 @@ func (s *stream) receive(message proto.Message) error {
 	if message == nil {
 		return s.open()
 	}
-	body, err := s.request.render(nil, message)
-	if err != nil {
-		return err
-	}
-	select {
-	case s.busy <- struct{}{}:
-	default:
-	}
-	return s.sent(s.framing.message(body))
+	return s.request.renderTo(message, func(body []byte) error {
+		select {
+		case s.busy <- struct{}{}:
+		default:
+		}
+		return s.sent(s.framing.message(body))
+	})
 }
 
 func (s *stream) open() error {

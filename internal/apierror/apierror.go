@@ -194,10 +194,9 @@ func (e *Error) WithCause(cause error) *Error {
 // Write writes err as the response. err is an [Error] or a status of the upstream. Any other
 // error is a defect, and its text is not sent.
 //
-// The caller must have set X-Request-Id on w. Write reports err to the observer of the request
-// ([WithObserver]).
-func Write(w http.ResponseWriter, r *http.Request, err error) {
-	Observe(r.Context(), err)
+// The caller must have set X-Request-Id on w. Write reports err to the [Observer] of w.
+func Write(w http.ResponseWriter, err error) {
+	Observe(w, err)
 	st, httpStatus := resolve(err)
 	header := w.Header()
 	header.Set("Content-Type", wire.JSON)

@@ -69,7 +69,7 @@ func TestWrite(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
 			w.Header().Set("X-Request-Id", "id-1")
-			apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
+			apierror.Write(w, test.err)
 			// protojson varies its white space.
 			body := strings.ReplaceAll(w.Body.String(), `": `, `":`)
 			if w.Code != test.status || w.Header().Get("Retry-After") != test.retryAfter {
@@ -87,7 +87,7 @@ func TestWrite(t *testing.T) {
 
 func TestUnauthorizedHasWWWAuthenticate(t *testing.T) {
 	w := httptest.NewRecorder()
-	apierror.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), status.Error(codes.Unauthenticated, "who?"))
+	apierror.Write(w, status.Error(codes.Unauthenticated, "who?"))
 	if w.Header().Get("WWW-Authenticate") == "" || w.Code != http.StatusUnauthorized {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}

@@ -1,27 +1,35 @@
 package apierror
 
 import (
-	"context"
 	"errors"
+	"net/http"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-type observerKey struct{}
-
-// WithObserver returns a context in which observe is called with the error of the request: the one
-// that [Write] writes, or the one that ends a stream. The access log uses it to record causes that
-// are not sent to clients.
-func WithObserver(ctx context.Context, observe func(error)) context.Context {
-	return context.WithValue(ctx, observerKey{}, observe)
+// An Observer is an [http.ResponseWriter] that learns of the error of its request. The access log
+// implements it to record causes that are not sent to clients.
+type Observer interface {
+	// ObserveError is called with the error that [Write] writes, or the one that ends a stream. It
+	// may be called several times, and from several goroutines.
+	ObserveError(err error)
 }
 
-// Observe reports an error to the observer of the context, if there is one.
-func Observe(ctx context.Context, err error) {
-	if observe, ok := ctx.Value(observerKey{}).(func(error)); ok {
-		observe(err)
+// Observe reports the error of a request to the [Observer] that w is or wraps, if there is one.
+// Wrappers must have the method Unwrap of [http.ResponseController].
+func Observe(w http.ResponseWriter, err error) {
+	for w != nil {
+		if observer, ok := w.(Observer); ok {
+			observer.ObserveError(err)
+			return
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return
+		}
+		w = wrapper.Unwrap()
 	}
 }
 

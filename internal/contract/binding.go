@@ -23,7 +23,7 @@ type Binding struct {
 	// the names of nested fields, or "" if the path has no variable.
 	PathField string
 
-	pattern, variable string
+	pattern, variable, route string
 }
 
 func bind(method *Method, rule *annotations.HttpRule) (*Binding, error) {
@@ -42,6 +42,8 @@ func bind(method *Method, rule *annotations.HttpRule) (*Binding, error) {
 	default:
 		return nil, errors.New("google.api.http binding without a path")
 	}
+
+	b.route = b.Verb + " " + b.Template
 
 	before, rest, found := strings.Cut(b.Template, "{")
 	if !found {
@@ -62,6 +64,10 @@ func bind(method *Method, rule *annotations.HttpRule) (*Binding, error) {
 	b.pattern, b.variable, b.PathField = before+segments+after, segments, field
 	return b, nil
 }
+
+// Route returns the HTTP method and the path template, such as "GET /v1/{name=groups/*}". It has the
+// form of net/http.Request.Pattern.
+func (b *Binding) Route() string { return b.route }
 
 // Pattern returns the path with parameter in place of its variable segment, such as
 // "/v1/groups/{id}:close" for the parameter "{id}".

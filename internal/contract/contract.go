@@ -31,12 +31,12 @@ type Method struct {
 	Verified bool
 	// Bindings are the HTTP routes of the method, the primary one first.
 	Bindings []*Binding
+
+	name string
 }
 
 // Name returns the full gRPC name of the method, "/package.Service/Method".
-func (m *Method) Name() string {
-	return "/" + string(m.Descriptor.Parent().FullName()) + "/" + string(m.Descriptor.Name())
-}
+func (m *Method) Name() string { return m.name }
 
 // Streams reports whether the method is server-streaming.
 func (m *Method) Streams() bool { return m.Descriptor.IsStreamingServer() }
@@ -95,6 +95,7 @@ func read(descriptor protoreflect.MethodDescriptor) (*Method, error) {
 		Descriptor: descriptor,
 		Roles:      rules.GetRoles(),
 		Verified:   rules.GetVerificationStatus() == methodoptionsv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED,
+		name:       "/" + string(descriptor.Parent().FullName()) + "/" + string(descriptor.Name()),
 	}
 
 	switch rules.GetType() {

@@ -45,7 +45,7 @@ func TestAccessLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			router := chi.NewRouter()
-			router.Use(RequestID(), ClientIP(nil), AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))
+			router.Use(RequestID(), ClientIP(nil), Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))), Route)
 			router.Post("/v1/groups/{id}", test.handler)
 
 			r := headers(httptest.NewRequest(http.MethodPost, "/v1/groups/7?q=secretquery", strings.NewReader("secretbody")),
@@ -95,7 +95,7 @@ func TestAccessLogLimitsValuesOfClients(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			r := headers(httptest.NewRequest(http.MethodGet, "/"+strings.Repeat("p", 2*maxLoggedPath), nil), "User-Agent", test.agent)
-			AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))(new(capture)).ServeHTTP(httptest.NewRecorder(), r)
+			Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))(new(capture)).ServeHTTP(httptest.NewRecorder(), r)
 			var record struct {
 				UserAgent string `json:"user_agent"`
 				Path      string
@@ -113,7 +113,7 @@ func TestAccessLogLimitsValuesOfClients(t *testing.T) {
 func TestAccessLogLetsStreamsFlush(t *testing.T) {
 	w := httptest.NewRecorder()
 	logger := slog.New(slog.DiscardHandler)
-	handler := AccessLog(logger)(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	handler := Observe(AccessLog(logger))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			t.Error(err)
 		}
@@ -130,7 +130,7 @@ func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any 
 	var log bytes.Buffer
 	func() {
 		defer func() { _ = recover() }()
-		AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))(Recover(slog.New(slog.DiscardHandler))(handler)).ServeHTTP(httptest.NewRecorder(), r)
+		Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))(Recover(slog.New(slog.DiscardHandler))(handler)).ServeHTTP(httptest.NewRecorder(), r)
 	}()
 	var record map[string]any
 	if err := json.Unmarshal(log.Bytes(), &record); err != nil {
@@ -140,8 +140,8 @@ func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any 
 }
 
 func TestAccessLogRecordsErrors(t *testing.T) {
-	unreachable := func(w http.ResponseWriter, r *http.Request) {
-		apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now").
+	unreachable := func(w http.ResponseWriter, _ *http.Request) {
+		apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "not now").
 			WithCause(errors.New("dial tcp 10.0.0.1:443: refused")))
 	}
 	for _, test := range []struct {
@@ -150,8 +150,8 @@ func TestAccessLogRecordsErrors(t *testing.T) {
 		level, code, reason, cause any
 	}{
 		{"no error", func(http.ResponseWriter, *http.Request) {}, "INFO", nil, nil, nil},
-		{"an error of the gateway", func(w http.ResponseWriter, r *http.Request) {
-			apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "nothing here"))
+		{"an error of the gateway", func(w http.ResponseWriter, _ *http.Request) {
+			apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "nothing here"))
 		}, "INFO", "NOT_FOUND", "UNKNOWN_PATH", nil},
 		{"an error with a cause", unreachable, "WARN", "UNAVAILABLE", "UPSTREAM_UNREACHABLE", "dial tcp 10.0.0.1:443: refused"},
 		{"a status of the upstream", func(w http.ResponseWriter, r *http.Request) {
@@ -159,10 +159,10 @@ func TestAccessLogRecordsErrors(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			apierror.Write(w, r, st.Err())
+			apierror.Write(w, st.Err())
 		}, "INFO", "CANCELLED", nil, nil},
-		{"an error without a status", func(w http.ResponseWriter, r *http.Request) {
-			apierror.Write(w, r, errors.New("disk full"))
+		{"an error without a status", func(w http.ResponseWriter, _ *http.Request) {
+			apierror.Write(w, errors.New("disk full"))
 		}, "ERROR", "INTERNAL", "INTERNAL", "disk full"},
 		{"a panic", func(http.ResponseWriter, *http.Request) { panic("boom") }, "ERROR", "INTERNAL", "INTERNAL", "panic: boom"},
 		{"a panic after the response began", func(w http.ResponseWriter, _ *http.Request) {
@@ -170,21 +170,21 @@ func TestAccessLogRecordsErrors(t *testing.T) {
 			panic("boom")
 		}, "INFO", "INTERNAL", "INTERNAL", "panic: boom"},
 		{"an abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "ERROR", nil, nil, nil},
-		{"the end of a stream", func(w http.ResponseWriter, r *http.Request) {
+		{"the end of a stream", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusOK)
-			apierror.Observe(r.Context(), status.Error(codes.Unavailable, "the market closed"))
+			apierror.Observe(w, status.Error(codes.Unavailable, "the market closed"))
 		}, "INFO", "UNAVAILABLE", nil, nil},
-		{"an error that replaced another", func(w http.ResponseWriter, r *http.Request) {
-			unreachable(httptest.NewRecorder(), r)
-			apierror.Write(w, r, status.Error(codes.NotFound, "no"))
+		{"an error that replaced another", func(w http.ResponseWriter, _ *http.Request) {
+			apierror.Observe(w, errors.New("lost"))
+			apierror.Write(w, status.Error(codes.NotFound, "no"))
 		}, "INFO", "NOT_FOUND", nil, nil},
-		{"from another goroutine", func(_ http.ResponseWriter, r *http.Request) {
+		{"from another goroutine", func(w http.ResponseWriter, _ *http.Request) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				apierror.Observe(r.Context(), status.Error(codes.Aborted, "lost"))
+				apierror.Observe(w, status.Error(codes.Aborted, "lost"))
 			}()
-			apierror.Observe(r.Context(), status.Error(codes.Aborted, "lost"))
+			apierror.Observe(w, status.Error(codes.Aborted, "lost"))
 			<-done
 		}, "INFO", "ABORTED", nil, nil},
 	} {
@@ -205,8 +205,8 @@ func TestAccessLogLimitsTheCause(t *testing.T) {
 		length, want int
 	}{{"below", 499, 499}, {"at", 500, 500}, {"over", 501, 500}} {
 		t.Run(test.name, func(t *testing.T) {
-			record := logged(t, httptest.NewRequest(http.MethodGet, "/", nil), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				apierror.Write(w, r, errors.New(strings.Repeat("c", test.length)))
+			record := logged(t, httptest.NewRequest(http.MethodGet, "/", nil), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				apierror.Write(w, errors.New(strings.Repeat("c", test.length)))
 			}))
 			if cause, _ := record["cause"].(string); len(cause) != test.want {
 				t.Errorf("%d bytes, want %d", len(cause), test.want)
@@ -232,7 +232,7 @@ func TestAccessLogMasksKeysInACause(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for name, handler := range map[string]http.HandlerFunc{
-				"cause": func(w http.ResponseWriter, r *http.Request) { apierror.Write(w, r, errors.New(test.text)) },
+				"cause": func(w http.ResponseWriter, _ *http.Request) { apierror.Write(w, errors.New(test.text)) },
 				"panic": func(http.ResponseWriter, *http.Request) { panic(test.text) },
 			} {
 				record := logged(t, headers(httptest.NewRequest(http.MethodGet, "/", nil), test.sent...), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -263,9 +263,9 @@ func TestAccessLogNamesTheMethod(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	var log bytes.Buffer
 	router := chi.NewRouter()
-	router.Use(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))
-	router.Handle("/v1/pattern", setPattern("GET /v1/{name=limit_orders/*}:monitor", LogMethod(method)(ok)))
-	router.Handle("/v1/*", setPattern("", LogMethod(method)(ok)))
+	router.Use(Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))), Route)
+	router.Handle("/v1/pattern", setPattern("GET /v1/{name=limit_orders/*}:monitor", Method(method)(ok)))
+	router.Handle("/v1/*", setPattern("", Method(method)(ok)))
 	router.Handle("/docs/*", ok)
 
 	for _, test := range []struct {

@@ -13,10 +13,10 @@ func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, release, err := admission.Admit(r.Context(), policy.Call{
-				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: ClientIPOf(r.Context()),
+				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: ClientIPOf(r),
 			})
 			if err != nil {
-				apierror.Write(w, r, err)
+				apierror.Write(w, err)
 				return
 			}
 			defer release()

@@ -52,7 +52,7 @@ func TestAdmitReleasesACallWhenItsHandlerReturns(t *testing.T) {
 	}
 	serve := func(handler http.HandlerFunc) int {
 		w := httptest.NewRecorder()
-		Recover(slog.New(slog.DiscardHandler))(Admit(admission, policy.Rules{Stream: true})(handler)).
+		Observe()(Recover(slog.New(slog.DiscardHandler))(Admit(admission, policy.Rules{Stream: true})(handler))).
 			ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), "X-Api-Key", testKey, "X-Group", testGroup))
 		return w.Code
 	}

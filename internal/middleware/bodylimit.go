@@ -16,12 +16,12 @@ func BodyLimit(limit int64) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength > limit {
-				apierror.Write(w, r, apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
+				apierror.Write(w, apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
 					fmt.Sprintf("The body has %d bytes, but the gateway accepts at most %d. Nothing was sent to the Mesh API.", r.ContentLength, limit)).
 					WithHTTPStatus(http.StatusRequestEntityTooLarge))
 				return
 			}
-			if r.Body != nil {
+			if r.ContentLength != 0 && r.Body != nil {
 				r.Body = http.MaxBytesReader(w, r.Body, limit)
 			}
 			next.ServeHTTP(w, r)

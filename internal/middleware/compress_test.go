@@ -30,7 +30,7 @@ func compressing(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.DiscardHandler)
-	s := httptest.NewServer(Recover(logger)(compressor.Reads(contract.ByName(readMethod))(handler)))
+	s := httptest.NewServer(Observe()(Recover(logger)(compressor.Reads(contract.ByName(readMethod))(handler))))
 	t.Cleanup(s.Close)
 	return s
 }

@@ -34,13 +34,13 @@ func Local(creds credentials.Credentials, hosts ...string) func(http.Handler) ht
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if host := hostname(r.Host); !isLocal(host) && !slices.Contains(own, host) {
-				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
+				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.MisdirectedRequest,
 					"This gateway adds the API key of its user (--credentials), so it only accepts requests for localhost and loopback addresses. Nothing was sent to the Mesh API.").
 					WithHTTPStatus(http.StatusMisdirectedRequest))
 				return
 			}
 			if crossSite(r) {
-				apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite,
+				apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite,
 					"This gateway adds the API key of its user (--credentials), so it rejects browser requests from pages of other origins. Nothing was sent to the Mesh API."))
 				return
 			}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"runtime/debug"
 
-	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -16,13 +15,12 @@ import (
 
 // Recover responds to a panic with 500 and logs it with its stack. If the response has begun, it
 // aborts the connection instead, so that the client does not mistake a partial response for a
-// complete one. [AccessLog] logs the panic as the cause.
+// complete one. [AccessLog] logs the panic as the cause. It requires [Observe].
 //
 // Recover does not stop a panic with [http.ErrAbortHandler], which is deliberate.
 func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ww := chimiddleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			defer func() {
 				value := recover()
 				if value == nil {
@@ -40,17 +38,17 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 					slog.String("path", truncate(r.URL.Path, maxLoggedPath)),
 				)
 				failure := defect(r.Method).WithCause(errors.New("panic: " + text))
-				if ww.Status() != 0 {
-					apierror.Observe(r.Context(), failure)
+				if observed := responseOf(w); observed == nil || observed.begun() {
+					apierror.Observe(w, failure)
 					panic(http.ErrAbortHandler)
 				}
 				// They describe the response that is not sent.
 				for _, name := range []string{"Content-Encoding", wire.ContentDispositionHeader, "Etag", "Last-Modified"} {
-					ww.Header().Del(name)
+					w.Header().Del(name)
 				}
-				apierror.Write(ww, r, failure)
+				apierror.Write(w, failure)
 			}()
-			next.ServeHTTP(ww, r)
+			next.ServeHTTP(w, r)
 		})
 	}
 }

@@ -39,7 +39,7 @@ func TestRecover(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			w := httptest.NewRecorder()
-			handler := RequestID()(Recover(slog.New(slog.NewTextHandler(&log, nil)))(test.handler))
+			handler := RequestID()(Observe()(Recover(slog.New(slog.NewTextHandler(&log, nil)))(test.handler)))
 			aborted := func() (value any) {
 				defer func() { value = recover() }()
 				handler.ServeHTTP(w, headers(httptest.NewRequest(test.method, "/v1/groups?secret=query", nil), "X-Request-Id", "my-id", "X-Api-Key", testKey))
@@ -76,7 +76,7 @@ func TestRecover(t *testing.T) {
 
 func TestRecoverAbortsAResponseThatHasBegun(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	s := httptest.NewServer(AccessLog(logger)(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := httptest.NewServer(Observe(AccessLog(logger))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "part")
 		_ = http.NewResponseController(w).Flush()
 		panic("boom")

@@ -1,9 +1,9 @@
 // Package middleware provides the HTTP middleware between the listeners and the gateway. Each
 // middleware is a func(http.Handler) http.Handler and writes its errors with package apierror.
 //
-// The order, from the outermost to the innermost: [RequestID], [ClientIP], [AccessLog], [Recover],
-// [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each method [LogMethod],
-// [Tickets.Redeem], [Admit], [Compressor.Reads].
+// The order, from the outermost to the innermost: [RequestID], [ClientIP], [Observe] with
+// [AccessLog], [Recover], [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each
+// method [Method], [Tickets.Redeem], [Admit], [Compressor.Reads].
 package middleware
 
 import (
@@ -23,15 +23,13 @@ const maxRequestIDLength = 128
 func RequestID() func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			var id string
 			// Several ids are ambiguous, so none of them is kept.
-			if values := r.Header.Values(wire.RequestIDHeader); len(values) == 1 && validRequestID(values[0]) {
-				id = values[0]
-			} else {
-				id = ulid.Make().String()
+			id := r.Header[wire.RequestIDHeader]
+			if len(id) != 1 || !validRequestID(id[0]) {
+				id = []string{ulid.Make().String()}
+				r.Header[wire.RequestIDHeader] = id
 			}
-			r.Header.Set(wire.RequestIDHeader, id)
-			w.Header().Set(wire.RequestIDHeader, id)
+			w.Header()[wire.RequestIDHeader] = id
 			next.ServeHTTP(w, r)
 		})
 	}

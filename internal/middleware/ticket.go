@@ -36,7 +36,7 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxTicketRequest))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil || !isStream(request.Path) {
-		apierror.Write(w, r, apierror.Invalid(apierror.Violation{
+		apierror.Write(w, apierror.Invalid(apierror.Violation{
 			Field: "path", Description: `must be the path of a stream, without a query; send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
 		return
 	}
@@ -47,7 +47,7 @@ func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, ErrTooManyTickets) {
 			failure = apierror.New(codes.ResourceExhausted, apierror.RateLimited, "Too many unused tickets exist. Try again in 30 seconds.")
 		}
-		apierror.Write(w, r, failure.WithCause(err))
+		apierror.Write(w, failure.WithCause(err))
 		return
 	}
 	w.Header().Set("Content-Type", wire.JSON)
@@ -82,12 +82,12 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 			}
 			ticket, ok, err := t.store.Take(r.Context(), name)
 			if err != nil {
-				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
+				apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
 					"The gateway cannot look up tickets at the moment. Request another ticket later. Nothing was sent to the Mesh API.").WithCause(err))
 				return
 			}
 			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
-				apierror.Write(w, r, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
+				apierror.Write(w, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
 					"The ticket is not valid. A ticket can be used once, within 30 seconds, for the path that it was issued for. Request another with POST "+wire.TicketsPath+"."))
 				return
 			}

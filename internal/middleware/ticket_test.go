@@ -129,10 +129,10 @@ func TestFailingTicketStore(t *testing.T) {
 			if test.redeem {
 				handler = tickets.Redeem(contract.ByName(streamMethod))(new(capture))
 			}
-			var observed error
 			r := httptest.NewRequest(http.MethodPost, streamPath+"?ticket=x", strings.NewReader(`{"path": "`+streamPath+`"}`))
 			w := httptest.NewRecorder()
-			handler.ServeHTTP(w, r.WithContext(apierror.WithObserver(r.Context(), func(err error) { observed = err })))
+			var observed error
+			Observe(func(o *Observation) { observed = o.Err })(handler).ServeHTTP(w, r)
 			wantError(t, w, test.status, test.reason)
 			if !errors.Is(observed, test.err) {
 				t.Errorf("observed %v, want the cause %v", observed, test.err)

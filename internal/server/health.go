@@ -33,7 +33,7 @@ func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopping != nil && stopping.Err() != nil {
-			apierror.Write(w, r, errStopping())
+			apierror.Write(w, errStopping())
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyWait)
@@ -41,7 +41,7 @@ func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
 		conn.Connect()
 		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 			if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-				apierror.Write(w, r, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
+				apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
 				return
 			}
 		}

@@ -196,7 +196,7 @@ func (s *httpService) count(next http.Handler) http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		if !s.enter() {
-			apierror.Write(w, r, errStopping())
+			apierror.Write(w, errStopping())
 			return
 		}
 		defer s.leave()

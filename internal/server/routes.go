@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -80,7 +81,7 @@ func Routes(o Options) (http.Handler, error) {
 	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(m gateway.Method) []func(http.Handler) http.Handler {
 		method := contract.ByName(m.Name())
 		return []func(http.Handler) http.Handler{
-			middleware.LogMethod(method),
+			middleware.Method(method),
 			tickets.Redeem(method),
 			middleware.Admit(admission, policy.RulesOf(method)),
 			compressor.Reads(method),
@@ -91,22 +92,10 @@ func Routes(o Options) (http.Handler, error) {
 	}
 
 	r := chi.NewRouter()
-	r.Use(
-		middleware.RequestID(),
-		middleware.ClientIP(o.TrustedProxies),
-		middleware.AccessLog(o.Logger),
-		middleware.Recover(o.Logger),
-		setEnvironment(environment),
-		middleware.CORS(o.CORSOrigins),
-	)
-	if o.Credentials != nil {
-		r.Use(middleware.Local(*o.Credentials))
-	}
-	r.Use(middleware.BodyLimit(o.MaxBodyBytes))
+	r.Use(middleware.Route)
 	r.NotFound(notFound("The routes are listed at /docs."))
 	r.MethodNotAllowed(methodNotAllowed(r))
 
-	r.Handle("/v1/*", api)
 	// The zero Rules: a request for a ticket counts as a read and requires credentials.
 	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
 
@@ -123,7 +112,27 @@ func Routes(o Options) (http.Handler, error) {
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn, o.Stopping))
 	get(r, "/version", version(o.Version))
-	return r, nil
+
+	all := chi.Chain(
+		middleware.RequestID(),
+		middleware.ClientIP(o.TrustedProxies),
+		middleware.Observe(middleware.AccessLog(o.Logger)),
+		middleware.Recover(o.Logger),
+		setEnvironment(environment),
+		middleware.CORS(o.CORSOrigins),
+	)
+	if o.Credentials != nil {
+		all = append(all, middleware.Local(*o.Credentials))
+	}
+	all = append(all, middleware.BodyLimit(o.MaxBodyBytes))
+	return all.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		// The gateway has a router of its own, so the requests of the API do without chi's.
+		if strings.HasPrefix(req.URL.Path, "/v1/") {
+			api.ServeHTTP(w, req)
+			return
+		}
+		r.ServeHTTP(w, req)
+	}), nil
 }
 
 // docsOptions returns the options of the documentation.

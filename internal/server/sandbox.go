@@ -18,11 +18,11 @@ import (
 func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	sameSite := http.NewCrossOriginProtection()
 	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		apierror.Write(w, r, apierror.New(codes.PermissionDenied, apierror.CrossSite, "Pages from other sites cannot control the sandbox. The sandbox was not changed."))
+		apierror.Write(w, apierror.New(codes.PermissionDenied, apierror.CrossSite, "Pages from other sites cannot control the sandbox. The sandbox was not changed."))
 	}))
 	r.With(sameSite.Handler).Post(wire.ResetPath, func(w http.ResponseWriter, r *http.Request) {
 		if err := mesh.Reset(); err != nil {
-			apierror.Write(w, r, err)
+			apierror.Write(w, err)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -30,11 +30,11 @@ func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox) {
 	r.With(sameSite.Handler).Post(wire.AdvancePath, func(w http.ResponseWriter, r *http.Request) {
 		by, err := time.ParseDuration(r.URL.Query().Get(wire.AdvanceParameter))
 		if err != nil {
-			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: "must be a duration, such as ?by=5s"}))
+			apierror.Write(w, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: "must be a duration, such as ?by=5s"}))
 			return
 		}
 		if err := mesh.Advance(by); err != nil {
-			apierror.Write(w, r, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: err.Error()}))
+			apierror.Write(w, apierror.Invalid(apierror.Violation{Field: wire.AdvanceParameter, Description: err.Error()}))
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)

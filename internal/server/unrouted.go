@@ -18,7 +18,7 @@ func notFound(hint string) http.HandlerFunc {
 		if hint != "" {
 			message += " " + hint
 		}
-		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, message))
+		apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, message))
 	}
 }
 
@@ -40,7 +40,7 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		}
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
-		apierror.Write(w, r, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
+		apierror.Write(w, apierror.New(codes.Unimplemented, apierror.MethodNotAllowed,
 			r.URL.Path+" does not support "+r.Method+". Allowed: "+list+".").WithHTTPStatus(http.StatusMethodNotAllowed))
 	}
 }

@@ -68,7 +68,7 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			plain, err := decompress(f.content)
 			if err != nil {
-				apierror.Write(w, r, err)
+				apierror.Write(w, err)
 				return
 			}
 			content, tag = plain, tag+"-plain"

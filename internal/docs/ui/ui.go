@@ -106,7 +106,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/docs"), "/")
 	file, ok := d.files[name]
 	if !ok {
-		apierror.Write(w, r, apierror.New(codes.NotFound, apierror.UnknownPath, "This page does not exist. The documentation is at /docs, and the guide is at /docs/guide."))
+		apierror.Write(w, apierror.New(codes.NotFound, apierror.UnknownPath, "This page does not exist. The documentation is at /docs, and the guide is at /docs/guide."))
 		return
 	}
 	w.Header().Set("Content-Security-Policy", policy)
@@ -139,7 +139,7 @@ func written(name string, write func() ([]byte, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		file, err := once()
 		if err != nil {
-			apierror.Write(w, r, err)
+			apierror.Write(w, err)
 			return
 		}
 		file.ServeHTTP(w, r)
