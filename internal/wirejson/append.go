@@ -3,7 +3,6 @@ package wirejson
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -64,7 +63,7 @@ func (t *Type) Write(to io.Writer, wire []byte, mask *Mask) error {
 }
 
 // reset makes the writer ready for the next message.
-func (w *writer) reset() { w.slots, w.joined = w.slots[:0], nil }
+func (w *writer) reset() { w.slots, w.joined, w.disordered = w.slots[:0], nil, false }
 
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
@@ -79,6 +78,9 @@ type writer struct {
 	// wireOnly is set while a message is checked that is not part of the result: it must
 	// be well-formed, and its timestamps may be out of range.
 	wireOnly bool
+	// disordered is set once appendInOrder has failed, so that it is not tried again within the same
+	// message.
+	disordered bool
 	// joined are messages whose wire form came in parts, which is rare.
 	joined [][]byte
 }
@@ -111,6 +113,14 @@ type replaced struct {
 func (w *writer) message(t *Type, wire []byte, mask *Mask, depth int) error {
 	if depth == 0 {
 		return errTooDeep
+	}
+	// What was written in pieces cannot be taken back.
+	if w.to == nil && !w.disordered {
+		if out, ok := appendInOrder(w.out, t, wire, mask, depth); ok {
+			w.out = out
+			return nil
+		}
+		w.disordered = true // messages are read twice at most
 	}
 	base := len(w.slots)
 	for range t.fields {
@@ -169,24 +179,12 @@ func (w *writer) scan(t *Type, wire []byte, base int) (gone []replaced, err erro
 		}
 		value := uint64(0)
 		start, end := at, at
-		switch wireType {
-		case protowire.VarintType:
-			if value, n = consumeVarint(wire[at:]); n < 0 {
+		if wireType != protowire.BytesType {
+			if value, n = consumeNumber(wireType, wire[at:]); n < 0 {
 				return nil, errMalformed
 			}
 			end += n
-		case protowire.Fixed32Type:
-			narrow, n := protowire.ConsumeFixed32(wire[at:])
-			if n < 0 {
-				return nil, errMalformed
-			}
-			value, end = uint64(narrow), end+n
-		case protowire.Fixed64Type:
-			if value, n = protowire.ConsumeFixed64(wire[at:]); n < 0 {
-				return nil, errMalformed
-			}
-			end += n
-		default: // bytes
+		} else {
 			size, n := consumeVarint(wire[at:])
 			if n < 0 || size > uint64(len(wire)-at-n) {
 				return nil, errMalformed
@@ -239,15 +237,7 @@ func (w *writer) scan(t *Type, wire []byte, base int) (gone []replaced, err erro
 // countPacked counts the values of a packed list and reports whether it is well-formed.
 func countPacked(f *field, packed []byte, count *uint64) bool {
 	for len(packed) > 0 {
-		n := 0
-		switch f.wire {
-		case protowire.VarintType:
-			_, n = consumeVarint(packed)
-		case protowire.Fixed32Type:
-			_, n = protowire.ConsumeFixed32(packed)
-		default:
-			_, n = protowire.ConsumeFixed64(packed)
-		}
+		_, n := consumeNumber(f.wire, packed)
 		if n < 0 {
 			return false
 		}
@@ -277,11 +267,12 @@ func (w *writer) object(t *Type, wire []byte, mask *Mask, depth, base int) error
 		if !f.presence && !f.list && isDefault(f, s) {
 			continue
 		}
-		if !first {
-			w.out = append(w.out, ',')
+		if first {
+			w.out = append(w.out, f.key[1:]...)
+		} else {
+			w.out = append(w.out, f.key...)
 		}
 		first = false
-		w.out = append(w.out, f.key...)
 		var err error
 		switch {
 		case f.list:
@@ -291,7 +282,7 @@ func (w *writer) object(t *Type, wire []byte, mask *Mask, depth, base int) error
 		case f.wire == protowire.BytesType:
 			w.bytes(f.kind, wire[s.start:s.end])
 		default:
-			w.number(f, s.value)
+			w.out = appendNumber(w.out, f, s.value)
 		}
 		if err != nil {
 			return err
@@ -326,10 +317,10 @@ func (w *writer) list(f *field, wire []byte, mask *Mask, depth int, s slot) erro
 			continue
 		}
 		if wireType != protowire.BytesType {
-			value, n := consumeValue(wireType, wire[at:])
+			value, n := consumeNumber(wireType, wire[at:])
 			at += n
 			w.separate(&first)
-			w.number(f, value)
+			w.out = appendNumber(w.out, f, value)
 			continue
 		}
 		size, n := consumeVarint(wire[at:])
@@ -339,14 +330,14 @@ func (w *writer) list(f *field, wire []byte, mask *Mask, depth int, s slot) erro
 		switch {
 		case f.wire != protowire.BytesType:
 			for len(value) > 0 {
-				item, n := consumeValue(f.wire, value)
+				item, n := consumeNumber(f.wire, value)
 				value = value[n:]
 				w.separate(&first)
-				w.number(f, item)
+				w.out = appendNumber(w.out, f, item)
 			}
 		case f.kind == kindMessage:
 			w.separate(&first)
-			if err := w.message(f.message, value, mask, depth-1); err != nil {
+			if err := w.element(f.message, value, mask, depth-1); err != nil {
 				return err
 			}
 		default:
@@ -362,6 +353,16 @@ func (w *writer) list(f *field, wire []byte, mask *Mask, depth int, s slot) erro
 	}
 	w.out = append(w.out, ']')
 	return nil
+}
+
+// element writes a message of a list. It is not in pieces of its own: the list is written in
+// pieces of whole elements.
+func (w *writer) element(t *Type, wire []byte, mask *Mask, depth int) error {
+	to := w.to
+	w.to = nil
+	err := w.message(t, wire, mask, depth)
+	w.to = to
+	return err
 }
 
 func (w *writer) separate(first *bool) {
@@ -388,25 +389,25 @@ func (w *writer) check(f *field, wire []byte, s slot, depth int) error {
 	return err
 }
 
-// number writes a value that is not bytes.
-func (w *writer) number(f *field, value uint64) {
+// appendNumber writes a value that is not bytes.
+func appendNumber(out []byte, f *field, value uint64) []byte {
 	switch f.kind {
 	case kindBool:
-		w.out = strconv.AppendBool(w.out, value != 0)
+		return strconv.AppendBool(out, value != 0)
 	case kindInt32, kindSfixed32:
-		w.out = strconv.AppendInt(w.out, int64(int32(value)), 10)
+		return strconv.AppendInt(out, int64(int32(value)), 10)
 	case kindSint32:
-		w.out = strconv.AppendInt(w.out, int64(int32(protowire.DecodeZigZag(value&0xffffffff))), 10)
+		return strconv.AppendInt(out, int64(int32(protowire.DecodeZigZag(value&0xffffffff))), 10)
 	case kindUint32, kindFixed32:
-		w.out = strconv.AppendUint(w.out, uint64(uint32(value)), 10)
+		return strconv.AppendUint(out, uint64(uint32(value)), 10)
 	case kindInt64, kindSfixed64:
-		w.out = append(strconv.AppendInt(append(w.out, '"'), int64(value), 10), '"')
+		return append(strconv.AppendInt(append(out, '"'), int64(value), 10), '"')
 	case kindSint64:
-		w.out = append(strconv.AppendInt(append(w.out, '"'), protowire.DecodeZigZag(value), 10), '"')
+		return append(strconv.AppendInt(append(out, '"'), protowire.DecodeZigZag(value), 10), '"')
 	case kindUint64, kindFixed64:
-		w.out = append(strconv.AppendUint(append(w.out, '"'), value, 10), '"')
-	case kindEnum:
-		w.out = f.enum.appendTo(w.out, int32(value))
+		return append(strconv.AppendUint(append(out, '"'), value, 10), '"')
+	default:
+		return f.enum.appendTo(out, int32(value))
 	}
 }
 
@@ -415,9 +416,14 @@ func (w *writer) bytes(k kind, value []byte) {
 		w.out = appendText(w.out, value)
 		return
 	}
-	w.out = append(w.out, '"')
-	w.out = base64.StdEncoding.AppendEncode(w.out, value)
-	w.out = append(w.out, '"')
+	w.out = appendBytes(w.out, value)
+}
+
+// appendBytes writes bytes as a JSON string in base64.
+func appendBytes(out, value []byte) []byte {
+	out = append(out, '"')
+	out = base64.StdEncoding.AppendEncode(out, value)
+	return append(out, '"')
 }
 
 // appendText writes text that is known to be UTF-8 as a JSON string.
@@ -458,26 +464,53 @@ const (
 	maxSeconds = 253402300799
 )
 
-// time writes a timestamp (RFC 3339) with as many groups of three digits as it needs.
+// time writes a timestamp.
 func (w *writer) time(seconds, nanos slot) error {
-	s, n := int64(seconds.value), int32(nanos.value)
 	if w.wireOnly {
 		return nil
 	}
-	if s < minSeconds || s > maxSeconds || n < 0 || n > 999_999_999 {
+	out, ok := appendTime(w.out, int64(seconds.value), int32(nanos.value))
+	if !ok {
 		return errTime
 	}
-	layout := `"2006-01-02T15:04:05.000000000Z"`
-	switch {
-	case n == 0:
-		layout = `"2006-01-02T15:04:05Z"`
-	case n%1_000_000 == 0:
-		layout = `"2006-01-02T15:04:05.000Z"`
-	case n%1_000 == 0:
-		layout = `"2006-01-02T15:04:05.000000Z"`
-	}
-	w.out = time.Unix(s, int64(n)).UTC().AppendFormat(w.out, layout)
+	w.out = out
 	return nil
+}
+
+// appendTime writes a timestamp (RFC 3339) with as many groups of three digits as it needs. It
+// reports false if the timestamp is out of range.
+func appendTime(out []byte, seconds int64, nanos int32) ([]byte, bool) {
+	if seconds < minSeconds || seconds > maxSeconds || nanos < 0 || nanos > 999_999_999 {
+		return out, false
+	}
+	at := time.Unix(seconds, 0).UTC()
+	year, month, day := at.Date()
+	hour, minute, second := at.Clock()
+	out = append(out, '"')
+	out = appendDigits(out, year, 1000)
+	out = appendDigits(append(out, '-'), int(month), 10)
+	out = appendDigits(append(out, '-'), day, 10)
+	out = appendDigits(append(out, 'T'), hour, 10)
+	out = appendDigits(append(out, ':'), minute, 10)
+	out = appendDigits(append(out, ':'), second, 10)
+	switch {
+	case nanos == 0:
+	case nanos%1_000_000 == 0:
+		out = appendDigits(append(out, '.'), int(nanos/1_000_000), 100)
+	case nanos%1_000 == 0:
+		out = appendDigits(append(out, '.'), int(nanos/1_000), 100_000)
+	default:
+		out = appendDigits(append(out, '.'), int(nanos), 100_000_000)
+	}
+	return append(out, 'Z', '"'), true
+}
+
+// appendDigits writes a number with leading zeros; unit is that of its first digit.
+func appendDigits(out []byte, number, unit int) []byte {
+	for ; unit > 0; unit /= 10 {
+		out = append(out, '0'+byte(number/unit%10))
+	}
+	return out
 }
 
 // consumeTag reads a tag, with a fast path for those of one byte.
@@ -492,26 +525,28 @@ func consumeTag(wire []byte) (protowire.Number, protowire.Type, int) {
 	return number, wireType, n
 }
 
-// consumeVarint reads a varint, with a fast path for those of one byte.
+// consumeVarint reads a varint, with fast paths for those of one and two bytes.
 func consumeVarint(wire []byte) (uint64, int) {
 	if len(wire) > 0 && wire[0] < 0x80 {
 		return uint64(wire[0]), 1
 	}
+	if len(wire) > 1 && wire[1] < 0x80 {
+		return uint64(wire[0]&0x7f) | uint64(wire[1])<<7, 2
+	}
 	return protowire.ConsumeVarint(wire)
 }
 
-// consumeValue reads a value that is not bytes and is known to be well-formed.
-func consumeValue(wireType protowire.Type, wire []byte) (uint64, int) {
+// consumeNumber reads a value that is not bytes. The size is negative if it is malformed.
+func consumeNumber(wireType protowire.Type, wire []byte) (uint64, int) {
 	switch wireType {
 	case protowire.VarintType:
 		return consumeVarint(wire)
 	case protowire.Fixed32Type:
 		value, n := protowire.ConsumeFixed32(wire)
 		return uint64(value), n
-	case protowire.Fixed64Type:
+	default:
 		return protowire.ConsumeFixed64(wire)
 	}
-	panic(fmt.Sprintf("wirejson: wire type %d is not a number", wireType))
 }
 
 // Bytes returns the value of a string or bytes field in the wire form of a message: the

@@ -3,6 +3,7 @@ package wirejson_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -10,8 +11,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"pgregory.net/rapid"
 
@@ -33,11 +36,10 @@ func replies() []protoreflect.MessageDescriptor {
 
 // reference is what proto.Unmarshal and protojson make of wire bytes.
 func reference(t fataler, message protoreflect.MessageDescriptor, wire []byte, mask map[protoreflect.FieldNumber]any) ([]byte, error) {
-	linked, err := protoregistry.GlobalTypes.FindMessageByName(message.FullName())
-	if err != nil {
-		t.Fatal(err)
+	var m proto.Message = dynamicpb.NewMessage(message)
+	if linked, err := protoregistry.GlobalTypes.FindMessageByName(message.FullName()); err == nil {
+		m = linked.New().Interface()
 	}
-	m := linked.New().Interface()
 	if err := proto.Unmarshal(wire, m); err != nil {
 		return nil, err
 	}
@@ -174,9 +176,15 @@ func value(t *rapid.T, field protoreflect.FieldDescriptor, depth int) protorefle
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(rapid.OneOf(rapid.Int32Range(-1, 30), rapid.Int32()).Draw(t, "enum")))
 	case protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(rapid.Bool().Draw(t, "bool"))
-	case protoreflect.Int32Kind:
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
 		return protoreflect.ValueOfInt32(rapid.OneOf(rapid.Int32(), rapid.SampledFrom([]int32{0, math.MinInt32, math.MaxInt32})).Draw(t, "int32"))
-	case protoreflect.Int64Kind:
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return protoreflect.ValueOfUint32(rapid.OneOf(rapid.Uint32(), rapid.SampledFrom([]uint32{0, math.MaxUint32})).Draw(t, "uint32"))
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return protoreflect.ValueOfUint64(rapid.OneOf(rapid.Uint64(), rapid.SampledFrom([]uint64{0, math.MaxUint64})).Draw(t, "uint64"))
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes(rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "bytes"))
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
 		return protoreflect.ValueOfInt64(rapid.OneOf(rapid.Int64(), rapid.SampledFrom([]int64{0, math.MinInt64, math.MaxInt64})).Draw(t, "int64"))
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom([]rune("a\"\\/\x00\x1f\x7f\b\f\n\r\t<>&é\u2028\uFFFD🙂")))).Draw(t, "string"))
@@ -200,12 +208,85 @@ func TestAppendIsProtojson(t *testing.T) {
 	}
 }
 
+// everyKind is a message with fields of every kind that this package writes: implicit, optional, in a
+// oneof, and lists, packed and not.
+func everyKind(t testing.TB) protoreflect.MessageDescriptor {
+	t.Helper()
+	message := &descriptorpb.DescriptorProto{Name: new("EveryKind"), OneofDecl: []*descriptorpb.OneofDescriptorProto{{Name: new("one")}}}
+	add := func(kind protoreflect.Kind, change func(*descriptorpb.FieldDescriptorProto)) {
+		number := int32(len(message.GetField()) + 1)
+		field := &descriptorpb.FieldDescriptorProto{
+			Name: new(fmt.Sprintf("field_%d", number)), Number: &number,
+			Type: descriptorpb.FieldDescriptorProto_Type(kind).Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+		}
+		switch kind {
+		case protoreflect.EnumKind:
+			field.TypeName = new(".test.Enum")
+		case protoreflect.MessageKind:
+			field.TypeName = new(".test.EveryKind")
+		}
+		change(field)
+		message.Field = append(message.Field, field)
+	}
+	repeated := func(packed bool) func(*descriptorpb.FieldDescriptorProto) {
+		return func(field *descriptorpb.FieldDescriptorProto) {
+			field.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
+			field.Options = &descriptorpb.FieldOptions{Packed: &packed}
+		}
+	}
+	kinds := []protoreflect.Kind{
+		protoreflect.BoolKind, protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Uint32Kind, protoreflect.Int64Kind,
+		protoreflect.Sint64Kind, protoreflect.Uint64Kind, protoreflect.Sfixed32Kind, protoreflect.Fixed32Kind, protoreflect.Sfixed64Kind,
+		protoreflect.Fixed64Kind, protoreflect.EnumKind, protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind,
+	}
+	for _, kind := range kinds {
+		add(kind, func(field *descriptorpb.FieldDescriptorProto) { field.OneofIndex = new(int32(0)) })
+	}
+	for _, kind := range kinds {
+		add(kind, func(*descriptorpb.FieldDescriptorProto) {})
+		if kind != protoreflect.StringKind && kind != protoreflect.BytesKind && kind != protoreflect.MessageKind {
+			add(kind, repeated(true))
+		}
+		add(kind, repeated(false))
+	}
+	for _, kind := range []protoreflect.Kind{protoreflect.Int32Kind, protoreflect.StringKind} {
+		add(kind, func(field *descriptorpb.FieldDescriptorProto) {
+			message.OneofDecl = append(message.OneofDecl, &descriptorpb.OneofDescriptorProto{Name: new("_" + field.GetName())})
+			field.OneofIndex, field.Proto3Optional = new(int32(len(message.GetOneofDecl())-1)), new(true)
+		})
+	}
+	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: new("test/every_kind.proto"), Package: new("test"), Syntax: new("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{message},
+		EnumType: []*descriptorpb.EnumDescriptorProto{{Name: new("Enum"), Value: []*descriptorpb.EnumValueDescriptorProto{
+			{Name: new("ZERO"), Number: new(int32(0))}, {Name: new("NEGATIVE"), Number: new(int32(-1))}, {Name: new("LARGE"), Number: new(int32(1000))},
+		}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file.Messages().Get(0)
+}
+
+// TestAppendOfEveryKind compares random messages with fields that the contract has no reply with.
+func TestAppendOfEveryKind(t *testing.T) {
+	var types wirejson.Types
+	message := everyKind(t)
+	rapid.Check(t, func(t *rapid.T) {
+		wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(draw(t, message, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, &types, message, wire, nil)
+	})
+}
+
 // TestAppendOfMutatedWire compares what is made of wire bytes that were changed: one
 // message after another, which merges them, parts left out or doubled, and bytes
 // replaced.
 func TestAppendOfMutatedWire(t *testing.T) {
 	var types wirejson.Types
-	messages := replies()
+	messages := append(replies(), everyKind(t))
 	rapid.Check(t, func(t *rapid.T) {
 		message := rapid.SampledFrom(messages).Draw(t, "message")
 		wire, err := proto.Marshal(draw(t, message, 2))

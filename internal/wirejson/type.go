@@ -62,7 +62,7 @@ const (
 
 // field is a field of a type.
 type field struct {
-	key  string // `"name":`
+	key  string // `,"name":`
 	kind kind
 	wire protowire.Type // of one value
 	list bool
@@ -171,7 +171,7 @@ func (t *Type) lookup(number protowire.Number) uint16 {
 // field compiles a field. It reports false for one that is left to protojson.
 func (t *Types) field(described protoreflect.FieldDescriptor) (field, bool) {
 	f := field{
-		key:      strconv.Quote(described.JSONName()) + ":", // a JSON name is ASCII
+		key:      "," + strconv.Quote(described.JSONName()) + ":", // a JSON name is ASCII
 		list:     described.IsList(),
 		presence: described.HasPresence(),
 	}

@@ -1,0 +1,204 @@
+package wirejson
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// appendInOrder appends the JSON of a message whose fields come in the order of their declaration,
+// each singular field once and each list in one run. Serializers write messages so, and such a
+// message is written while it is read, without slots.
+//
+// It reports false if the message is not like that or has a fault. What it returns is then to be
+// dropped, and [writer.message] decides.
+func appendInOrder(out []byte, t *Type, wire []byte, mask *Mask, depth int) ([]byte, bool) {
+	if depth == 0 {
+		return out, false
+	}
+	if t.time {
+		return appendTimeInOrder(out, wire)
+	}
+	out = append(out, '{')
+	first := len(out)
+	last := uint16(0)   // index of the last field plus one
+	oneofs := uint64(0) // those that have a member
+	for at := 0; at < len(wire); {
+		tag := at
+		number, wireType, n := consumeTag(wire[at:])
+		if n < 0 {
+			return out, false
+		}
+		at += n
+		index := t.lookup(number)
+		if index == 0 {
+			if n = protowire.ConsumeFieldValue(number, wireType, wire[at:]); n < 0 {
+				return out, false
+			}
+			at += n
+			continue
+		}
+		f := &t.fields[index-1]
+		// A value of another wire type is a packed list or an unknown field, which are rare.
+		if index <= last || wireType != f.wire {
+			return out, false
+		}
+		last = index
+		if f.oneof > 0 {
+			if f.oneof > 64 || oneofs&(1<<(f.oneof-1)) != 0 {
+				return out, false
+			}
+			oneofs |= 1 << (f.oneof - 1)
+		}
+		within, written := mask.field(int(index - 1))
+		before := len(out)
+		if before == first {
+			out = append(out, f.key[1:]...)
+		} else {
+			out = append(out, f.key...)
+		}
+		if f.list {
+			out = append(out, '[')
+			run := wire[tag:at]
+			for {
+				if out, at = appendValueInOrder(out, f, wire, at, within, depth); at < 0 {
+					return out, false
+				}
+				if len(wire)-at < len(run) || string(wire[at:at+len(run)]) != string(run) {
+					break
+				}
+				at += len(run)
+				out = append(out, ',')
+			}
+			out = append(out, ']')
+		} else {
+			from := at
+			if out, at = appendValueInOrder(out, f, wire, at, within, depth); at < 0 {
+				return out, false
+			}
+			if !f.presence && defaultValue(f, wire[from:at]) {
+				written = false
+			}
+		}
+		if !written {
+			out = out[:before]
+		}
+	}
+	return append(out, '}'), true
+}
+
+// appendValueInOrder appends the value at a position of the wire form and returns the position
+// after it, or -1 if there is a fault.
+func appendValueInOrder(out []byte, f *field, wire []byte, at int, mask *Mask, depth int) ([]byte, int) {
+	if f.wire != protowire.BytesType {
+		value, n := consumeNumber(f.wire, wire[at:])
+		if n < 0 {
+			return out, -1
+		}
+		return appendNumber(out, f, value), at + n
+	}
+	size, n := consumeVarint(wire[at:])
+	if n < 0 || size > uint64(len(wire)-at-n) {
+		return out, -1
+	}
+	start := at + n
+	end := start + int(size)
+	value := wire[start:end]
+	switch f.kind {
+	case kindMessage:
+		var ok bool
+		if out, ok = appendInOrder(out, f.message, value, mask, depth-1); !ok {
+			return out, -1
+		}
+	case kindString:
+		if plain(value) {
+			out = append(out, '"')
+			out = append(out, value...)
+			out = append(out, '"')
+			break
+		}
+		if !utf8.Valid(value) {
+			return out, -1
+		}
+		out = appendText(out, value)
+	default:
+		out = appendBytes(out, value)
+	}
+	return out, end
+}
+
+// defaultValue reports whether the wire form of a value, which is well-formed, is the default.
+func defaultValue(f *field, wire []byte) bool {
+	if f.wire == protowire.BytesType {
+		return len(wire) == 1
+	}
+	value, _ := consumeNumber(f.wire, wire)
+	return isDefault(f, slot{value: value})
+}
+
+// appendTimeInOrder is appendInOrder for a timestamp.
+func appendTimeInOrder(out, wire []byte) ([]byte, bool) {
+	seconds, at := uint64(0), 0
+	if len(wire) > 0 && wire[0] == 1<<3 {
+		value, n := consumeVarint(wire[1:])
+		if n < 0 {
+			return out, false
+		}
+		seconds, at = value, 1+n
+	}
+	nanos := uint64(0)
+	if at < len(wire) && wire[at] == 2<<3 {
+		value, n := consumeVarint(wire[at+1:])
+		if n < 0 {
+			return out, false
+		}
+		nanos, at = value, at+1+n
+	}
+	if at < len(wire) {
+		return out, false
+	}
+	return appendTime(out, int64(seconds), int32(nanos))
+}
+
+// plain reports whether text is ASCII without a character that JSON escapes. It looks at eight
+// bytes at a time: special has a high bit if one of them is not plain.
+func plain(text []byte) bool {
+	special := uint64(0)
+	n := len(text)
+	if n < 8 {
+		for _, c := range text {
+			special |= uint64(unplain[c])
+		}
+		return special == 0
+	}
+	at := 0
+	for ; at+8 <= n; at += 8 {
+		special |= unplainChunk(binary.LittleEndian.Uint64(text[at:]))
+	}
+	// The last eight bytes, some of them again.
+	special |= unplainChunk(binary.LittleEndian.Uint64(text[n-8:]))
+	return special&highs == 0
+}
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+)
+
+// unplainChunk returns a value with a high bit in one of its bytes if a byte of chunk is not
+// plain: it is not ASCII, a control character, a quote or a backslash.
+func unplainChunk(chunk uint64) uint64 {
+	quote, backslash := chunk^('"'*ones), chunk^('\\'*ones)
+	return chunk | (chunk-' '*ones)&^chunk | (quote-ones)&^quote | (backslash-ones)&^backslash
+}
+
+// unplain is 1 for a byte that is not plain.
+var unplain = func() (table [256]byte) {
+	for c := range table {
+		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			table[c] = 1
+		}
+	}
+	return table
+}()
