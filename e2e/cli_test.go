@@ -187,6 +187,7 @@ func TestAdminListener(t *testing.T) {
 		{"alive", "/healthz", 200, 200},
 		{"ready", "/readyz", 200, 200},
 		{"version", "/version", 200, 200},
+		{"metrics are only on the admin listener", "/metrics", 200, 404},
 		{"profiles are only on the admin listener", "/debug/pprof/cmdline", 200, 404},
 		{"calls are only on the public listener", "/v1/groups", 404, 401},
 	} {

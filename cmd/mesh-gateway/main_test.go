@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +62,35 @@ func TestServe(t *testing.T) {
 			t.Errorf("the stream ends with %q, %v", last, err)
 		}
 	})
+}
+
+// TestMetrics fetches the metrics as Prometheus does: from the admin listener, which alone has them.
+func TestMetrics(t *testing.T) {
+	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0")
+	public := p.send(t, "GET", "/metrics", "", true)
+	defer public.Body.Close()
+	if public.StatusCode != http.StatusNotFound {
+		t.Errorf("the public listener has /metrics: %s", public.Status)
+	}
+
+	response, err := http.Get(strings.Fields(p.stdout.Wait(t, "Admin"))[1] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s %v", response.Status, body, err)
+	}
+	for _, want := range []string{
+		`mesh_gateway_build_info{goversion="` + runtime.Version() + `",version="` + buildVersion() + `"} 1`,
+		`mesh_gateway_requests_total{code="OK",rpc="/meshtrade.iam.group.v1.GroupService/GetGroup",status="200"} 0`,
+		"go_goroutines ",
+	} {
+		if !strings.Contains(string(body), "\n"+want) {
+			t.Errorf("no line %s in\n%s", want, body)
+		}
+	}
 }
 
 // TestStopping stops the program by its context, as signals do.

@@ -21,13 +21,14 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
 type serveCommand struct {
 	Listen      string  `placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
-	AdminListen *string `placeholder:"HOST:PORT" help:"Address to serve health checks and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
+	AdminListen *string `placeholder:"HOST:PORT" help:"Address to serve health checks, metrics and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
 
 	Upstream          string `placeholder:"HOST:PORT" help:"Address of the Mesh gRPC API (${production})."`
 	UpstreamPlaintext bool   `help:"Connect to the address of --upstream without TLS."`
@@ -172,6 +173,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		RequestTimeout: c.RequestTimeout,
 		Stopping:       s.Stopping(),
 		Drain:          s.Draining(),
+		Metrics:        telemetry.New(buildVersion()),
 		Logger:         logger,
 	}
 	for _, origin := range c.CORSOrigin {

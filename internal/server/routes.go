@@ -21,6 +21,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
@@ -55,6 +56,8 @@ type Options struct {
 	Stopping context.Context
 	// Drain is done once streams must end. May be nil.
 	Drain context.Context
+	// Metrics are served at /metrics of [AdminRoutes]. May be nil.
+	Metrics *telemetry.Metrics
 	// Logger receives the access log and reports of defects.
 	Logger *slog.Logger
 }
@@ -147,8 +150,8 @@ func docsOptions(o Options) ui.Options {
 	return docs
 }
 
-// AdminRoutes returns the handler for operators: health checks, the version and profiles. It has no
-// limits and no authentication, so it must have its own private listener.
+// AdminRoutes returns the handler for operators: health checks, the version, metrics and profiles. It
+// has no limits and no authentication, so it must have its own private listener.
 func AdminRoutes(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(notFound(""))
@@ -156,6 +159,9 @@ func AdminRoutes(o Options) http.Handler {
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn, o.Stopping))
 	get(r, "/version", version(o.Version))
+	if o.Metrics != nil {
+		get(r, "/metrics", o.Metrics.Handler())
+	}
 	r.HandleFunc("/debug/pprof/*", pprof.Index)
 	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
