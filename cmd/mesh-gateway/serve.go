@@ -161,7 +161,9 @@ func loopback(address string) bool {
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
-	logger := slog.New(slog.NewJSONHandler(std.err, nil))
+	log := telemetry.NewLogWriter(std.err)
+	defer func() { err = errors.Join(err, log.Close()) }()
+	logger := slog.New(slog.NewJSONHandler(log, nil))
 	s := newServer(ctx, std.err, logger, c.drainDelay())
 	options := server.Options{
 		Version:        buildVersion(),

@@ -9,7 +9,6 @@ package policy
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"net/http"
 	"net/netip"
 	"time"
@@ -82,23 +81,24 @@ func New(limits Limits) (*Policy, error) {
 // that fails, an [apierror.Error]. The address is checked first so that guessing keys is limited.
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
 	limits := p.limiter.limits(c.Rules.Write)
-	if err := limits.address.take(ctx, network(c.Address), c.ResponseHeader); err != nil {
+	network := networkOf(c.Address)
+	if err := limits.address.take(caller{network: network}, c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
 	key, err := authenticate(c.Header, c.Rules.Public)
 	if err != nil {
 		return nil, nil, err
 	}
-	caller := callerOf(key, c.Address)
-	if err := limits.key.take(ctx, caller, c.ResponseHeader); err != nil {
+	by := callerOf(key, network)
+	if err := limits.key.take(by, c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
 	leave := func() {}
 	if c.Rules.Stream {
-		if err := p.streams.enter(caller); err != nil {
+		if err := p.streams.enter(by); err != nil {
 			return nil, nil, err
 		}
-		leave = func() { p.streams.leave(caller) }
+		leave = func() { p.streams.leave(by) }
 	}
 	timeout, limited, err := deadline(c.Header, c.Rules.Stream, p.timeout)
 	if err != nil {
@@ -112,23 +112,27 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 	return ctx, func() { cancel(); leave() }, nil
 }
 
-// callerOf returns the name under which a caller is counted: a hash of its key, since keys are
-// never stored, or its network if it has no key.
-func callerOf(key string, address netip.Addr) string {
-	if key == "" {
-		return network(address)
-	}
-	sum := sha256.Sum256([]byte(key))
-	return base64.RawStdEncoding.EncodeToString(sum[:])
+// caller is who a call is counted for: an API key, of which only the hash is kept, or a network if
+// the call has no key.
+type caller struct {
+	key     [sha256.Size]byte
+	network netip.Addr
 }
 
-// network returns the IPv4 address, or the /64 prefix of an IPv6 address, since one host usually
-// owns all addresses of a /64.
-func network(address netip.Addr) string {
+func callerOf(key string, network netip.Addr) caller {
+	if key == "" {
+		return caller{network: network}
+	}
+	return caller{key: sha256.Sum256([]byte(key))}
+}
+
+// networkOf returns an IPv4 address, or the first address of the /64 of an IPv6 address, since one
+// host usually owns all addresses of a /64.
+func networkOf(address netip.Addr) netip.Addr {
 	if address.Is6() && !address.Is4In6() {
 		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.String()
+			return prefix.Addr()
 		}
 	}
-	return address.String()
+	return address
 }

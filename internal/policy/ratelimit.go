@@ -1,16 +1,17 @@
 package policy
 
 import (
-	"context"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/throttled/throttled/v2"
-	"github.com/throttled/throttled/v2/store/memstore"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -30,8 +31,8 @@ const (
 
 // Rate is a limit of requests in a period. The zero Rate is unlimited.
 //
-// The quota refills evenly (GCRA): a caller that was idle may send Requests at once, and then one
-// in each Period/Requests.
+// The quota refills evenly (a token bucket, or GCRA): a caller that was idle may send Requests at
+// once, and then one in each Period/Requests.
 type Rate struct {
 	Requests int
 	Period   time.Duration
@@ -79,18 +80,18 @@ type rateLimits struct{ key, address *quota }
 func newLimiter(read, write Rate) (*limiter, error) {
 	var l limiter
 	for _, b := range []struct {
-		name string
-		rate Rate
-		into *rateLimits
+		name  string
+		limit Rate
+		into  *rateLimits
 	}{{"read", read, &l.read}, {"write", write, &l.write}} {
-		if b.rate.Requests == 0 {
+		if b.limit.Requests == 0 {
 			continue
 		}
 		var err error
-		if b.into.key, err = newQuota(b.name, b.rate); err != nil {
+		if b.into.key, err = newQuota(b.name, b.limit); err != nil {
 			return nil, err
 		}
-		wide := Rate{Requests: b.rate.Requests * addressFactor, Period: b.rate.Period}
+		wide := Rate{Requests: b.limit.Requests * addressFactor, Period: b.limit.Period}
 		if b.into.address, err = newQuota(b.name+"-address", wide); err != nil {
 			return nil, err
 		}
@@ -107,57 +108,82 @@ func (l *limiter) limits(write bool) rateLimits {
 
 // quota counts the requests of each caller against a rate. Its memory is bounded.
 type quota struct {
-	name    string
-	rate    Rate
-	limiter *throttled.GCRARateLimiterCtx
+	name string
+	rate Rate
+	// shards hold the callers by a hash, so that callers do not wait for each other's lock.
+	shards [shards]shard
+	seed   maphash.Seed
 	// policy is the value of RateLimit-Policy, and prefix that of RateLimit up to the number of
 	// remaining requests.
 	policy, prefix string
 }
 
-func newQuota(name string, rate Rate) (*quota, error) {
-	store, err := memstore.NewCtx(maxTracked)
-	if err != nil {
-		return nil, fmt.Errorf("rate limit %s: %w", name, err)
-	}
-	limiter, err := throttled.NewGCRARateLimiterCtx(store, throttled.RateQuota{
-		MaxRate:  throttled.PerDuration(rate.Requests, rate.Period),
-		MaxBurst: rate.Requests - 1,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("rate limit %s: %w", name, err)
-	}
-	return &quota{
-		name: name, rate: rate, limiter: limiter,
-		policy: fmt.Sprintf("%q;q=%d;w=%d", name, rate.Requests, int(rate.Period.Seconds())),
+// shards is the number of shards of a quota.
+const shards = 64
+
+type shard struct {
+	mu      sync.Mutex
+	callers *simplelru.LRU[caller, *rate.Limiter]
+}
+
+func newQuota(name string, limit Rate) (*quota, error) {
+	q := &quota{
+		name: name, rate: limit, seed: maphash.MakeSeed(),
+		policy: fmt.Sprintf("%q;q=%d;w=%d", name, limit.Requests, int(limit.Period.Seconds())),
 		prefix: strconv.Quote(name) + ";r=",
-	}, nil
+	}
+	for i := range q.shards {
+		callers, err := simplelru.NewLRU[caller, *rate.Limiter](maxTracked/shards, nil)
+		if err != nil {
+			return nil, fmt.Errorf("rate limit %s: %w", name, err)
+		}
+		q.shards[i].callers = callers
+	}
+	return q, nil
+}
+
+// limiterOf returns the limiter of a caller, a full one if the caller is not tracked.
+func (q *quota) limiterOf(c caller) *rate.Limiter {
+	s := &q.shards[maphash.Comparable(q.seed, c)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, ok := s.callers.Get(c)
+	if !ok {
+		found = rate.NewLimiter(q.perSecond(), q.rate.Requests)
+		s.callers.Add(c, found)
+	}
+	return found
+}
+
+func (q *quota) perSecond() rate.Limit {
+	return rate.Limit(float64(q.rate.Requests) / q.rate.Period.Seconds())
 }
 
 // take counts a call of the caller and returns an error if it exceeds the quota. It adds RateLimit
 // and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) to response, with the remaining
 // requests and the seconds until the quota is full again.
-func (q *quota) take(ctx context.Context, caller string, response http.Header) error {
+func (q *quota) take(c caller, response http.Header) error {
 	if q == nil {
 		return nil
 	}
-	limited, result, err := q.limiter.RateLimitCtx(ctx, caller, 1)
-	if err != nil {
-		return apierror.New(codes.Internal, apierror.Internal,
-			"The gateway could not count this request. Nothing was sent to the Mesh API. Report this problem with the request id.").WithCause(err)
-	}
+	now := time.Now()
+	limiter := q.limiterOf(c)
+	allowed := limiter.AllowN(now, 1)
+	remaining := max(0, limiter.TokensAt(now))
 	if response != nil {
+		full := (float64(q.rate.Requests) - remaining) / float64(q.perSecond())
+		text := make([]byte, 0, len(q.prefix)+16)
+		text = strconv.AppendInt(append(text, q.prefix...), int64(remaining), 10)
+		text = strconv.AppendInt(append(text, ";t="...), int64(math.Ceil(full)), 10)
 		response.Add(wire.RateLimitPolicyHeader, q.policy)
-		response.Add(wire.RateLimitHeader, q.prefix+strconv.Itoa(result.Remaining)+";t="+strconv.Itoa(wholeSeconds(result.ResetAfter)))
+		response.Add(wire.RateLimitHeader, string(text))
 	}
-	if !limited {
+	if allowed {
 		return nil
 	}
-	seconds := max(1, wholeSeconds(result.RetryAfter))
+	// Rounded up, so that a client that waits for this time succeeds.
+	seconds := max(1, int(math.Ceil((1-remaining)/float64(q.perSecond()))))
 	return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 		fmt.Sprintf("The rate limit %q of %d requests in %s was exceeded. Nothing was sent to the Mesh API. Try again in %d seconds.", q.name, q.rate.Requests, q.rate.Period, seconds),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)})
 }
-
-// wholeSeconds rounds up, so that a client that waits for this time succeeds.
-func wholeSeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func TestQuota(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			response := headerOf()
-			err := q.take(t.Context(), test.caller, response)
+			err := q.take(callerNamed(test.caller), response)
 			reset, found := strings.CutPrefix(strings.Join(response.Values("RateLimit"), ", "), test.header)
 			if seconds, err := strconv.Atoi(reset); !found || err != nil || seconds < 1 || seconds > 3600 {
 				t.Errorf("RateLimit is %v, want %s and up to 3600 seconds", response.Values("RateLimit"), test.header)
@@ -88,10 +89,13 @@ func TestNoQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	response := headerOf()
-	if err := l.limits(false).key.take(t.Context(), "a", response); err != nil || len(response) > 0 {
+	if err := l.limits(false).key.take(callerNamed("a"), response); err != nil || len(response) > 0 {
 		t.Errorf("without a limit: %v, headers %v", err, response)
 	}
 }
+
+// callerNamed returns the caller of an API key.
+func callerNamed(key string) caller { return callerOf(key, netip.Addr{}) }
 
 // retryDelay returns the delay in the RetryInfo of an error.
 func retryDelay(err error) time.Duration {

@@ -20,36 +20,36 @@ type streams struct {
 
 	mu       sync.Mutex
 	all      int
-	byCaller map[string]int
+	byCaller map[caller]int
 }
 
 func newStreams(limits StreamLimits) *streams {
-	return &streams{limits: limits, byCaller: make(map[string]int)}
+	return &streams{limits: limits, byCaller: make(map[caller]int)}
 }
 
 // enter counts a stream of the caller, or returns an error if a limit is reached. leave must be
 // called when the stream has ended.
-func (s *streams) enter(caller string) error {
+func (s *streams) enter(by caller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.all >= s.limits.All:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 			"The gateway has reached its maximum number of open streams. Nothing was sent to the Mesh API. Try again later.")
-	case s.byCaller[caller] >= s.limits.PerKey:
+	case s.byCaller[by] >= s.limits.PerKey:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 			fmt.Sprintf("This API key has %d open streams, which is the maximum. Nothing was sent to the Mesh API. Close one before you open another.", s.limits.PerKey))
 	}
 	s.all++
-	s.byCaller[caller]++
+	s.byCaller[by]++
 	return nil
 }
 
-func (s *streams) leave(caller string) {
+func (s *streams) leave(by caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all--
-	if s.byCaller[caller]--; s.byCaller[caller] == 0 {
-		delete(s.byCaller, caller)
+	if s.byCaller[by]--; s.byCaller[by] == 0 {
+		delete(s.byCaller, by)
 	}
 }

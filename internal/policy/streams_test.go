@@ -23,7 +23,7 @@ func TestStreamsAreCounted(t *testing.T) {
 		{"over the limit of all", "b", "maximum number of open streams"},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			err := s.enter(step.caller)
+			err := s.enter(callerNamed(step.caller))
 			if step.message == "" {
 				if err != nil {
 					t.Error(err)
@@ -37,14 +37,14 @@ func TestStreamsAreCounted(t *testing.T) {
 		})
 	}
 	t.Run("after a stream has ended, another may open", func(t *testing.T) {
-		s.leave("a")
-		if err := s.enter("a"); err != nil {
+		s.leave(callerNamed("a"))
+		if err := s.enter(callerNamed("a")); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("callers without streams are forgotten", func(t *testing.T) {
 		for _, caller := range []string{"a", "a", "b"} {
-			s.leave(caller)
+			s.leave(callerNamed(caller))
 		}
 		if s.all != 0 || len(s.byCaller) != 0 {
 			t.Errorf("%d streams, callers %v", s.all, s.byCaller)

@@ -28,6 +28,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
@@ -127,7 +128,7 @@ func newBench(b *testing.B) *bench {
 	}
 	unlimited := policy.Rate{}
 	routes, err := server.Routes(server.Options{
-		Conn: conn, ReadRate: unlimited, WriteRate: unlimited,
+		Conn: conn, ReadRate: unlimited, WriteRate: unlimited, Metrics: telemetry.New("test"),
 		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
 // running is a running server with one handler and the admin routes.
@@ -31,7 +32,7 @@ func run(t *testing.T, delay, timeout time.Duration, handler func(s *server.Serv
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := s.ListenAdmin("127.0.0.1:0", server.AdminRoutes(server.Options{Stopping: s.Stopping()}))
+	admin, err := s.ListenAdmin("127.0.0.1:0", server.AdminRoutes(server.Options{Stopping: s.Stopping(), Metrics: telemetry.New("test")}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	stopping, stop := context.WithCancel(t.Context())
 	stop()
 	response := httptest.NewRecorder()
-	server.AdminRoutes(server.Options{Stopping: stopping}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	server.AdminRoutes(server.Options{Stopping: stopping, Metrics: telemetry.New("test")}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if response.Code != http.StatusServiceUnavailable || !strings.Contains(response.Body.String(), "DRAINING") {
 		t.Errorf("%d %s", response.Code, response.Body)
 	}

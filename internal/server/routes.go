@@ -56,7 +56,7 @@ type Options struct {
 	Stopping context.Context
 	// Drain is done once streams must end. May be nil.
 	Drain context.Context
-	// Metrics are served at /metrics of [AdminRoutes]. May be nil.
+	// Metrics count the requests of [Routes] and are served at /metrics of [AdminRoutes].
 	Metrics *telemetry.Metrics
 	// Logger receives the access log and reports of defects.
 	Logger *slog.Logger
@@ -85,6 +85,7 @@ func Routes(o Options) (http.Handler, error) {
 		method := contract.ByName(m.Name())
 		return []func(http.Handler) http.Handler{
 			middleware.Method(method),
+			middleware.InFlight(o.Metrics.Method(method)),
 			tickets.Redeem(method),
 			middleware.Admit(admission, policy.RulesOf(method)),
 			compressor.Reads(method),
@@ -119,7 +120,7 @@ func Routes(o Options) (http.Handler, error) {
 	all := chi.Chain(
 		middleware.RequestID(),
 		middleware.ClientIP(o.TrustedProxies),
-		middleware.Observe(middleware.AccessLog(o.Logger)),
+		middleware.Observe(middleware.AccessLog(o.Logger), middleware.Count(o.Metrics)),
 		middleware.Recover(o.Logger),
 		setEnvironment(environment),
 		middleware.CORS(o.CORSOrigins),
@@ -159,9 +160,7 @@ func AdminRoutes(o Options) http.Handler {
 	get(r, "/healthz", alive())
 	get(r, "/readyz", ready(o.Conn, o.Stopping))
 	get(r, "/version", version(o.Version))
-	if o.Metrics != nil {
-		get(r, "/metrics", o.Metrics.Handler())
-	}
+	get(r, "/metrics", o.Metrics.Handler())
 	r.HandleFunc("/debug/pprof/*", pprof.Index)
 	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	r.HandleFunc("/debug/pprof/profile", pprof.Profile)

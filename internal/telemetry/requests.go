@@ -75,7 +75,7 @@ func newRequests(registry *prometheus.Registry) *requests {
 		}, byRPC),
 		requestBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "request_bytes_total",
-			Help: "Bytes of request bodies that were read, by RPC.",
+			Help: "Bytes of request bodies, by RPC, as the Content-Length of the requests says. Requests without one do not count.",
 		}, byRPC),
 		responseBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "response_bytes_total",
@@ -141,7 +141,8 @@ type Outcome struct {
 	Code codes.Code
 	// Duration is the time from the header of the request to the end of the response.
 	Duration time.Duration
-	// RequestBytes and ResponseBytes are the sizes of the bodies in bytes.
+	// RequestBytes and ResponseBytes are the sizes of the bodies in bytes. That of a request may be
+	// negative if it is unknown.
 	RequestBytes, ResponseBytes int64
 }
 

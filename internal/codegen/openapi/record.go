@@ -15,6 +15,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
@@ -49,7 +50,7 @@ func visit(ctx context.Context, call examples.Call) (recording examples.Recordin
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	handler, err := server.Routes(server.Options{
 		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: policy.StreamLimits{PerKey: 100, All: 100},
-		Logger: slog.New(slog.DiscardHandler),
+		Metrics: telemetry.New(""), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return recording, err
