@@ -40,7 +40,7 @@ func (q *request) decode(v any) error {
 	if err != nil {
 		return err
 	}
-	if err := strict.Unmarshal(body, message); err != nil || q.contradicts(message) || unknownEnum(message.ProtoReflect()) {
+	if err := strict.Unmarshal(body, message); err != nil || q.contradicts(message) || q.route.enums.unknownIn(message.ProtoReflect()) {
 		q.refusal = q.explain(body)
 		return q.refusal
 	}
@@ -79,27 +79,60 @@ func (q *request) contradicts(body proto.Message) bool {
 	return value != "" && value != q.path
 }
 
-// unknownEnum reports whether a message holds the number of an enum that the contract
-// does not have. protojson accepts any number.
-func unknownEnum(message protoreflect.Message) (found bool) {
-	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		switch {
-		case field.Enum() == nil && nested(field) == nil:
-		case !field.IsList():
-			found = unknownIn(field, value)
-		default:
-			for i := 0; i < value.List().Len() && !found; i++ {
-				found = unknownIn(field, value.List().Get(i))
-			}
-		}
-		return !found
-	})
-	return found
+// enums are the fields of a message in which the number of an enum can be: enums, and messages that
+// have some within them.
+type enums struct {
+	fields []enumField
 }
 
-func unknownIn(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-	if field.Enum() != nil {
-		return field.Enum().Values().ByNumber(value.Enum()) == nil
+type enumField struct {
+	field  protoreflect.FieldDescriptor
+	within *enums // nil for an enum
+}
+
+// enumsIn returns the enums of a message. Types recurse, so seen has those that were begun.
+func enumsIn(message protoreflect.MessageDescriptor, seen map[protoreflect.FullName]*enums) *enums {
+	if known := seen[message.FullName()]; known != nil {
+		return known
 	}
-	return unknownEnum(value.Message())
+	all := new(enums)
+	seen[message.FullName()] = all
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if field.Enum() != nil {
+			all.fields = append(all.fields, enumField{field: field})
+		} else if inner := nested(field); inner != nil {
+			all.fields = append(all.fields, enumField{field, enumsIn(inner, seen)})
+		}
+	}
+	return all
+}
+
+// unknownIn reports whether a message holds the number of an enum that the contract does not have.
+// protojson accepts any number.
+func (e *enums) unknownIn(message protoreflect.Message) bool {
+	for _, f := range e.fields {
+		switch {
+		case !message.Has(f.field):
+		case !f.field.IsList():
+			if f.unknown(message.Get(f.field)) {
+				return true
+			}
+		default:
+			list := message.Get(f.field).List()
+			for i := range list.Len() {
+				if f.unknown(list.Get(i)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (f enumField) unknown(value protoreflect.Value) bool {
+	if f.within == nil {
+		return f.field.Enum().Values().ByNumber(value.Enum()) == nil
+	}
+	return f.within.unknownIn(value.Message())
 }

@@ -30,9 +30,9 @@ func (q *request) readQuery(values url.Values, malformed error, chosen format) {
 	}
 	q.readMask(chosen)
 
-	given := make(map[string]string) // the canonical path to the spelling that came first
+	given := make(map[string]string, len(values)) // the canonical path to the spelling that came first
 	for _, parameter := range sortedKeys(values) {
-		path, field, problem := q.route.queryField(parameter)
+		path, field, problem := q.route.parameter(parameter)
 		switch {
 		case problem != nil:
 			q.problems.Add(problem.Field, problem.Description)
@@ -70,7 +70,12 @@ func textFits(field protoreflect.FieldDescriptor, value string) bool {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
 		return value == "true" || value == "false"
+	case protoreflect.StringKind:
+		return utf8.ValidString(value)
 	case protoreflect.EnumKind:
+		if field.Enum().Values().ByName(protoreflect.Name(value)) != nil {
+			return true
+		}
 		if number, err := strconv.ParseInt(value, 10, 32); err == nil {
 			return field.Enum().Values().ByNumber(protoreflect.EnumNumber(number)) != nil
 		}
@@ -83,6 +88,21 @@ func textFits(field protoreflect.FieldDescriptor, value string) bool {
 	}
 	raw, err := json.Marshal(value)
 	return err == nil && valueFits(field, raw)
+}
+
+// parameter is a query parameter of a route.
+type parameter struct {
+	path  string // in JSON spelling
+	field protoreflect.FieldDescriptor
+}
+
+// parameter returns the path and the field of a query parameter, or what is wrong with it. Both of
+// the usual spellings are looked up; others, such as a mixture of them, are parsed.
+func (rt *route) parameter(name string) (path string, field protoreflect.FieldDescriptor, problem *apierror.Violation) {
+	if known, ok := rt.parameters[name]; ok {
+		return known.path, known.field, nil
+	}
+	return rt.queryField(name)
 }
 
 // queryField finds the field of a parameter and its path in JSON spelling. It refuses a
@@ -135,8 +155,15 @@ func (rt *route) queryParameters() []string {
 	if rt.takesMask() {
 		names = append(names, wire.FieldsParameter)
 	}
+	rt.walkQuery(func(json, _ string, _ protoreflect.FieldDescriptor) { names = append(names, json) })
+	slices.Sort(names)
+	return names
+}
+
+// walkQuery calls visit with the fields that a route takes in its query, in both spellings.
+func (rt *route) walkQuery(visit func(json, proto string, field protoreflect.FieldDescriptor)) {
 	if rt.Body == "*" {
-		return names
+		return
 	}
 	var walk func(message protoreflect.MessageDescriptor, json, proto string)
 	walk = func(message protoreflect.MessageDescriptor, json, proto string) {
@@ -149,13 +176,11 @@ func (rt *route) queryParameters() []string {
 			if inner := nested(field); inner != nil {
 				walk(inner, json+".", proto+".")
 			} else {
-				names = append(names, json)
+				visit(json, proto, field)
 			}
 		}
 	}
 	walk(rt.input, "", "")
-	slices.Sort(names)
-	return names
 }
 
 // takesMask reports whether the route takes the parameter of partial answers. Every

@@ -172,7 +172,6 @@ type pieces struct {
 func (p *pieces) Write(piece []byte) (int, error) {
 	a := p.reply
 	if !a.done {
-		a.Header().Set("Content-Type", wire.JSON)
 		if len(piece) < wirejson.PieceSize { // the only one
 			a.Header().Set("Content-Length", strconv.Itoa(len(piece)+1))
 		}
@@ -188,7 +187,9 @@ func (p *pieces) last() {
 }
 
 func (a *reply) send(media string, body []byte) {
-	a.Header().Set("Content-Type", media)
+	if media != wire.JSON { // which the runtime has set, since it is that of the codec
+		a.Header().Set("Content-Type", media)
+	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	a.done = true
 	_, _ = a.ResponseWriter.Write(body) // the client may be gone

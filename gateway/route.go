@@ -37,6 +37,10 @@ type route struct {
 	// pathInBody is the field that the path sets, where a body could set it too: a
 	// field of the message that the body holds.
 	pathInBody protoreflect.FieldDescriptor
+	// parameters are those of the query, by both of their spellings.
+	parameters map[string]parameter
+	// enums are the enums in the message that the body holds.
+	enums *enums
 	// reply is the type of the answer, as it is written from its wire form.
 	reply *wirejson.Type
 	// workbook is the field of the reply that holds a file, nil on most routes.
@@ -47,19 +51,26 @@ func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options,
 	input := binding.Method.Descriptor.Input()
 	rt := &route{
 		Binding: binding, handle: handle, options: o, rules: rules, codec: codec, headers: headers, input: input,
-		reply:    types.Of(binding.Method.Descriptor.Output()),
-		workbook: binding.Method.Descriptor.Output().Fields().ByName(workbookField),
+		reply:      types.Of(binding.Method.Descriptor.Output()),
+		workbook:   binding.Method.Descriptor.Output().Fields().ByName(workbookField),
+		parameters: make(map[string]parameter),
 	}
+	rt.walkQuery(func(json, proto string, field protoreflect.FieldDescriptor) {
+		rt.parameters[json], rt.parameters[proto] = parameter{json, field}, parameter{json, field}
+	})
+	body := input
 	switch binding.Body {
 	case "":
 	case "*":
 		rt.pathInBody = input.Fields().ByTextName(binding.PathField)
 	default:
 		rt.bodyField = input.Fields().ByTextName(binding.Body)
+		body = rt.bodyField.Message()
 		if outer, inner, nested := strings.Cut(binding.PathField, "."); nested && outer == binding.Body {
-			rt.pathInBody = rt.bodyField.Message().Fields().ByTextName(inner)
+			rt.pathInBody = body.Fields().ByTextName(inner)
 		}
 	}
+	rt.enums = enumsIn(body, make(map[protoreflect.FullName]*enums))
 	return rt
 }
 
