@@ -50,7 +50,7 @@ func TestAccessLogHasTheReason(t *testing.T) {
 		{"an overloaded upstream", status.New(codes.Unavailable, "later"), caller, map[string]any{
 			"level": "WARN", "status": 503.0, "code": "UNAVAILABLE", "reason": nil, "cause": nil}},
 		{"a defect of the upstream", status.New(codes.Internal, "a lost row"), caller, map[string]any{
-			"level": "ERROR", "status": 500.0, "code": "INTERNAL", "reason": nil, "cause": nil}},
+			"level": "ERROR", "status": 500.0, "code": "INTERNAL", "reason": "UPSTREAM_FAILED", "cause": "rpc error: code = Internal desc = a lost row"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.fail != nil {

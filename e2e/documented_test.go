@@ -11,6 +11,8 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/e2e/conformance"
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
@@ -84,6 +86,9 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 					upstream.Fail(status.New(map[string]codes.Code{
 						"429": codes.ResourceExhausted, "500": codes.Internal, "503": codes.Unavailable, "504": codes.DeadlineExceeded,
 					}[documented], "the upstream failed"))
+					visit(t, failing, fails, documented)
+				case "502":
+					upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, nil })
 					visit(t, failing, fails, documented)
 				default:
 					t.Errorf("this test cannot provoke status %s", documented)

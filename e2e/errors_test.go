@@ -214,12 +214,15 @@ func TestUpstreamFaults(t *testing.T) {
 		upstream.Fail(status.New(codes.Aborted, "a transaction was lost"))
 		refusal{http.StatusConflict, codes.Aborted, "", ""}.check(t, p.call(t, "GET", "/v1/groups", caller, ""))
 	})
-	t.Run("overloaded", func(t *testing.T) {
+	t.Run("a write of an upstream that is unavailable", func(t *testing.T) {
 		upstream.Fail(status.New(codes.Unavailable, "shedding load"))
-		a := p.call(t, "POST", "/v1/"+"iam/api_users/"+ulid+":activate", caller, "")
-		refusal{http.StatusServiceUnavailable, codes.Unavailable, "", ""}.check(t, a)
-		if a.header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+		a := p.call(t, "POST", "/v1/iam/api_users/"+ulid+":activate", caller, "")
+		refusal{http.StatusServiceUnavailable, codes.Unavailable, apierror.OutcomeUnknown, ""}.check(t, a)
+		if a.header.Get("Retry-After") != "" {
+			t.Error("Retry-After invites clients to repeat a write that may have been carried out")
+		}
+		if want := "Check with GET /v1/iam/api_users/" + ulid + " (GetAPIUser)"; !strings.Contains(string(a.body), want) {
+			t.Errorf("the message does not say %q: %s", want, a.body)
 		}
 	})
 	t.Run("a write is sent once, a read up to three times", func(t *testing.T) {
@@ -252,7 +255,7 @@ func TestUpstreamFaults(t *testing.T) {
 			return []proto.Message{broken}, nil
 		})
 		a := p.call(t, "GET", "/v1/groups", caller, "")
-		refusal{http.StatusInternalServerError, codes.Internal, apierror.UpstreamReply, ""}.check(t, a)
+		refusal{http.StatusBadGateway, codes.Internal, apierror.UpstreamReply, ""}.check(t, a)
 		if strings.Contains(string(a.body), "unmarshal") {
 			t.Errorf("the error contains internals: %s", a.body)
 		}

@@ -34,6 +34,7 @@ func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply 
 	if err != nil {
 		return err
 	}
+	q.sent, _ = args.(proto.Message) // which check has found it to be
 	return c.conn.Invoke(metadata.NewOutgoingContext(ctx, q.metadata), method, args, reply, q.options()...)
 }
 

@@ -112,9 +112,12 @@ func withContext(ctx context.Context, err error) error {
 	}
 	switch status.Code(err) {
 	case codes.DeadlineExceeded:
-		return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not respond in time.").WithCause(err)
+		if q, missing := requestOf(ctx); missing == nil && q.route.Method.Write {
+			return q.unknown(codes.DeadlineExceeded, "There was no response from the Mesh API in time.").WithCause(err)
+		}
+		return apierror.NewSent(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not respond in time.").WithCause(err)
 	case codes.Canceled:
-		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the response was sent.").WithCause(err)
+		return apierror.NewSent(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the response was sent.").WithCause(err)
 	}
 	return err
 }

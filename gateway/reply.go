@@ -107,12 +107,21 @@ func (q *request) renderTo(message proto.Message, use func(json []byte) error) e
 
 // unusable is the error of a reply that is malformed.
 func (q *request) unusable(cause error) error {
-	message := "The response from the Mesh API cannot be used. Report this problem with the request id."
+	refusal := apierror.NewSent(codes.Internal, apierror.UpstreamReply,
+		"The response from the Mesh API cannot be used. The request is read-only and safe to repeat. Report this problem with the request id.")
 	if q.route.Method.Write {
-		message = "The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. " +
-			"Check with a get or list call whether it took effect before you repeat it."
+		refusal = q.unknown(codes.Internal, "The request was sent to the Mesh API, but its response cannot be used.")
 	}
-	return apierror.New(codes.Internal, apierror.UpstreamReply, message).WithCause(cause)
+	return refusal.WithHTTPStatus(http.StatusBadGateway).WithCause(cause)
+}
+
+// unknown is the error of a WRITE whose outcome is unknown.
+func (q *request) unknown(code codes.Code, message string) *apierror.Error {
+	rpc, path := "", ""
+	if q.sent != nil {
+		rpc, path = q.route.Method.Lookup(q.sent.ProtoReflect())
+	}
+	return apierror.Unknown(code, message, rpc, path)
 }
 
 // reply receives the one message of a unary call.
@@ -210,7 +219,7 @@ const workbookField = "excel_base64"
 func (a *reply) sendWorkbook(message proto.Message) error {
 	file, err := a.request.workbookIn(message)
 	if err != nil {
-		return apierror.New(codes.Internal, apierror.UpstreamReply, "The Mesh API responded with a workbook that cannot be decoded. Report this problem with the request id.").WithCause(err)
+		return a.request.unusable(err)
 	}
 	a.Header().Set(wire.ContentDispositionHeader, `attachment; filename="account-report-`+a.request.path+`.xlsx"`)
 	a.send(wire.Workbook, file)

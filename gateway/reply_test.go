@@ -137,7 +137,7 @@ func TestUnusableReplies(t *testing.T) {
 		upstream := listOf(t, 3, malformed)
 		response := get(t, "GET", serveUpstream(t, upstream.Dial(t))+"/v1/accounts", nil)
 		body, _ := io.ReadAll(response.Body)
-		if response.StatusCode != http.StatusInternalServerError || !strings.Contains(string(body), "UPSTREAM_REPLY") {
+		if response.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), "UPSTREAM_REPLY") {
 			t.Errorf("%s %s", response.Status, body)
 		}
 	})
@@ -151,7 +151,7 @@ func TestUnusableReplies(t *testing.T) {
 	t.Run("of a write it says that the outcome is unknown", func(t *testing.T) {
 		upstream := listOf(t, 0, []byte{0xff})
 		got := callUpstream(t, upstream, "POST", "/v1/limit_orders/01ARZ3NDEKTSV4RRFFQ69G5FAV:cancel", "")
-		if got.status != http.StatusInternalServerError || !strings.Contains(got.message, "may or may not have been carried out") {
+		if got.status != http.StatusBadGateway || !strings.Contains(got.message, "may or may not have been carried out") {
 			t.Errorf("%d %s", got.status, got.message)
 		}
 	})

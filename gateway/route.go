@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -85,6 +86,8 @@ type request struct {
 	// metadata is what the upstream is sent with the call, and codec the codec of the call.
 	metadata metadata.MD
 	codec    wireCodec
+	// sent is the request message of the call, nil until it has passed the check.
+	sent proto.Message
 	// receiving is the goroutine that waits for the first message of a stream.
 	receiving sync.WaitGroup
 	// path is the value that the path sets.

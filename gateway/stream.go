@@ -133,7 +133,7 @@ func (s *stream) sent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client disconnected or read the stream too slowly.").WithCause(err)
+	return apierror.NewSent(codes.Canceled, apierror.ClientClosedRequest, "The client disconnected or read the stream too slowly.").WithCause(err)
 }
 
 // WriteHeader passes the status of a refusal on. On an open stream the runtime calls it

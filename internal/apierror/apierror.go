@@ -13,6 +13,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -55,6 +56,7 @@ const (
 	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"
 	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"
 	UpstreamReply        Reason = "UPSTREAM_REPLY"
+	UpstreamFailed       Reason = "UPSTREAM_FAILED"
 )
 
 // meanings returns the reasons and their descriptions, in the order of the documentation.
@@ -82,9 +84,10 @@ func meanings() []struct {
 		{Internal, "500: a defect of the gateway."},
 		{Draining, "503: the gateway is shutting down. Connect again."},
 		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},
-		{OutcomeUnknown, "503 or 504: the call was sent, but no response was received. Check whether it took effect before you repeat it."},
+		{OutcomeUnknown, "500, 502, 503 or 504: the write was sent, but the Mesh API did not say what became of it. Check whether it took effect before you repeat it. The message and the metadata `lookup_rpc` and `lookup_path` say how."},
 		{UpstreamTimeout, "504: there was no response to a read in time. It is safe to repeat."},
-		{UpstreamReply, "500: the response of the upstream cannot be used."},
+		{UpstreamReply, "502: the response to a read cannot be used."},
+		{UpstreamFailed, "500: the Mesh API failed to process a read."},
 	}
 }
 
@@ -163,11 +166,39 @@ func (e *Error) GRPCStatus() *status.Status { return e.status }
 // HTTP is more specific than gRPC (405, 406, 408, 413, 415, 421).
 func (e *Error) HTTPStatus() int { return e.http }
 
-// New returns an error of the gateway. The message says what was wrong and what to do. It must
-// not contain keys or internals such as addresses.
+// New returns an error of the gateway for a call that was not sent to the upstream. The message
+// says what was wrong and what to do. It must not contain keys or internals such as addresses.
 func New(code codes.Code, reason Reason, message string, details ...proto.Message) *Error {
+	return newError(code, message, info(reason, false), details...)
+}
+
+// NewSent is [New] for a call that was sent, so that the upstream may have received it.
+func NewSent(code codes.Code, reason Reason, message string, details ...proto.Message) *Error {
+	return newError(code, message, info(reason, true), details...)
+}
+
+// Unknown returns the error for a write that was sent and whose outcome is unknown. The message says
+// what happened. Unknown adds that the write may have been carried out, and how to look: with the RPC
+// by its full name and the path of its GET request, or "" if there is none.
+func Unknown(code codes.Code, message, rpc, path string) *Error {
+	unknown := info(OutcomeUnknown, true)
+	check := "with a get or list call"
+	if path != "" {
+		unknown.Metadata["lookup_rpc"], unknown.Metadata["lookup_path"] = rpc, path
+		check = "with GET " + path + " (" + rpc[strings.LastIndexByte(rpc, '/')+1:] + ")"
+	}
+	return newError(code, message+" It may or may not have been carried out. Check "+check+" whether it took effect before you repeat it.", unknown)
+}
+
+// info returns the ErrorInfo of the gateway. Its metadata "sent" is "true" if the upstream may have
+// received the call, and otherwise "false".
+func info(reason Reason, sent bool) *errdetails.ErrorInfo {
+	return &errdetails.ErrorInfo{Reason: string(reason), Domain: Domain, Metadata: map[string]string{"sent": strconv.FormatBool(sent)}}
+}
+
+func newError(code codes.Code, message string, info *errdetails.ErrorInfo, details ...proto.Message) *Error {
 	e := &Error{status: status.New(code, message), http: HTTPStatus(code)}
-	details = append([]proto.Message{&errdetails.ErrorInfo{Reason: string(reason), Domain: Domain}}, details...)
+	details = append([]proto.Message{info}, details...)
 	for _, detail := range details {
 		// WithDetails fails on OK and on messages that cannot be marshalled.
 		if st, err := e.status.WithDetails(protoadapt.MessageV1Of(detail)); err == nil {

@@ -7,28 +7,29 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Lookup returns the method that shows whether a call of a write took effect, and the path of its
-// URL. It is the read of the resource that the call changes (AIP-131), or the list that it adds to
-// (AIP-132). The request may be of any type; one of another type than the method's has no name.
-// Lookup returns nil if there is no such read.
-func (m *Method) Lookup(request protoreflect.Message) (read *Method, path string) {
+// Lookup returns the RPC that shows whether a call of a write took effect, by its full name, and the
+// path of its GET request. It is the read of the resource that the call changes (AIP-131), or the
+// list that it adds to (AIP-132). Both are "" if the request has no name of a resource, or is not of
+// the method's type.
+func (m *Method) Lookup(request protoreflect.Message) (rpc, path string) {
 	binding := m.Bindings[0]
 	path, _, _ = strings.Cut(binding.pattern, ":")
 	if binding.PathField != "" {
 		name := stringAt(request, binding.PathField)
 		if name == "" {
-			return nil, ""
+			return "", ""
 		}
 		path = strings.Replace(path, binding.variable, name, 1)
 	}
 	found, _ := Match(path)
 	if found == nil {
-		return nil, ""
+		return "", ""
 	}
-	if get := found.Binding(http.MethodGet); get != nil {
-		return get.Method, path
+	read := found.Binding(http.MethodGet)
+	if read == nil {
+		return "", ""
 	}
-	return nil, ""
+	return read.Method.Name(), path
 }
 
 // stringAt returns the string at a path of fields, or "" if there is none.

@@ -32,11 +32,8 @@ func TestLookup(t *testing.T) {
 		{"a request of another type", "/meshtrade.wallet.account.v1.AccountService/OpenAccount", &groupv1.UpdateGroupRequest{}, "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			read, path := contract.ByName(test.method).Lookup(test.request.ProtoReflect())
-			name := ""
-			if read != nil {
-				name = read.Name()[strings.LastIndexByte(read.Name(), '/')+1:]
-			}
+			rpc, path := contract.ByName(test.method).Lookup(test.request.ProtoReflect())
+			name := rpc[strings.LastIndexByte(rpc, '/')+1:]
 			if name != test.read || path != test.path {
 				t.Errorf("%s at %s, want %s at %s", name, path, test.read, test.path)
 			}

@@ -53,14 +53,14 @@ func Recover(logger *slog.Logger) func(http.Handler) http.Handler {
 	}
 }
 
-// defect returns the error for a panic. For writes it says that the request may have been carried
-// out before the panic.
+// defect returns the error for a panic. The request may have been sent before the panic, so the
+// outcome of a write is unknown.
 func defect(method string) *apierror.Error {
-	message := "The gateway failed to process this request. Report this problem with the request id."
+	const message = "The gateway failed to process this request. Report this problem with the request id."
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return apierror.NewSent(codes.Internal, apierror.Internal, message)
 	default:
-		message += " It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it."
+		return apierror.Unknown(codes.Internal, message, "", "")
 	}
-	return apierror.New(codes.Internal, apierror.Internal, message)
 }

@@ -63,7 +63,11 @@ func TestRecover(t *testing.T) {
 				}
 				return
 			}
-			message := wantError(t, w, 500, apierror.Internal)
+			reason := apierror.Internal
+			if test.method == http.MethodPost {
+				reason = apierror.OutcomeUnknown
+			}
+			message := wantError(t, w, 500, reason)
 			if !strings.Contains(message, test.message) || strings.Contains(message, "boom") {
 				t.Errorf("message %q", message)
 			}

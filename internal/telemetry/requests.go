@@ -197,7 +197,7 @@ func statusOf(status int) int {
 		http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
 		http.StatusRequestedRangeNotSatisfiable, http.StatusMisdirectedRequest, http.StatusTooManyRequests,
 		apierror.StatusClientClosedRequest,
-		http.StatusInternalServerError, http.StatusNotImplemented, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		http.StatusInternalServerError, http.StatusNotImplemented, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return status
 	}
 	return otherStatus

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
@@ -78,7 +80,7 @@ func (*faults) HandleConn(context.Context, stats.ConnStats) {}
 func (f *faults) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c := new(call)
 	ctx = context.WithValue(ctx, callKey{}, c)
-	return f.translate(ctx, method, c, invoke(ctx, method, req, reply, conn, opts...))
+	return f.translate(ctx, operation{method, req}, c, invoke(ctx, method, req, reply, conn, opts...))
 }
 
 func (f *faults) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -86,11 +88,11 @@ func (f *faults) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.C
 	ctx = context.WithValue(ctx, callKey{}, c)
 	stream, err := open(ctx, desc, conn, method, opts...)
 	if err != nil {
-		return nil, f.translate(ctx, method, c, err)
+		return nil, f.translate(ctx, operation{method: method}, c, err)
 	}
 	return &watchedStream{ClientStream: stream, translate: func(err error) error {
 		// The context of the caller, since that of the stream ends with the stream.
-		return f.translate(ctx, method, c, err)
+		return f.translate(ctx, operation{method: method}, c, err)
 	}}, nil
 }
 
@@ -113,27 +115,94 @@ func (s *watchedStream) RecvMsg(message any) error {
 	return s.translate(s.ClientStream.RecvMsg(message))
 }
 
+// operation is what a call asks for.
+type operation struct {
+	method  string
+	request any
+}
+
+// reads reports whether the operation is a READ of the contract. All others may change something.
+func (o operation) reads() bool {
+	m := contract.ByName(o.method)
+	return m != nil && !m.Write
+}
+
+// unknown returns the error for a write whose outcome is unknown.
+func (o operation) unknown(code codes.Code, message string) *apierror.Error {
+	rpc, path := "", ""
+	if request, ok := o.request.(proto.Message); ok {
+		if method := contract.ByName(o.method); method != nil {
+			rpc, path = method.Lookup(request.ProtoReflect())
+		}
+	}
+	return apierror.Unknown(code, message, rpc, path)
+}
+
 // translate returns the error for the client of a failed call.
-func (f *faults) translate(ctx context.Context, method string, c *call, err error) error {
+func (f *faults) translate(ctx context.Context, o operation, c *call, err error) error {
 	// io.EOF is the normal end of a stream.
 	if err == nil || err == io.EOF { //nolint:errorlint // grpc-go returns io.EOF itself
 		return err
 	}
 	st := statusOf(err)
 	if sentByUpstream(ctx, c, st) {
-		return st.Err()
+		return answer(o, st)
 	}
 	if _, ok := errors.AsType[*apierror.Error](err); ok {
 		return err
 	}
 	// The error of grpc-go contains addresses, so it is only the cause, for the log.
-	return f.explain(ctx, readOnly(method), c, st.Code()).WithCause(err)
+	return f.explain(ctx, o, c, st.Code()).WithCause(err)
 }
 
-// readOnly reports whether a method is a READ of the contract.
-func readOnly(method string) bool {
-	m := contract.ByName(method)
-	return m != nil && !m.Write
+// answer returns the error for a status that the upstream sent. Most are passed on.
+//
+// The text of a failure of the upstream is for its operators, so it is only the cause. After it, and
+// after a status that a proxy in front of Mesh sends when it has no answer, nobody knows what became
+// of a write.
+func answer(o operation, st *status.Status) error {
+	const failed = "The Mesh API failed to process this request."
+	switch st.Code() {
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		if o.reads() {
+			return apierror.NewSent(st.Code(), apierror.UpstreamFailed, failed+" Report this problem with the request id.").WithCause(st.Err())
+		}
+		return o.unknown(st.Code(), failed).WithCause(st.Err())
+	case codes.DeadlineExceeded:
+		if !o.reads() {
+			return o.unknown(codes.DeadlineExceeded, "The request was sent to the Mesh API, but it was not processed in time.").WithCause(st.Err())
+		}
+	case codes.Unavailable, codes.Canceled:
+		if !o.reads() {
+			return o.unknown(codes.Unavailable, "The request was sent to the Mesh API, which became unavailable.").WithCause(st.Err())
+		}
+	}
+	return bounded(st).Err()
+}
+
+const (
+	// maxMessage and maxDetails are the sizes of the message of an upstream's status and of its
+	// details that are passed on, in bytes.
+	maxMessage = 4 << 10
+	maxDetails = 64 << 10
+)
+
+// bounded returns a status without what exceeds the limits.
+func bounded(st *status.Status) *status.Status {
+	answer := st.Proto()
+	size, kept := 0, 0
+	for _, detail := range answer.GetDetails() {
+		if size += proto.Size(detail); size > maxDetails {
+			break
+		}
+		kept++
+	}
+	if len(answer.GetMessage()) <= maxMessage && kept == len(answer.GetDetails()) {
+		return st
+	}
+	answer.Message = strings.ToValidUTF8(answer.GetMessage()[:min(len(answer.GetMessage()), maxMessage)], "")
+	answer.Details = answer.Details[:kept]
+	return status.FromProto(answer)
 }
 
 // statusOf returns the status as it was received. grpc-go wraps it after the last retry, and
@@ -164,7 +233,8 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 		if last.header.Load() && strings.HasPrefix(message, "grpc: ") {
 			return false
 		}
-		return !strings.HasPrefix(message, "cardinality violation")
+		// The second is the text for a message that the trailers cut off.
+		return !strings.HasPrefix(message, "cardinality violation") && message != io.ErrUnexpectedEOF.Error()
 	case codes.DeadlineExceeded:
 		// The upstream has the same deadline, and either side may notice it first. A status
 		// with this text and no details does not say whether the call was carried out.
@@ -178,19 +248,23 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 }
 
 // explain returns the error for a status that grpc-go generated. It depends on whether the call was
-// sent and whether the method only reads.
-func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code) *apierror.Error {
-	sent := c.sent.Load()
+// sent and whether it only reads.
+func (*faults) explain(ctx context.Context, o operation, c *call, code codes.Code) *apierror.Error {
+	sent, read := c.sent.Load(), o.reads()
 	if code == codes.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		code = codes.DeadlineExceeded // the gateway shut down before the response
 	}
 	if code == codes.Canceled {
 		if errors.Is(ctx.Err(), context.Canceled) {
-			if sent && !read {
-				return apierror.New(codes.Canceled, apierror.ClientClosedRequest,
-					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
+			switch {
+			case !sent:
+				return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request. Nothing was sent to the Mesh API.")
+			case read:
+				return apierror.NewSent(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request.")
+			default:
+				return apierror.NewSent(codes.Canceled, apierror.ClientClosedRequest,
+					"The client closed the request after it was sent to the Mesh API. It may or may not have been carried out.")
 			}
-			return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request.")
 		}
 		// The gateway is closing the connection, or the upstream reset the stream.
 		code = codes.Unavailable
@@ -211,27 +285,25 @@ func (*faults) explain(ctx context.Context, read bool, c *call, code codes.Code)
 	if read {
 		switch code {
 		case codes.Unavailable:
-			return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
+			return apierror.NewSent(codes.Unavailable, apierror.UpstreamUnreachable,
 				"The connection to the Mesh API was lost before it responded. The request was sent, but it is read-only and safe to repeat. Try again.")
 		case codes.DeadlineExceeded:
-			return apierror.New(codes.DeadlineExceeded, apierror.UpstreamTimeout,
+			return apierror.NewSent(codes.DeadlineExceeded, apierror.UpstreamTimeout,
 				"The Mesh API did not respond in time. The request was sent, but it is read-only and safe to repeat.")
 		default:
-			return apierror.New(codes.Internal, apierror.UpstreamReply,
-				"The response from the Mesh API is invalid or larger than the gateway accepts. The request was sent, but it is read-only and safe to repeat. Request less data at a time, or report this problem with the request id.")
+			return apierror.NewSent(codes.Internal, apierror.UpstreamReply,
+				"The response from the Mesh API is invalid or larger than the gateway accepts. The request was sent, but it is read-only and safe to repeat. Request less data at a time, or report this problem with the request id.").
+				WithHTTPStatus(http.StatusBadGateway)
 		}
 	}
 
 	last := c.last.Load()
 	switch {
 	case code == codes.DeadlineExceeded:
-		return apierror.New(codes.DeadlineExceeded, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API, but there was no response in time. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
+		return o.unknown(codes.DeadlineExceeded, "The request was sent to the Mesh API, but there was no response in time.")
 	case code == codes.Unavailable, code == codes.Internal && !last.header.Load() && !last.trailer.Load():
-		return apierror.New(codes.Unavailable, apierror.OutcomeUnknown,
-			"The request was sent to the Mesh API, but there was no response. It may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
+		return o.unknown(codes.Unavailable, "The request was sent to the Mesh API, but there was no response.")
 	default:
-		return apierror.New(codes.Internal, apierror.UpstreamReply,
-			"The request was sent to the Mesh API, but its response cannot be used. The request may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it.")
+		return o.unknown(codes.Internal, "The request was sent to the Mesh API, but its response cannot be used.").WithHTTPStatus(http.StatusBadGateway)
 	}
 }

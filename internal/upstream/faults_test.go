@@ -170,7 +170,7 @@ func TestConnectionLostAfterRequest(t *testing.T) {
 		message      string
 		calls        int32
 	}{
-		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "Check with a get or list call", 1},
+		{"a write is sent once", writeMethod, apierror.OutcomeUnknown, "Check with GET /v1/wallet/transfers (ListTransfers)", 1},
 		{"an unknown method is treated as a write", "/x.Y/Z", apierror.OutcomeUnknown, "may or may not", 1},
 		{"a read is attempted three times", readMethod, apierror.UpstreamUnreachable, "safe to repeat", 3},
 	} {
@@ -294,12 +294,12 @@ func TestUpstreamStatusIsUnchanged(t *testing.T) {
 		header       bool
 		calls        int32
 	}{
-		{"unavailable write", writeMethod, sent(codes.Unavailable, "closed for maintenance"), false, 1},
 		{"unavailable read", readMethod, sent(codes.Unavailable, "closed for maintenance"), false, 3},
 		{"error after headers", writeMethod, sent(codes.FailedPrecondition, "not opened"), true, 1},
-		{"internal", writeMethod, sent(codes.Internal, "oops"), false, 1},
-		{"deadline of the upstream", writeMethod, sent(codes.DeadlineExceeded, "ledger"), false, 1},
-		{"canceled by the upstream", writeMethod, sent(codes.Canceled, "context canceled"), false, 1},
+		{"deadline of a read", readMethod, sent(codes.DeadlineExceeded, "ledger"), false, 1},
+		{"canceled read", readMethod, sent(codes.Canceled, "context canceled"), false, 1},
+		{"aborted write", writeMethod, sent(codes.Aborted, "a transaction was lost"), false, 1},
+		{"a text at the limit", writeMethod, sent(codes.FailedPrecondition, strings.Repeat("x", 4096)), false, 1},
 		{"request too large for the upstream", writeMethod, sent(codes.ResourceExhausted, "grpc: received message larger than max (5 vs. 4)"), false, 1},
 		{"quota", writeMethod, sent(codes.ResourceExhausted, "slow down"), true, 1},
 	} {
@@ -348,7 +348,11 @@ func TestReplySize(t *testing.T) {
 				}
 				return
 			}
-			wantFault(t, err, codes.Internal, apierror.UpstreamReply, test.message)
+			reason := apierror.UpstreamReply
+			if test.method == writeMethod {
+				reason = apierror.OutcomeUnknown
+			}
+			wantFault(t, err, codes.Internal, reason, test.message)
 			if got := s.calls.Load(); got != 1 {
 				t.Errorf("%d calls, want 1", got)
 			}
@@ -370,7 +374,7 @@ func TestUnusableReply(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := serve(t, test.handle)
 			err := invoke(t, dial(t, s.Addr().String(), Options{Plaintext: true}), writeMethod)
-			wantFault(t, err, codes.Internal, apierror.UpstreamReply, "may or may not")
+			wantFault(t, err, codes.Internal, apierror.OutcomeUnknown, "may or may not")
 		})
 	}
 }

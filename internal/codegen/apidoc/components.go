@@ -113,9 +113,10 @@ func errorResponses() object {
 		"BodyTooLarge":         response("The body is larger than the gateway accepts."),
 		"UnsupportedMediaType": response("The body is not JSON."),
 		"TooManyRequests":      response("A limit was exceeded. Nothing was done. Repeat the request after `Retry-After`.", "RetryAfter"),
-		"InternalError":        response("A defect of the gateway or of Mesh. Quote the `X-Request-Id` when you report it."),
+		"InternalError":        response("A defect of the gateway or of Mesh. Quote the `X-Request-Id` when you report it. The reason for a write is OUTCOME_UNKNOWN: it may or may not have been carried out."),
+		"BadGateway":           response("The response of Mesh cannot be used. The reason for a write is OUTCOME_UNKNOWN: it may or may not have been carried out."),
 		"Unavailable":          response("Mesh cannot be reached, or it did not respond to a write. See the reason: after OUTCOME_UNKNOWN, the write may or may not have been carried out.", "RetryAfter"),
-		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. Check with a get or list call whether it took effect before you repeat it."),
+		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. The message says how to check whether it took effect before you repeat it."),
 		"Error":                response("Any other error, in the same format."),
 	}
 }
@@ -149,9 +150,17 @@ func errorSchemas() object {
 			},
 		},
 		"ErrorInfo": detail("ErrorInfo", "The reason of the error, for programs.", object{
-			"reason":   text("The reason. The gateway itself reports these, in the domain `" + apierror.Domain + "`:\n" + reasons.String()),
-			"domain":   text("The system that defines the reason: `" + apierror.Domain + "` if the gateway itself reported the error."),
-			"metadata": object{"type": "object", "additionalProperties": object{"type": "string"}, "description": "More information."},
+			"reason": text("The reason. The gateway itself reports these, in the domain `" + apierror.Domain + "`:\n" + reasons.String()),
+			"domain": text("The system that defines the reason: `" + apierror.Domain + "` if the gateway itself reported the error."),
+			"metadata": object{
+				"type": "object", "additionalProperties": object{"type": "string"},
+				"description": "More information. Errors of the gateway have these properties; those of Mesh may have others.",
+				"properties": object{
+					"sent":        object{"type": "string", "enum": []string{"true", "false"}, "description": "Whether Mesh may have received the call."},
+					"lookup_rpc":  object{"type": "string", "description": "For OUTCOME_UNKNOWN: the RPC that shows whether the write took effect."},
+					"lookup_path": object{"type": "string", "description": "For OUTCOME_UNKNOWN: the path of a GET request for that RPC."},
+				},
+			},
 		}),
 		"BadRequest": detail("BadRequest", "The violations in the request.", object{
 			"fieldViolations": object{"type": "array", "description": "All violations.", "items": object{

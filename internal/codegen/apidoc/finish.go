@@ -272,6 +272,9 @@ func (op operation) errors(content object) map[string]string {
 	if !op.Method.Public {
 		can["403"] = "PermissionDenied"
 	}
+	if !op.Method.Streams() { // a stream has begun when its messages are read
+		can["502"] = "BadGateway"
+	}
 	if strings.Contains(op.route.path, "{") {
 		can["404"] = "NotFound"
 	}
