@@ -37,8 +37,9 @@
 //     does not fit; explain.go lists everything that is wrong with it;
 //  5. conn.go checks the message against the rules of the contract and calls the
 //     upstream with the metadata of headers.go and no other;
-//  6. codec.go leaves the reply in its wire form, and reply.go writes it as JSON, or stream.go the messages of a stream in the
-//     framing of lines.go, events.go or websocket.go;
+//  6. codec.go keeps the reply in its wire form, and reply.go writes it as JSON, or
+//     stream.go the messages of a stream in the framing of lines.go, events.go or
+//     websocket.go;
 //  7. errors.go writes what went wrong, wherever it did.
 package gateway
 
