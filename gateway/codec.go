@@ -33,7 +33,7 @@ func requestCodec() (encoding.CodecV2, error) {
 // Unmarshal implements [encoding.CodecV2]. It releases the reply before.
 func (c *wireCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	c.release()
-	c.held = data.MaterializeToBuffer(mem.DefaultBufferPool()) //nolint:misspell // a method of grpc-go
+	c.held = data.MaterializeToBuffer(mem.DefaultBufferPool())
 	return nil
 }
 
