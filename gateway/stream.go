@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/deadline"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -67,7 +68,7 @@ func newStream(w http.ResponseWriter, r *http.Request, q *request, chosen format
 	if o.drain != nil {
 		s.undrain = context.AfterFunc(o.drain, func() { leave(errDraining) })
 	}
-	timed := &timedWriter{w: w, control: http.NewResponseController(w), timeout: o.writeTimeout}
+	timed := &timedWriter{w: deadline.NewWriter(w, r, o.writeTimeout)}
 	switch chosen {
 	case asWebSocket:
 		s.framing = &webSocket{w: w, request: r, leave: leave, timeout: o.writeTimeout}
@@ -183,39 +184,23 @@ func (s *stream) finish(write func() error) {
 	_ = write() // the client may be gone
 }
 
-// timedWriter writes to an HTTP answer, each time with a deadline of its own. It is
-// safe for concurrent use.
+// timedWriter writes to an HTTP answer, and fails if its client does not read. It is safe for
+// concurrent use.
 type timedWriter struct {
-	mu      sync.Mutex
-	w       http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration
+	mu sync.Mutex
+	w  *deadline.Writer
 }
 
-// write writes the parts and flushes them. The deadline is lifted after it: over HTTP/2
-// one that passes ends the stream even if nothing is being written.
+// write writes the parts and flushes them.
 func (t *timedWriter) write(parts ...string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.deadline(time.Now().Add(t.timeout)); err != nil {
-		return err
-	}
 	for _, part := range parts {
 		if _, err := t.w.Write([]byte(part)); err != nil {
 			return err
 		}
 	}
-	if err := t.control.Flush(); err != nil {
-		return err
-	}
-	return t.deadline(time.Time{})
-}
-
-func (t *timedWriter) deadline(at time.Time) error {
-	if err := t.control.SetWriteDeadline(at); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+	return t.w.FlushError()
 }
 
 // open answers with status 200 and the headers.

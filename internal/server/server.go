@@ -8,17 +8,21 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
 )
 
 const (
 	// maxHeaderBytes is the maximum size of the request line and the headers. net/http allows 4 KiB
 	// more, and then responds with 431.
 	maxHeaderBytes = 16 << 10
-	// headerTimeout and bodyTimeout limit how long the client may take to send a request. There is
-	// no write timeout, since it would abort streams.
+	// headerTimeout and bodyTimeout limit how long the client may take to send a request.
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 60 * time.Second
 	idleTimeout   = 2 * time.Minute
+	// writeTimeout limits how long a client may take to read the next part of a response.
+	// http.Server.WriteTimeout would limit the whole response, and so abort streams.
+	writeTimeout = 30 * time.Second
 )
 
 // Service serves the connections of a listener. It is implemented by [http.Server] and by the gRPC
@@ -43,6 +47,8 @@ type Server struct {
 	// timeout is the time from the start of the shutdown, including the delay, until calls are cut
 	// off.
 	timeout time.Duration
+	// writeTimeout is the limit of [middleware.WriteTimeout].
+	writeTimeout time.Duration
 
 	// onWait may be nil.
 	onWait func(inFlight int)
@@ -65,7 +71,7 @@ type endpoint struct {
 // so that load balancers notice in /readyz that they must not send more requests. The delay must be
 // shorter than [ShutdownTimeout].
 func New(logger *slog.Logger, delay time.Duration) *Server {
-	s := &Server{logger: logger, delay: delay, timeout: ShutdownTimeout - cutOffTime}
+	s := &Server{logger: logger, delay: delay, timeout: ShutdownTimeout - cutOffTime, writeTimeout: writeTimeout}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.calls, s.cutOff = context.WithCancelCause(context.Background())
@@ -118,7 +124,7 @@ func listen(endpoints *[]endpoint, address string, service Service) (net.Addr, e
 
 func (s *Server) httpServer(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           handler,
+		Handler:           middleware.WriteTimeout(s.writeTimeout)(handler),
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       bodyTimeout,
