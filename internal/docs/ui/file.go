@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -21,7 +22,10 @@ type file struct {
 	mediaType  string
 	content    []byte
 	compressed bool // content is gzip
-	digest     string
+	// plain returns the content of a compressed file. All clients that do not accept gzip share
+	// it, and few of them exist, so it is decompressed for the first.
+	plain  func() ([]byte, error)
+	digest string
 }
 
 // newFile derives the media type, and whether the content is compressed, from the name.
@@ -32,6 +36,7 @@ func newFile(name string, content []byte) *file {
 		mediaType:  mediaType(path.Ext(name)),
 		content:    content,
 		compressed: compressed,
+		plain:      sync.OnceValues(func() ([]byte, error) { return decompress(content) }),
 		digest:     hex.EncodeToString(digest[:]),
 	}
 }
@@ -66,7 +71,7 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
 			header.Set("Content-Encoding", "gzip")
 		} else {
-			plain, err := decompress(f.content)
+			plain, err := f.plain()
 			if err != nil {
 				apierror.Write(w, err)
 				return
@@ -76,7 +81,33 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A strong ETag identifies the bytes, which depend on the encoding.
 	header.Set("ETag", `"`+tag+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	http.ServeContent(contentWriter{w, content}, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+// contentWriter writes content that is in memory without a buffer, which a client that reads slowly
+// would hold.
+type contentWriter struct {
+	http.ResponseWriter
+	content []byte
+}
+
+// Unwrap is for [http.ResponseController].
+func (w contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// ReadFrom implements [io.ReaderFrom]. The source is what [http.ServeContent] copies: a part of the
+// content.
+func (w contentWriter) ReadFrom(source io.Reader) (int64, error) {
+	part, limited := source.(*io.LimitedReader)
+	if !limited {
+		return io.Copy(struct{ io.Writer }{w.ResponseWriter}, source)
+	}
+	reader, ok := part.R.(*bytes.Reader)
+	if !ok || int64(reader.Len()) < part.N {
+		return io.Copy(struct{ io.Writer }{w.ResponseWriter}, source)
+	}
+	begin := len(w.content) - reader.Len()
+	n, err := w.Write(w.content[begin : begin+int(part.N)])
+	return int64(n), err
 }
 
 func compress(content []byte) ([]byte, error) {

@@ -43,13 +43,14 @@ type TestKey struct{ Name, Description, Key, Group string }
 
 // Docs is the documentation of a gateway.
 type Docs struct {
-	files map[string]*file        // below /docs/
+	files map[string]http.Handler // below /docs/
 	specs map[string]http.Handler // by path
 }
 
-// New renders the pages. Documents are written on first use.
+// New returns the documentation. Pages and documents are written on the first request, which takes
+// a tenth of a second for the guide.
 func New(o Options) (*Docs, error) {
-	d := &Docs{files: make(map[string]*file), specs: make(map[string]http.Handler)}
+	d := &Docs{files: make(map[string]http.Handler), specs: make(map[string]http.Handler)}
 	if err := o.Deployment.Validate(); err != nil {
 		return nil, err
 	}
@@ -75,29 +76,26 @@ func New(o Options) (*Docs, error) {
 		d.files[strings.TrimSuffix(name, ".gz")] = newFile(name, content)
 	}
 
-	guide, err := newGuide(o)
-	if err != nil {
-		return nil, fmt.Errorf("guide: %w", err)
-	}
+	d.files[""] = written("index.html", func() ([]byte, error) { return render("index.html", o) })
+	d.files["guide"] = written("guide.html", func() ([]byte, error) {
+		guide, err := newGuide(o)
+		if err != nil {
+			return nil, fmt.Errorf("guide: %w", err)
+		}
+		return render("guide.html", guide)
+	})
+	return d, nil
+}
+
+// render executes a template of a page.
+func render(name string, data any) ([]byte, error) {
 	pages, err := template.New("").Funcs(template.FuncMap{"prose": prose}).ParseFS(page, "page/*.html")
 	if err != nil {
 		return nil, err
 	}
-	for name, it := range map[string]struct {
-		template string
-		data     any
-	}{"": {"index.html", o}, "guide": {"guide.html", guide}} {
-		var html bytes.Buffer
-		if err := pages.ExecuteTemplate(&html, it.template, it.data); err != nil {
-			return nil, err
-		}
-		content, err := compress(html.Bytes())
-		if err != nil {
-			return nil, err
-		}
-		d.files[name] = newFile(it.template+".gz", content)
-	}
-	return d, nil
+	var html bytes.Buffer
+	err = pages.ExecuteTemplate(&html, name, data)
+	return html.Bytes(), err
 }
 
 // ServeHTTP serves Swagger UI at /docs, the guide at /docs/guide, and their files below /docs/.
@@ -122,7 +120,7 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // /openapi.yaml and /swagger.json.
 func (d *Docs) Specs() map[string]http.Handler { return d.specs }
 
-// written serves a file that is generated on the first request, because most formats are never
+// written serves a file that is generated on the first request, because most files are never
 // requested.
 func written(name string, write func() ([]byte, error)) http.Handler {
 	once := sync.OnceValues(func() (*file, error) {

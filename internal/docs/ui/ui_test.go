@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -170,6 +171,54 @@ func TestAssetEncodings(t *testing.T) {
 	again := get(t, handler, path, "Accept-Encoding", "gzip", "If-None-Match", compressed.Header.Get("ETag"))
 	if again.StatusCode != http.StatusNotModified {
 		t.Errorf("If-None-Match: %s", again.Status)
+	}
+}
+
+// TestFilesAreNotCopied has many clients that do not accept gzip.
+func TestFilesAreNotCopied(t *testing.T) {
+	handler := sandbox(t)
+	request := httptest.NewRequest(http.MethodGet, "/docs/swagger-ui-bundle.js", nil)
+	w := &countingWriter{header: http.Header{}}
+	handler.ServeHTTP(w, request) // decompresses it
+	if w.written < 1<<20 {
+		t.Fatalf("%d bytes were written", w.written)
+	}
+	const responses = 100
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range responses {
+		handler.ServeHTTP(w, request)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / responses; got > 8<<10 {
+		t.Errorf("a response allocates %d bytes", got)
+	}
+}
+
+// countingWriter is a response that counts the bytes of its body.
+type countingWriter struct {
+	header  http.Header
+	written int
+}
+
+func (w *countingWriter) Header() http.Header { return w.header }
+func (w *countingWriter) WriteHeader(int)     {}
+
+func (w *countingWriter) Write(data []byte) (int, error) {
+	w.written += len(data)
+	return len(data), nil
+}
+
+func TestPartOfAnAsset(t *testing.T) {
+	handler := sandbox(t)
+	whole := body(t, get(t, handler, "/docs/swagger-ui-bundle.js"))
+	part := get(t, handler, "/docs/swagger-ui-bundle.js", "Range", "bytes=100-199")
+	if got := body(t, part); part.StatusCode != http.StatusPartialContent || got != whole[100:200] {
+		t.Errorf("%s: %q, want %q", part.Status, got, whole[100:200])
+	}
+	parts := get(t, handler, "/docs/swagger-ui-bundle.js", "Range", "bytes=0-9,100-199")
+	if got := body(t, parts); parts.StatusCode != http.StatusPartialContent || !strings.Contains(got, whole[100:200]) {
+		t.Errorf("%s: %q", parts.Status, got)
 	}
 }
 
