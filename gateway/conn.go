@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,7 +26,8 @@ type validatingConn struct {
 	keepAlive time.Duration
 }
 
-// Invoke checks the request and calls the upstream once.
+// Invoke checks the request and calls the upstream once, or twice if the reply to a read is larger
+// than the memory that was reserved for it.
 func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
 	if err := c.rules.check(args); err != nil {
 		return err
@@ -35,7 +37,52 @@ func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply 
 		return err
 	}
 	q.sent, _ = args.(proto.Message) // which check has found it to be
-	return c.conn.Invoke(metadata.NewOutgoingContext(ctx, q.metadata), method, args, reply, q.options()...)
+	err = c.invokeWithin(metadata.NewOutgoingContext(ctx, q.metadata), q, method, args, reply)
+	if form, raw := q.wireForm(); raw && err == nil {
+		q.hold(len(form))
+	}
+	return err
+}
+
+// invokeWithin calls the upstream. The reply to a read is received up to the limit of the lease
+// only. If it is larger, grpc-go drops it before it is in memory, and the call is repeated with a
+// limit that fits, if the lease has room for it. A write is never repeated, and has no limit.
+func (c *validatingConn) invokeWithin(ctx context.Context, q *request, method string, args, reply any) error {
+	limit := int64(0)
+	if q.lease != nil && !q.route.Method.Write {
+		limit = q.lease.Limit()
+	}
+	if limit == 0 {
+		return c.conn.Invoke(ctx, method, args, reply, q.options()...)
+	}
+	err := c.conn.Invoke(ctx, method, args, reply, q.options(grpc.MaxCallRecvMsgSize(int(limit)))...)
+	size, tooLarge := sizeOver(limit, err)
+	if !tooLarge {
+		return err
+	}
+	if refusal := q.lease.Grow(size); refusal != nil {
+		return refusal
+	}
+	if limit = q.lease.Limit(); limit < size { // larger than any reply may be
+		return err
+	}
+	return c.conn.Invoke(ctx, method, args, reply, q.options(grpc.MaxCallRecvMsgSize(int(limit)))...)
+}
+
+// sizeOver returns the size of a reply that grpc-go did not receive because it is larger than the
+// limit. Only the text of the error has it.
+func sizeOver(limit int64, err error) (size int64, tooLarge bool) {
+	for ; err != nil; err = errors.Unwrap(err) {
+		_, sizes, found := strings.Cut(err.Error(), "grpc: received message larger than max (")
+		if !found {
+			continue
+		}
+		var bound int64
+		if n, _ := fmt.Sscanf(sizes, "%d vs. %d)", &size, &bound); n == 2 && bound == limit && size > limit {
+			return size, true
+		}
+	}
+	return 0, false
 }
 
 // NewStream returns a stream that is opened when its request has passed the check.
@@ -54,8 +101,8 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 
 // options are those of the request's call. They take the place of the generated client's,
 // which ask for the metadata of the reply: none of it is passed on.
-func (q *request) options() []grpc.CallOption {
-	return []grpc.CallOption{grpc.StaticMethod(), grpc.ForceCodecV2(&q.codec)}
+func (q *request) options(more ...grpc.CallOption) []grpc.CallOption {
+	return append(more, grpc.StaticMethod(), grpc.ForceCodecV2(&q.codec))
 }
 
 // validatingStream is a stream with one request. Its context is that of the HTTP

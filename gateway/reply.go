@@ -141,20 +141,50 @@ func (a *reply) receive(message proto.Message) error {
 		return a.sendWorkbook(message)
 	}
 	q := a.request
+	form, raw := q.wireForm()
+	large := len(form) >= wirejson.PieceSize/2
 	// The answer to a WRITE is rendered whole before the first byte, so that a reply that
-	// cannot be used is known in time. A HEAD needs the length.
-	if form, raw := q.wireForm(); raw && q.route.reply.Supported() && len(form) >= wirejson.PieceSize/2 && !q.route.Method.Write && !a.head {
+	// cannot be used is known in time.
+	if raw && q.route.reply.Supported() && large && !q.route.Method.Write {
+		if a.head {
+			if err := a.measure(form); err != nil {
+				return err
+			}
+		}
 		return a.sendPieces(form)
 	}
 	return q.renderTo(message, func(body []byte) error {
+		if large {
+			q.hold(len(form) + cap(body))
+		}
 		a.send(wire.JSON, append(body, '\n'))
 		return nil
 	})
 }
 
+// measure sets the length of a large reply, which the answer to a HEAD needs.
+func (a *reply) measure(form []byte) error {
+	length := count(1) // the line feed
+	if err := a.request.route.reply.Write(&length, form, a.request.kept); err != nil {
+		return a.request.unusable(err)
+	}
+	a.Header().Set("Content-Length", strconv.Itoa(int(length)))
+	return nil
+}
+
+// count is the number of bytes that were written to it.
+type count int
+
+// Write implements [io.Writer].
+func (c *count) Write(data []byte) (int, error) {
+	*c += count(len(data))
+	return len(data), nil
+}
+
 // sendPieces writes a large reply in pieces, so that its JSON is never in memory as a
 // whole.
 func (a *reply) sendPieces(form []byte) error {
+	a.request.hold(len(form) + wirejson.PieceSize)
 	to := pieces{reply: a}
 	err := a.request.route.reply.Write(&to, form, a.request.kept)
 	switch {
@@ -217,6 +247,8 @@ const workbookField = "excel_base64"
 
 // sendWorkbook answers with the file that the reply holds in base64.
 func (a *reply) sendWorkbook(message proto.Message) error {
+	form, _ := a.request.wireForm()
+	a.request.hold(3 * len(form)) // with the text and the file
 	file, err := a.request.workbookIn(message)
 	if err != nil {
 		return a.request.unusable(err)

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
@@ -102,6 +103,8 @@ type request struct {
 	problems faults
 	body     io.ReadCloser
 	length   int64
+	// lease is what the request holds of the memory budget, nil if there is none.
+	lease *budget.Lease
 	// refusal is why the body was refused. The generated code passes errors of the
 	// decoder on as text only.
 	refusal error
@@ -124,6 +127,13 @@ func (q *request) Read(p []byte) (int, error) { return q.body.Read(p) }
 // Close implements [io.Closer].
 func (q *request) Close() error { return q.body.Close() }
 
+// hold counts the memory of a reply, in bytes, in place of what was counted before.
+func (q *request) hold(size int) {
+	if q.lease != nil {
+		q.lease.Hold(int64(size))
+	}
+}
+
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	format, refusal := rt.negotiate(r, values)
@@ -138,6 +148,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{
 		route: rt, response: w, metadata: rt.headers.metadata(r.Header),
 		codec: wireCodec{CodecV2: rt.codec}, path: rt.pathValue(r), body: r.Body, length: r.ContentLength,
+		lease: budget.Of(r.Context()),
 	}
 	q.ctx = context.WithValue(r.Context(), requestKey{}, q)
 	if q.body == nil {
@@ -231,6 +242,9 @@ func (q *request) readBody() ([]byte, error) {
 
 // unreadable is the refusal of a body that did not arrive.
 func unreadable(err error) error {
+	if refused, ok := errors.AsType[*apierror.Error](err); ok {
+		return refused // there is no memory for it
+	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return apierror.New(codes.ResourceExhausted, apierror.BodyTooLarge,
 			"The body is larger than the maximum of "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes. Nothing was sent to the Mesh API.").

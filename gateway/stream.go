@@ -14,6 +14,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/deadline"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
+	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 )
 
 // framing writes a stream in one format. open, message, end and fail are called one
@@ -88,6 +89,11 @@ func (s *stream) receive(message proto.Message) error {
 		return s.open()
 	}
 	return s.request.renderTo(message, func(body []byte) error {
+		form, _ := s.request.wireForm()
+		if size := len(form) + len(body); size >= wirejson.PieceSize/2 { // the charge of a call covers small ones
+			s.request.hold(size)
+			defer s.request.hold(0)
+		}
 		select {
 		case s.busy <- struct{}{}:
 		default:

@@ -33,6 +33,7 @@ func TestBadFlags(t *testing.T) {
 		{"origin with a path", []string{"--cors-origin", "https://app.example.com/x"}, "--cors-origin"},
 		{"no proxy", []string{"--trusted-proxy", "my-proxy"}, "--trusted-proxy"},
 		{"no body", []string{"--max-body-bytes", "0"}, "--max-body-bytes"},
+		{"no memory", []string{"--max-inflight-bytes", "1000"}, "--max-inflight-bytes"},
 		{"no streams", []string{"--max-streams", "0"}, "--max-streams"},
 		{"no streams of a key", []string{"--max-key-streams", "0"}, "--max-key-streams"},
 		{"no such clock", []string{"--sandbox", "--sandbox-clock", "slow"}, "--sandbox-clock"},

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
@@ -43,6 +44,7 @@ type serveCommand struct {
 	MaxStreams     int            `default:"5000" placeholder:"N" help:"Maximum number of open streams (${default})."`
 	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
 	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
+	MaxInflight    int64          `name:"max-inflight-bytes" default:"268435456" placeholder:"BYTES" help:"Memory for the request bodies and responses in flight, in bytes; those of one API key may take a quarter of it. Calls that do not fit are rejected with 503 (${default})."`
 	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
 	DrainDelay     *time.Duration `placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
 	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
@@ -102,6 +104,8 @@ func (c *serveCommand) Validate() error {
 		return fmt.Errorf("--max-key-streams must be at least 1, not %d", c.MaxKeyStreams)
 	case c.MaxBodyBytes < 1:
 		return fmt.Errorf("--max-body-bytes must be at least 1, not %d", c.MaxBodyBytes)
+	case c.MaxInflight < budget.MinLimit:
+		return fmt.Errorf("--max-inflight-bytes must be at least %d, not %d", budget.MinLimit, c.MaxInflight)
 	case c.RequestTimeout <= 0:
 		return fmt.Errorf("--request-timeout must be more than 0s, not %s", c.RequestTimeout)
 	case c.drainDelay() < 0 || c.drainDelay() >= server.ShutdownTimeout:
@@ -161,6 +165,7 @@ func loopback(address string) bool {
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
+	limitMemory(c.MaxInflight)
 	log := telemetry.NewLogWriter(std.err)
 	defer func() { err = errors.Join(err, log.Close()) }()
 	logger := slog.New(slog.NewJSONHandler(log, nil))
@@ -172,6 +177,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Streams:        policy.StreamLimits{PerKey: c.MaxKeyStreams, All: c.MaxStreams},
 		PublicURL:      c.PublicURL,
 		MaxBodyBytes:   c.MaxBodyBytes,
+		Budget:         budget.New(budget.Options{Limit: c.MaxInflight, MaxReply: upstream.MaxReplyBytes}),
 		RequestTimeout: c.RequestTimeout,
 		Stopping:       s.Stopping(),
 		Drain:          s.Draining(),

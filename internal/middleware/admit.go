@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
@@ -13,7 +14,7 @@ func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, release, err := admission.Admit(r.Context(), policy.Call{
-				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: ClientIPOf(r),
+				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: ClientIPOf(r), Body: r.ContentLength,
 			})
 			if err != nil {
 				apierror.Write(w, err)
@@ -22,6 +23,9 @@ func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http
 			defer release()
 			if ctx != r.Context() {
 				r = r.WithContext(ctx)
+			}
+			if lease := budget.Of(ctx); lease != nil && r.ContentLength < 0 {
+				r.Body = lease.Body(r.Body)
 			}
 			next.ServeHTTP(w, r)
 		})

@@ -1,6 +1,8 @@
 package middleware
 
 import (
+	"bytes"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
@@ -40,6 +43,62 @@ func TestAdmitWritesTheError(t *testing.T) {
 			}
 			if (next.request != nil) != (test.reason == "") {
 				t.Errorf("reached the handler: %t", next.request != nil)
+			}
+		})
+	}
+}
+
+// TestAdmitCountsBodies has bodies with a Content-Length, which are counted at once, and without one,
+// which are counted as they are read.
+func TestAdmitCountsBodies(t *testing.T) {
+	const size = 1 << 20
+	for _, test := range []struct {
+		name     string
+		declared bool // in Content-Length
+		full     bool // the budget
+		reached  bool
+		reason   apierror.Reason // of the refusal
+	}{
+		{"room for it", true, false, true, ""},
+		{"no room", true, true, false, apierror.Overloaded},
+		{"room for it, not declared", false, false, true, ""},
+		{"no room, not declared", false, true, true, apierror.Overloaded},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			memory := budget.New(budget.Options{Limit: budget.MinLimit})
+			admission, err := policy.New(policy.Limits{Timeout: time.Minute, Budget: memory})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.full {
+				other, err := memory.Admit(t.Context(), budget.Call{Caller: budget.Caller{'b'}, RPC: "/Other", Write: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				other.Hold(budget.MinLimit - size)
+			}
+			before := memory.Held()
+			r := headers(httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(make([]byte, size))), "X-Api-Key", testKey, "X-Group", testGroup)
+			if !test.declared {
+				r.ContentLength = -1
+			}
+			w, reached := httptest.NewRecorder(), false
+			ClientIP(nil)(Admit(admission, policy.Rules{Write: true})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				reached = true
+				if _, err := io.Copy(io.Discard, r.Body); err != nil {
+					apierror.Write(w, err)
+				} else if memory.Held() < before+size {
+					t.Errorf("%d bytes are counted", memory.Held()-before)
+				}
+			}))).ServeHTTP(w, r)
+			if reached != test.reached {
+				t.Errorf("reached the handler: %t", reached)
+			}
+			if test.reason != "" {
+				wantError(t, w, http.StatusServiceUnavailable, test.reason)
+			}
+			if memory.Held() != before {
+				t.Errorf("held = %d in the end, want %d", memory.Held(), before)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
@@ -12,6 +13,17 @@ import (
 // compressAbove is the minimum size of a compressed response, in bytes. Compressing smaller ones
 // saves nothing.
 const compressAbove = 1024
+
+// encoderMemory returns the memory that an encoder takes while it compresses a response, in bytes.
+func encoderMemory(coding string) int64 {
+	switch coding {
+	case "gzip":
+		return 1 << 20
+	case "zstd":
+		return 512 << 10
+	}
+	return 0
+}
 
 // Compressor compresses responses according to Accept-Encoding (RFC 9110, section 12.5.3). It
 // prefers zstd to gzip.
@@ -57,7 +69,7 @@ func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Hand
 			returned = true
 		}))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			compressed(&detachable{ResponseWriter: w}, r)
+			compressed(&detachable{ResponseWriter: w, lease: budget.Of(r.Context())}, r)
 		})
 	}
 }
@@ -82,6 +94,8 @@ func detachResponse(w http.ResponseWriter) {
 type detachable struct {
 	http.ResponseWriter
 	detached bool
+	// lease is what the call holds of the memory budget, nil once the encoder is counted.
+	lease *budget.Lease
 }
 
 func (d *detachable) Unwrap() http.ResponseWriter { return d.ResponseWriter }
@@ -95,6 +109,10 @@ func (d *detachable) WriteHeader(status int) {
 func (d *detachable) Write(data []byte) (int, error) {
 	if d.detached {
 		return len(data), nil
+	}
+	if d.lease != nil {
+		d.lease.Add(encoderMemory(d.Header().Get("Content-Encoding")))
+		d.lease = nil
 	}
 	return d.ResponseWriter.Write(data)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
@@ -219,6 +220,38 @@ func TestOnlyReadsAreCompressed(t *testing.T) {
 			})).ServeHTTP(w, headers(httptest.NewRequest(http.MethodGet, "/", nil), "Accept-Encoding", "gzip"))
 			if got := w.Header().Get("Content-Encoding"); got != want {
 				t.Errorf("Content-Encoding is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestEncodersAreCounted looks at the memory budget while a response is written.
+func TestEncodersAreCounted(t *testing.T) {
+	compressor, err := NewCompressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for encoding, want := range map[string]int64{"gzip": 1 << 20, "zstd": 512 << 10, "identity": 0} {
+		t.Run(encoding, func(t *testing.T) {
+			memory := budget.New(budget.Options{Limit: budget.MinLimit})
+			lease, err := memory.Admit(t.Context(), budget.Call{Caller: budget.Caller{'a'}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := memory.Held()
+			r := headers(httptest.NewRequestWithContext(lease, http.MethodGet, "/", nil), "Accept-Encoding", encoding)
+			compressor.Reads(contract.ByName(readMethod))(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				for range 2 {
+					_, _ = w.Write(noise(1 << 20))
+				}
+			})).ServeHTTP(httptest.NewRecorder(), r)
+			if got := memory.Held() - before; got != want {
+				t.Errorf("%d bytes are counted, want %d", got, want)
+			}
+			lease.Release()
+			if memory.Held() != 0 {
+				t.Errorf("held = %d after the release", memory.Held())
 			}
 		})
 	}

@@ -1,6 +1,6 @@
 // Package policy decides whether a call is admitted. It checks the rate limit of the client
-// address, the credentials, the rate limit of the API key, the number of open streams, and the
-// deadline.
+// address, the credentials, the rate limit of the API key, the number of open streams, the deadline,
+// and the memory that calls hold.
 //
 // It works on headers and an address and does not write responses, so that it does not depend on
 // the protocol of the call (JSON over HTTP, gRPC, gRPC-Web or Connect).
@@ -13,6 +13,9 @@ import (
 	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
@@ -25,6 +28,8 @@ type Limits struct {
 	Streams StreamLimits
 	// Timeout is the maximum duration of a unary call. It must be positive.
 	Timeout time.Duration
+	// Budget is the memory that calls may hold. It may be nil.
+	Budget *budget.Budget
 }
 
 // Rules are the properties of a method that the policy depends on. The zero Rules are those of a
@@ -36,11 +41,24 @@ type Rules struct {
 	Public bool
 	// Stream reports whether the method is server-streaming.
 	Stream bool
+	// RPC is the full name of the method. The sizes of its replies are remembered by it.
+	RPC string
+	// List reports whether the reply is a list, which may be large.
+	List bool
 }
 
 // RulesOf returns the rules of a method of the contract.
 func RulesOf(method *contract.Method) Rules {
-	return Rules{Write: method.Write, Public: method.Public, Stream: method.Streams()}
+	return Rules{Write: method.Write, Public: method.Public, Stream: method.Streams(), RPC: method.Name(), List: hasList(method.Descriptor.Output())}
+}
+
+func hasList(message protoreflect.MessageDescriptor) bool {
+	for i := range message.Fields().Len() {
+		if field := message.Fields().Get(i); field.IsList() && field.Message() != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Call describes a call, independent of its protocol.
@@ -54,6 +72,8 @@ type Call struct {
 	ResponseHeader http.Header
 	// Address is the address of the client.
 	Address netip.Addr
+	// Body is the size of the request body in bytes, or negative if it is not known.
+	Body int64
 }
 
 // Policy admits calls within limits. It is safe for concurrent use.
@@ -61,6 +81,7 @@ type Policy struct {
 	limiter *limiter
 	streams *streams
 	timeout time.Duration
+	budget  *budget.Budget
 }
 
 // New returns a policy that keeps its counts in memory. They start at zero.
@@ -69,7 +90,7 @@ func New(limits Limits) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{limiter: limiter, streams: newStreams(limits.Streams), timeout: limits.Timeout}, nil
+	return &Policy{limiter: limiter, streams: newStreams(limits.Streams), timeout: limits.Timeout, budget: limits.Budget}, nil
 }
 
 // Admit decides whether a call is admitted. It returns the context of the call, with its deadline,
@@ -77,19 +98,19 @@ func New(limits Limits) (*Policy, error) {
 // function is nil.
 //
 // Admit checks, in this order, the rate limit of the address, the credentials, the rate limit of
-// the key, the number of open streams, and the deadline. It returns the error of the first check
-// that fails, an [apierror.Error]. The address is checked first so that guessing keys is limited.
+// the key, the number of open streams, the deadline, and the memory. It returns the error of the
+// first check that fails, an [apierror.Error]. The address is checked first so that guessing keys is
+// limited. What the call may hold is in the context ([budget.Of]).
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
 	limits := p.limiter.limits(c.Rules.Write)
-	network := networkOf(c.Address)
-	if err := limits.address.take(caller{network: network}, c.ResponseHeader); err != nil {
+	if err := limits.address.take(networkOf(c.Address), c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
 	key, err := authenticate(c.Header, c.Rules.Public)
 	if err != nil {
 		return nil, nil, err
 	}
-	by := callerOf(key, network)
+	by := callerOf(key, c.Address)
 	if err := limits.key.take(by, c.ResponseHeader); err != nil {
 		return nil, nil, err
 	}
@@ -105,34 +126,46 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 		leave()
 		return nil, nil, err
 	}
+	var lease *budget.Lease
+	if p.budget != nil {
+		lease, err = p.budget.Admit(ctx, budget.Call{
+			Caller: budget.Caller(by), RPC: c.Rules.RPC, Write: c.Rules.Write, List: c.Rules.List, Stream: c.Rules.Stream, Body: c.Body,
+		})
+		if err != nil {
+			leave()
+			return nil, nil, err
+		}
+		ctx = lease
+	}
 	if !limited {
-		return ctx, leave, nil
+		return ctx, func() { lease.Release(); leave() }, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	return ctx, func() { cancel(); leave() }, nil
+	return ctx, func() { cancel(); lease.Release(); leave() }, nil
 }
 
 // caller is who a call is counted for: an API key, of which only the hash is kept, or a network if
 // the call has no key.
-type caller struct {
-	key     [sha256.Size]byte
-	network netip.Addr
-}
+type caller [sha256.Size]byte
 
-func callerOf(key string, network netip.Addr) caller {
+func callerOf(key string, address netip.Addr) caller {
 	if key == "" {
-		return caller{network: network}
+		return networkOf(address)
 	}
-	return caller{key: sha256.Sum256([]byte(key))}
+	return sha256.Sum256([]byte(key))
 }
 
-// networkOf returns an IPv4 address, or the first address of the /64 of an IPv6 address, since one
+// networkOf returns the caller for an IPv4 address, or for the /64 of an IPv6 address, since one
 // host usually owns all addresses of a /64.
-func networkOf(address netip.Addr) netip.Addr {
+func networkOf(address netip.Addr) (network caller) {
 	if address.Is6() && !address.Is4In6() {
 		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.Addr()
+			address = prefix.Addr()
 		}
 	}
-	return address
+	if address.IsValid() {
+		bytes := address.As16()
+		copy(network[:], bytes[:])
+	}
+	return network
 }

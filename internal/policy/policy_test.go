@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
@@ -226,6 +227,7 @@ func TestAdmitWithoutHTTP(t *testing.T) {
 func TestRulesOf(t *testing.T) {
 	for name, want := range map[string]policy.Rules{
 		"/meshtrade.iam.group.v1.GroupService/GetGroup":                         {},
+		"/meshtrade.iam.group.v1.GroupService/ListGroups":                       {List: true},
 		"/meshtrade.iam.group.v1.GroupService/CreateGroup":                      {Write: true},
 		"/meshtrade.trading.limit_order.v1.LimitOrderService/MonitorLimitOrder": {Stream: true},
 	} {
@@ -233,6 +235,7 @@ func TestRulesOf(t *testing.T) {
 		if method == nil {
 			t.Fatalf("%s is not in the contract", name)
 		}
+		want.RPC = name
 		if got := policy.RulesOf(method); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
@@ -241,6 +244,33 @@ func TestRulesOf(t *testing.T) {
 		if policy.RulesOf(method).Public != method.Public {
 			t.Errorf("%s: Public differs from the contract", method.Name())
 		}
+	}
+}
+
+func TestAdmitReservesMemory(t *testing.T) {
+	memory := budget.New(budget.Options{Limit: budget.MinLimit, MaxReply: 1 << 20})
+	p := newPolicy(t, func(l *policy.Limits) { l.Budget = memory })
+	stream := call(policy.Rules{Stream: true}, "192.0.2.1", keyOf("a"))
+	ctx, release, err := p.Admit(t.Context(), stream)
+	if err != nil || budget.Of(ctx) == nil || memory.Held() == 0 {
+		t.Fatalf("%v, lease %p, %d bytes held", err, budget.Of(ctx), memory.Held())
+	}
+	budget.Of(ctx).Hold(budget.MinLimit)
+	for range 20 { // more than there may be streams
+		if _, _, err := p.Admit(t.Context(), stream); apierror.ReasonOf(err) != string(apierror.Overloaded) {
+			t.Fatalf("a call without room: %v, want OVERLOADED", err)
+		}
+	}
+	release()
+	if memory.Held() != 0 {
+		t.Errorf("held = %d after the release, want 0", memory.Held())
+	}
+	stream.Body = budget.MinLimit
+	if _, _, err := p.Admit(t.Context(), stream); err != nil {
+		t.Fatal(err)
+	}
+	if memory.Held() < budget.MinLimit {
+		t.Errorf("held = %d with a body of %d bytes", memory.Held(), budget.MinLimit)
 	}
 }
 

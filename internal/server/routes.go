@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
@@ -44,6 +45,8 @@ type Options struct {
 	ReadRate, WriteRate policy.Rate
 	// Streams is the maximum number of open streams.
 	Streams policy.StreamLimits
+	// Budget is the memory that calls in flight may hold. It may be nil.
+	Budget *budget.Budget
 	// MaxBodyBytes is the maximum size of a request body in bytes.
 	MaxBodyBytes int64
 	// RequestTimeout is the maximum duration of a unary call.
@@ -64,7 +67,7 @@ type Options struct {
 
 // Routes returns the handler of the gateway: all routes with their middleware.
 func Routes(o Options) (http.Handler, error) {
-	admission, err := policy.New(policy.Limits{Read: o.ReadRate, Write: o.WriteRate, Streams: o.Streams, Timeout: o.RequestTimeout})
+	admission, err := policy.New(policy.Limits{Read: o.ReadRate, Write: o.WriteRate, Streams: o.Streams, Timeout: o.RequestTimeout, Budget: o.Budget})
 	if err != nil {
 		return nil, err
 	}
