@@ -38,7 +38,9 @@ func startGateway(dir, program, upstream string) (*process, error) {
 	return start(dir, meshGateway, gatewayAnnouncement, program, "serve",
 		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--upstream", upstream, "--upstream-plaintext",
-		"--rate-limit-read", "1000000/1s", "--rate-limit-write", "1000000/1s")
+		"--rate-limit-read", "1000000/1s", "--rate-limit-write", "1000000/1s",
+		// All clients have one key, which may hold a quarter.
+		"--max-inflight-bytes", "2147483648")
 }
 
 // gatewayAnnouncement reads what mesh-gateway prints when it listens: a name and a URL
