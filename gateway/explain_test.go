@@ -25,7 +25,7 @@ func testRoute(t testing.TB, rpc string) *route {
 	}
 	for _, method := range contract.Methods() {
 		if string(method.Descriptor.Name()) == rpc {
-			return newRoute(method.Bindings[0], nil, &options{}, rules, nil, nil, new(wirejson.Types))
+			return newRoute(method.Bindings[0], nil, &options{fallback: func(Method) {}}, rules, nil, nil, new(wirejson.Types))
 		}
 	}
 	t.Fatalf("the contract has no %s", rpc)

@@ -69,6 +69,7 @@ type options struct {
 	keepAlive    time.Duration
 	writeTimeout time.Duration
 	origins      []string
+	fallback     func(Method)
 	// drain is done when streams are to end; nil is never.
 	drain context.Context
 }
@@ -113,6 +114,13 @@ func WithOrigins(origins ...string) Option {
 	return func(o *options) { o.origins = origins }
 }
 
+// WithFallback sets a function that is called for each reply, and each message of a
+// stream, that is written from a message and not directly from its wire form. That is
+// slower. It happens with a connection that ignores the codec of a call.
+func WithFallback(observe func(Method)) Option {
+	return func(o *options) { o.fallback = observe }
+}
+
 // WithDrain ends all streams once ctx is done, each with an error that tells its
 // client to connect again.
 func WithDrain(ctx context.Context) Option {
@@ -124,6 +132,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	o := options{
 		middleware:   func(Method) []func(http.Handler) http.Handler { return nil },
 		notFound:     http.HandlerFunc(notFound),
+		fallback:     func(Method) {},
 		keepAlive:    15 * time.Second,
 		writeTimeout: 30 * time.Second,
 	}

@@ -66,6 +66,7 @@ func (q *request) render(out []byte, message proto.Message) ([]byte, error) {
 		}
 		return body, nil
 	}
+	q.route.options.fallback(Method{q.route.Method})
 	if raw {
 		message = newMessage(q.route.Method.Descriptor.Output())
 		if err := proto.Unmarshal(form, message); err != nil {

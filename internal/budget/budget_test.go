@@ -68,7 +68,9 @@ func wantRefusal(t *testing.T, err error, said string) {
 // TestRoom fills the budget, and then admits one more call.
 func TestRoom(t *testing.T) {
 	read := func(caller string) budget.Call { return budget.Call{Caller: callerNamed(caller), RPC: "/List"} }
-	write := func(caller string) budget.Call { return budget.Call{Caller: callerNamed(caller), RPC: "/Create", Write: true} }
+	write := func(caller string) budget.Call {
+		return budget.Call{Caller: callerNamed(caller), RPC: "/Create", Write: true}
+	}
 	for _, test := range []struct {
 		name string
 		// held is what each caller holds, in MiB.

@@ -93,6 +93,9 @@ func New(limits Limits) (*Policy, error) {
 	return &Policy{limiter: limiter, streams: newStreams(limits.Streams), timeout: limits.Timeout, budget: limits.Budget}, nil
 }
 
+// OpenStreams returns the number of open streams.
+func (p *Policy) OpenStreams() int { return p.streams.open() }
+
 // Admit decides whether a call is admitted. It returns the context of the call, with its deadline,
 // and a function that must be called once when the call has ended. If there is an error, the
 // function is nil.

@@ -27,6 +27,13 @@ func newStreams(limits StreamLimits) *streams {
 	return &streams{limits: limits, byCaller: make(map[caller]int)}
 }
 
+// open returns the number of open streams.
+func (s *streams) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
 // enter counts a stream of the caller, or returns an error if a limit is reached. leave must be
 // called when the stream has ended.
 func (s *streams) enter(by caller) error {

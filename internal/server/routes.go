@@ -84,18 +84,29 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := gateway.New(o.Conn, gateway.WithForwardedHeaders(headers...), gateway.WithDrain(o.Drain), gateway.WithNotFound(notFound("The routes are listed at /docs.")), gateway.WithOrigins(o.CORSOrigins...), gateway.WithMethodMiddleware(func(m gateway.Method) []func(http.Handler) http.Handler {
-		method := contract.ByName(m.Name())
-		return []func(http.Handler) http.Handler{
-			middleware.Method(method),
-			middleware.InFlight(o.Metrics.Method(method)),
-			tickets.Redeem(method),
-			middleware.Admit(admission, policy.RulesOf(method)),
-			compressor.Reads(method),
-		}
-	}))
+	fallbacks := o.Metrics.Fallbacks()
+	api, err := gateway.New(o.Conn,
+		gateway.WithForwardedHeaders(headers...),
+		gateway.WithOrigins(o.CORSOrigins...),
+		gateway.WithDrain(o.Drain),
+		gateway.WithNotFound(notFound("The routes are listed at /docs.")),
+		gateway.WithFallback(func(gateway.Method) { fallbacks.Inc() }),
+		gateway.WithMethodMiddleware(func(m gateway.Method) []func(http.Handler) http.Handler {
+			method := contract.ByName(m.Name())
+			return []func(http.Handler) http.Handler{
+				middleware.Method(method),
+				middleware.InFlight(o.Metrics.Method(method)),
+				tickets.Redeem(method),
+				middleware.Admit(admission, policy.RulesOf(method)),
+				compressor.Reads(method),
+			}
+		}))
 	if err != nil {
 		return nil, err
+	}
+	o.Metrics.RegisterStreams(admission.OpenStreams)
+	if o.Budget != nil {
+		o.Metrics.RegisterBudget(o.Budget)
 	}
 
 	r := chi.NewRouter()

@@ -14,19 +14,20 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
 // newMetrics returns metrics with all sources, which have distinct values.
 func newMetrics() *telemetry.Metrics {
 	metrics := telemetry.New("v1.2.3")
-	metrics.RegisterBudget(telemetry.Budget{Held: number(11), Limit: 12, Refused: number(13), Overshoot: number(14)})
+	metrics.RegisterBudget(budget.New(budget.Options{Limit: 12, MaxReply: 1}))
 	metrics.RegisterPool(telemetry.Pool{
 		Connections: func(state connectivity.State) int { return 20 + int(state) },
 		InFlight:    number(30),
 	})
-	metrics.RegisterFallbacks(number(40))
-	metrics.RegisterStreams(number(50))
+	metrics.Fallbacks().Inc()
+	metrics.RegisterStreams(func() int { return 50 })
 	return metrics
 }
 
@@ -72,21 +73,21 @@ func wantLines(t *testing.T, text string, want ...string) {
 
 func TestSourcesAreReadAtEachScrape(t *testing.T) {
 	wantLines(t, scrape(t, newMetrics()),
-		"mesh_gateway_budget_held_bytes 11",
+		"mesh_gateway_budget_held_bytes 0",
 		"mesh_gateway_budget_limit_bytes 12",
-		"mesh_gateway_budget_refused_total 13",
-		"mesh_gateway_budget_overshoot_total 14",
+		"mesh_gateway_budget_refused_total 0",
+		"mesh_gateway_budget_overshoot_total 0",
 		`mesh_gateway_upstream_connections{state="idle"} 20`,
 		`mesh_gateway_upstream_connections{state="connecting"} 21`,
 		`mesh_gateway_upstream_connections{state="ready"} 22`,
 		`mesh_gateway_upstream_connections{state="transient_failure"} 23`,
 		"mesh_gateway_upstream_calls_in_flight 30",
-		"mesh_gateway_reply_fallbacks_total 40",
+		"mesh_gateway_reply_fallbacks_total 1",
 		"mesh_gateway_streams_open 50",
 	)
 
-	metrics, open := telemetry.New("v1"), int64(1)
-	metrics.RegisterStreams(func() int64 { return open })
+	metrics, open := telemetry.New("v1"), 1
+	metrics.RegisterStreams(func() int { return open })
 	wantLines(t, scrape(t, metrics), "mesh_gateway_streams_open 1")
 	open = 2
 	wantLines(t, scrape(t, metrics), "mesh_gateway_streams_open 2")

@@ -5,27 +5,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/connectivity"
+
+	"github.com/meshtrade/mesh-gateway/internal/budget"
 )
 
-// Budget is read from the budget of bytes in flight: request bodies and replies of the upstream.
-// The functions must be safe for concurrent use.
-type Budget struct {
-	// Held is how many bytes are held at the moment.
-	Held func() int64
-	// Limit is how many bytes may be held.
-	Limit int64
-	// Refused is how many calls were refused since the start.
-	Refused func() int64
-	// Overshoot is how many replies since the start made the bytes held exceed the limit.
-	Overshoot func() int64
-}
-
 // RegisterBudget adds the metrics of the budget. It must be called at most once.
-func (m *Metrics) RegisterBudget(b Budget) {
-	m.gauge("budget_held_bytes", "Bytes of request bodies and replies that are held in memory.", nil, b.Held)
-	m.gauge("budget_limit_bytes", "Bytes of request bodies and replies that may be held in memory (--max-inflight-bytes).", nil, func() int64 { return b.Limit })
-	m.counter("budget_refused_total", "Calls that were refused because too many bytes were held. Nothing was sent to Mesh.", b.Refused)
-	m.counter("budget_overshoot_total", "Replies that made the bytes held exceed the limit, because they were larger than expected.", b.Overshoot)
+func (m *Metrics) RegisterBudget(b *budget.Budget) {
+	m.gauge("budget_held_bytes", "Bytes of memory that request bodies and replies hold.", nil, b.Held)
+	m.gauge("budget_limit_bytes", "Bytes of memory that request bodies and replies may hold (--max-inflight-bytes).", nil, b.Limit)
+	m.counter("budget_refused_total", "Calls that were refused because too many bytes were held. Nothing was sent to Mesh, or the call only reads.", b.Refused)
+	m.counter("budget_overshoot_total", "Replies that made the bytes held exceed the limit, because they were larger than expected.", b.Overshoots)
 }
 
 // Pool is read from the connections to the upstream. The functions must be safe for concurrent use.
@@ -46,16 +35,21 @@ func (m *Metrics) RegisterPool(p Pool) {
 	m.gauge("upstream_calls_in_flight", "Calls to Mesh that are in flight, open streams included.", nil, p.InFlight)
 }
 
-// RegisterFallbacks adds a counter of the replies that protojson wrote because wirejson could not.
-// The function must be safe for concurrent use. RegisterFallbacks must be called at most once.
-func (m *Metrics) RegisterFallbacks(count func() int64) {
-	m.counter("reply_fallbacks_total", "Replies that were written from messages instead of directly from their wire form, which is slower.", count)
+// Fallbacks adds a counter of the replies that were written from messages, because wirejson could
+// not write them. It must be called at most once.
+func (m *Metrics) Fallbacks() prometheus.Counter {
+	fallbacks := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: namespace, Name: "reply_fallbacks_total",
+		Help: "Replies that were written from messages instead of directly from their wire form, which is slower.",
+	})
+	m.registry.MustRegister(fallbacks)
+	return fallbacks
 }
 
 // RegisterStreams adds a gauge of the open streams. The function must be safe for concurrent use.
 // RegisterStreams must be called at most once.
-func (m *Metrics) RegisterStreams(open func() int64) {
-	m.gauge("streams_open", "Streams that are open, of the maximum of --max-streams.", nil, open)
+func (m *Metrics) RegisterStreams(open func() int) {
+	m.gauge("streams_open", "Streams that are open, of the maximum of --max-streams.", nil, func() int64 { return int64(open()) })
 }
 
 func (m *Metrics) gauge(name, help string, labels prometheus.Labels, read func() int64) {
@@ -64,7 +58,7 @@ func (m *Metrics) gauge(name, help string, labels prometheus.Labels, read func()
 		func() float64 { return float64(read()) }))
 }
 
-func (m *Metrics) counter(name, help string, read func() int64) {
+func (m *Metrics) counter(name, help string, read func() uint64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(
 		prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help},
 		func() float64 { return float64(read()) }))
