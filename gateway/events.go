@@ -21,7 +21,8 @@ type events struct {
 	out *timedWriter
 	// seen is the id of the last message that the client has.
 	seen  string
-	later bool // the first message is out
+	later bool   // the first message is out
+	event []byte // the buffer of the events with messages
 }
 
 // retry is the time after which a browser that lost the stream connects again, in
@@ -33,7 +34,7 @@ func (e *events) open() error {
 	if err := e.out.open(wire.EventStream); err != nil {
 		return err
 	}
-	return e.out.write(retry)
+	return e.out.write([]byte(retry))
 }
 
 func (e *events) message(json []byte) error {
@@ -42,20 +43,24 @@ func (e *events) message(json []byte) error {
 	first := !e.later
 	e.later = true
 	if first && id == e.seen {
-		return e.out.write(": seen\n\n") // a client that connects again has it
+		return e.out.write([]byte(": seen\n\n")) // a client that connects again has it
 	}
-	return e.out.write("id: ", id, "\nevent: message\ndata: ", string(json), "\n\n")
+	e.event = append(append(e.event[:0], "id: "...), id...)
+	e.event = append(append(e.event, "\nevent: message\ndata: "...), json...)
+	e.event = append(e.event, "\n\n"...)
+	return e.out.write(e.event)
 }
 
 func (e *events) keepAlive(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return e.out.write(": keep-alive\n\n")
+	return e.out.write([]byte(": keep-alive\n\n"))
 }
 
-func (e *events) end() error { return e.out.write("event: end\ndata: {}\n\n") }
+func (e *events) end() error { return e.out.write([]byte("event: end\ndata: {}\n\n")) }
 
 func (e *events) fail(st *spb.Status) error {
-	return e.out.write("event: error\ndata: ", string(bytes.TrimSpace(apierror.Marshal(st, e.out.requestID()))), "\n\n")
+	event := append([]byte("event: error\ndata: "), bytes.TrimSpace(apierror.Marshal(st, e.out.requestID()))...)
+	return e.out.write(append(event, "\n\n"...))
 }

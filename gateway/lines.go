@@ -16,7 +16,7 @@ type lines struct{ out *timedWriter }
 
 func (l *lines) open() error { return l.out.open(wire.NDJSON) }
 
-func (l *lines) message(json []byte) error { return l.out.write(string(json), "\n") }
+func (l *lines) message(json []byte) error { return l.out.write(append(json, '\n')) }
 
 // keepAlive does nothing: NDJSON has no comments.
 func (l *lines) keepAlive(context.Context) error { return nil }
@@ -24,5 +24,6 @@ func (l *lines) keepAlive(context.Context) error { return nil }
 func (l *lines) end() error { return nil }
 
 func (l *lines) fail(st *spb.Status) error {
-	return l.out.write(`{"error":`, string(bytes.TrimSpace(apierror.Marshal(st, l.out.requestID()))), "}\n")
+	line := append([]byte(`{"error":`), bytes.TrimSpace(apierror.Marshal(st, l.out.requestID()))...)
+	return l.out.write(append(line, "}\n"...))
 }

@@ -23,6 +23,7 @@ import (
 type framing interface {
 	// open answers with status 200, or upgrades the connection.
 	open() error
+	// message may append to json.
 	message(json []byte) error
 	keepAlive(ctx context.Context) error
 	end() error
@@ -197,12 +198,12 @@ type timedWriter struct {
 	w  *deadline.Writer
 }
 
-// write writes the parts and flushes them.
-func (t *timedWriter) write(parts ...string) error {
+// write writes data and flushes it.
+func (t *timedWriter) write(data []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, part := range parts {
-		if _, err := t.w.Write([]byte(part)); err != nil {
+	if len(data) > 0 {
+		if _, err := t.w.Write(data); err != nil {
 			return err
 		}
 	}
@@ -213,7 +214,7 @@ func (t *timedWriter) write(parts ...string) error {
 func (t *timedWriter) open(media string) error {
 	t.w.Header().Set("Content-Type", media)
 	t.w.WriteHeader(http.StatusOK)
-	return t.write()
+	return t.write(nil)
 }
 
 // requestID is the id of the request, which errors repeat.
