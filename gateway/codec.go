@@ -37,6 +37,13 @@ func (c *wireCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	return nil
 }
 
+// take returns the last reply, which the caller then owns.
+func (c *wireCodec) take() mem.Buffer {
+	held := c.held
+	c.held = nil
+	return held
+}
+
 // release gives back the bytes of the last reply.
 func (c *wireCodec) release() {
 	if c.held != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -91,87 +90,15 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 	if err != nil {
 		return nil, err
 	}
-	return &validatingStream{
-		rules: c.rules, keepAlive: c.keepAlive, request: q,
-		open: func() (grpc.ClientStream, error) {
-			return c.conn.NewStream(metadata.NewOutgoingContext(ctx, q.metadata), desc, method, q.options()...)
-		},
-	}, nil
+	s := &validatingStream{rules: c.rules, keepAlive: c.keepAlive, request: q, codec: wireCodec{CodecV2: q.codec.CodecV2}}
+	s.open = func() (grpc.ClientStream, error) {
+		return c.conn.NewStream(metadata.NewOutgoingContext(ctx, q.metadata), desc, method, grpc.StaticMethod(), grpc.ForceCodecV2(&s.codec))
+	}
+	return s, nil
 }
 
 // options are those of the request's call. They take the place of the generated client's,
 // which ask for the metadata of the reply: none of it is passed on.
 func (q *request) options(more ...grpc.CallOption) []grpc.CallOption {
 	return append(more, grpc.StaticMethod(), grpc.ForceCodecV2(&q.codec))
-}
-
-// validatingStream is a stream with one request. Its context is that of the HTTP
-// request, which ends it.
-type validatingStream struct {
-	grpc.ClientStream // nil until it is opened
-
-	open      func() (grpc.ClientStream, error)
-	rules     *rules
-	request   *request
-	keepAlive time.Duration
-	// first brings the first message, or the error in its place. It is nil once that
-	// was received.
-	first chan received
-}
-
-type received struct {
-	message proto.Message
-	err     error
-}
-
-// SendMsg checks the request, opens the stream and sends it.
-func (s *validatingStream) SendMsg(message any) error {
-	err := s.rules.check(message)
-	if err != nil {
-		return err
-	}
-	if s.ClientStream, err = s.open(); err != nil {
-		return err
-	}
-	return s.ClientStream.SendMsg(message)
-}
-
-// Header waits for the first message or the refusal that comes in its place, at most
-// one keep-alive interval. The generated handlers answer an error of Header like that
-// of a unary call: with its status, in the one shape of errors.
-func (s *validatingStream) Header() (metadata.MD, error) {
-	s.first = make(chan received, 1)
-	s.request.receiving.Go(func() {
-		message := newMessage(s.request.route.Method.Descriptor.Output())
-		err := s.ClientStream.RecvMsg(message)
-		s.first <- received{message, err}
-	})
-	timer := time.NewTimer(s.keepAlive)
-	defer timer.Stop()
-	select {
-	case one := <-s.first:
-		if one.err != nil && !errors.Is(one.err, io.EOF) {
-			return nil, one.err
-		}
-		s.first <- one
-	case <-timer.C:
-	}
-	return nil, nil
-}
-
-func (s *validatingStream) RecvMsg(message any) error {
-	if s.first == nil {
-		return s.ClientStream.RecvMsg(message)
-	}
-	one := <-s.first
-	s.first = nil
-	if one.err != nil {
-		return one.err
-	}
-	into, ok := message.(proto.Message)
-	if !ok {
-		return fmt.Errorf("gateway: %T is not a protobuf message", message)
-	}
-	proto.Merge(into, one.message)
-	return nil
 }

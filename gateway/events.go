@@ -34,33 +34,33 @@ func (e *events) open() error {
 	if err := e.out.open(wire.EventStream); err != nil {
 		return err
 	}
-	return e.out.write([]byte(retry))
+	return e.out.write([]byte(retry), true)
 }
 
-func (e *events) message(json []byte) error {
+func (e *events) message(json []byte, more bool) error {
 	sum := sha256.Sum256(json)
 	id := hex.EncodeToString(sum[:8])
 	first := !e.later
 	e.later = true
 	if first && id == e.seen {
-		return e.out.write([]byte(": seen\n\n")) // a client that connects again has it
+		return e.out.write([]byte(": seen\n\n"), more) // a client that connects again has it
 	}
 	e.event = append(append(e.event[:0], "id: "...), id...)
 	e.event = append(append(e.event, "\nevent: message\ndata: "...), json...)
 	e.event = append(e.event, "\n\n"...)
-	return e.out.write(e.event)
+	return e.out.write(e.event, more)
 }
 
 func (e *events) keepAlive(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return e.out.write([]byte(": keep-alive\n\n"))
+	return e.out.write([]byte(": keep-alive\n\n"), false)
 }
 
-func (e *events) end() error { return e.out.write([]byte("event: end\ndata: {}\n\n")) }
+func (e *events) end() error { return e.out.write([]byte("event: end\ndata: {}\n\n"), false) }
 
 func (e *events) fail(st *spb.Status) error {
 	event := append([]byte("event: error\ndata: "), bytes.TrimSpace(apierror.Marshal(st, e.out.requestID()))...)
-	return e.out.write(append(event, "\n\n"...))
+	return e.out.write(append(event, "\n\n"...), false)
 }

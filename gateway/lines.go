@@ -16,7 +16,9 @@ type lines struct{ out *timedWriter }
 
 func (l *lines) open() error { return l.out.open(wire.NDJSON) }
 
-func (l *lines) message(json []byte) error { return l.out.write(append(json, '\n')) }
+func (l *lines) message(json []byte, more bool) error {
+	return l.out.write(append(json, '\n'), more)
+}
 
 // keepAlive does nothing: NDJSON has no comments.
 func (l *lines) keepAlive(context.Context) error { return nil }
@@ -25,5 +27,5 @@ func (l *lines) end() error { return nil }
 
 func (l *lines) fail(st *spb.Status) error {
 	line := append([]byte(`{"error":`), bytes.TrimSpace(apierror.Marshal(st, l.out.requestID()))...)
-	return l.out.write(append(line, "}\n"...))
+	return l.out.write(append(line, "}\n"...), false)
 }

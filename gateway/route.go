@@ -89,8 +89,10 @@ type request struct {
 	codec    wireCodec
 	// sent is the request message of the call, nil until it has passed the check.
 	sent proto.Message
-	// receiving is the goroutine that waits for the first message of a stream.
+	// receiving is the goroutine that receives the messages of a stream, and more reports
+	// whether it has another one after that in codec.
 	receiving sync.WaitGroup
+	more      bool
 	// path is the value that the path sets.
 	path string
 	// query holds the parameters that fit the request message.

@@ -23,8 +23,9 @@ import (
 type framing interface {
 	// open answers with status 200, or upgrades the connection.
 	open() error
-	// message may append to json.
-	message(json []byte) error
+	// message may append to json. It need not flush if there are more messages, since the
+	// next one or the end follows at once.
+	message(json []byte, more bool) error
 	keepAlive(ctx context.Context) error
 	end() error
 	// fail ends the stream with an error.
@@ -99,7 +100,7 @@ func (s *stream) receive(message proto.Message) error {
 		case s.busy <- struct{}{}:
 		default:
 		}
-		return s.sent(s.framing.message(body))
+		return s.sent(s.framing.message(body, s.request.more))
 	})
 }
 
@@ -198,14 +199,17 @@ type timedWriter struct {
 	w  *deadline.Writer
 }
 
-// write writes data and flushes it.
-func (t *timedWriter) write(data []byte) error {
+// write writes data and flushes it, unless more follows at once.
+func (t *timedWriter) write(data []byte, more bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(data) > 0 {
 		if _, err := t.w.Write(data); err != nil {
 			return err
 		}
+	}
+	if more {
+		return nil
 	}
 	return t.w.FlushError()
 }
@@ -214,7 +218,7 @@ func (t *timedWriter) write(data []byte) error {
 func (t *timedWriter) open(media string) error {
 	t.w.Header().Set("Content-Type", media)
 	t.w.WriteHeader(http.StatusOK)
-	return t.write(nil)
+	return t.write(nil, false)
 }
 
 // requestID is the id of the request, which errors repeat.

@@ -106,7 +106,7 @@ func (s *webSocket) open() (err error) {
 	return nil
 }
 
-func (s *webSocket) message(json []byte) error {
+func (s *webSocket) message(json []byte, _ bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request.Context()), s.timeout)
 	defer cancel()
 	return s.conn.Write(ctx, websocket.MessageText, json)
