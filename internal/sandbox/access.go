@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"buf.build/go/protovalidate"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
@@ -24,7 +26,7 @@ import (
 
 // guard is what every call passes before its service sees it.
 type guard struct {
-	store     *store
+	mesh      *mesh
 	validator protovalidate.Validator
 }
 
@@ -90,37 +92,32 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 		return nil, status.Errorf(codes.Unimplemented, "The Mesh API has no method %s.", name)
 	}
 	received, _ := metadata.FromIncomingContext(ctx)
-
-	g.store.mu.RLock()
-	defer g.store.mu.RUnlock()
-	if err := g.store.journal.usable(); err != nil {
-		return nil, err
-	}
-
-	key := first(received, wire.APIKeyHeader)
-	if method.Public && key == "" {
-		return ctx, nil
-	}
-	entity, err := g.entity(key)
-	if err != nil || method.Public {
-		return ctx, err
-	}
-	group, ok := g.store.groups.byName[first(received, wire.GroupHeader)]
-	if !ok {
-		return nil, status.Error(codes.PermissionDenied, "The group in x-group does not exist. Send the name of an existing group as x-group.")
-	}
-	if !holdsOne(entity.GetRoles(), method.Roles, g.store.path(group.GetName())) {
-		return nil, status.Errorf(codes.PermissionDenied,
-			"The API user %s (%s) does not have permission for this call in %s. It needs one of the roles %s in that group or in a group above it.",
-			entity.GetDisplayName(), entity.GetName(), group.GetName(), roleNames(method.Roles))
-	}
-	if method.Verified {
-		if err := g.verified(group.GetName()); err != nil {
-			return nil, err
+	return store.View(g.mesh.db, func(tx *store.Tx) (context.Context, error) {
+		key := first(received, wire.APIKeyHeader)
+		if method.Public && key == "" {
+			return ctx, nil
 		}
-	}
-	ctx = context.WithValue(ctx, entityKey{}, entity.GetName())
-	return context.WithValue(ctx, groupKey{}, group.GetName()), nil
+		entity, err := g.entity(tx, key)
+		if err != nil || method.Public {
+			return ctx, err
+		}
+		group, ok := g.mesh.groups.Get(tx, first(received, wire.GroupHeader))
+		if !ok {
+			return nil, status.Error(codes.PermissionDenied, "The group in x-group does not exist. Send the name of an existing group as x-group.")
+		}
+		if !holdsOne(entity.GetRoles(), method.Roles, g.mesh.path(tx, group.GetName())) {
+			return nil, status.Errorf(codes.PermissionDenied,
+				"The API user %s (%s) does not have permission for this call in %s. It needs one of the roles %s in that group or in a group above it.",
+				entity.GetDisplayName(), entity.GetName(), group.GetName(), roleNames(method.Roles))
+		}
+		if method.Verified {
+			if err := g.verified(tx, group.GetName()); err != nil {
+				return nil, err
+			}
+		}
+		ctx := context.WithValue(ctx, entityKey{}, entity.GetName())
+		return context.WithValue(ctx, groupKey{}, group.GetName()), nil
+	})
 }
 
 func first(received metadata.MD, key string) string {
@@ -130,32 +127,32 @@ func first(received metadata.MD, key string) string {
 	return ""
 }
 
-func (g *guard) entity(key string) (*apiuserv1.APIUser, error) {
+func (g *guard) entity(tx *store.Tx, key string) (*apiuserv1.APIUser, error) {
 	if key == "" {
 		return nil, status.Error(codes.Unauthenticated, "The API key is missing. Send it as x-api-key.")
 	}
-	known, ok := g.store.keys.byName[keyHash(key)]
+	known, ok := g.mesh.keys.Get(tx, keyHash(key))
 	if !ok {
 		return nil, status.Error(codes.Unauthenticated, "The API key is unknown. mesh-gateway sandbox --describe lists the test keys.")
 	}
-	user := g.store.apiUsers.byName[known.User]
+	user, _ := g.mesh.apiUsers.Get(tx, known.User)
 	if user.GetState() != apiuserv1.APIUserState_API_USER_STATE_ACTIVE {
 		return nil, status.Error(codes.Unauthenticated, "The API user of this key is INACTIVE. Activate it first.")
 	}
 	return user, nil
 }
 
-// holdsOne reports whether one of the roles wanted is held in one of the
-// groups: a role reaches down from where it is held.
+// holdsOne reports whether one of the roles wanted is held in one of the groups: a role reaches down
+// from where it is held.
 func holdsOne(held []string, wanted []rolev1.Role, groups []string) bool {
-	for _, group := range groups {
-		for _, role := range wanted {
-			if slices.Contains(held, roleName(group, role)) {
-				return true
-			}
-		}
+	numbers := make([]string, len(wanted))
+	for i, role := range wanted {
+		numbers[i] = strconv.Itoa(int(role))
 	}
-	return false
+	return slices.ContainsFunc(held, func(role string) bool {
+		group, number, _ := strings.Cut(role, "/roles/")
+		return slices.Contains(numbers, number) && slices.Contains(groups, group)
+	})
 }
 
 // roleName is how a user's roles are written.
@@ -170,8 +167,8 @@ func roleNames(roles []rolev1.Role) string {
 }
 
 // verified checks the compliance client that owns the group.
-func (g *guard) verified(group string) error {
-	client := g.store.clientOf(group)
+func (g *guard) verified(tx *store.Tx, group string) error {
+	client := g.mesh.clientOf(tx, group)
 	switch {
 	case client == nil:
 		return status.Errorf(codes.FailedPrecondition,

@@ -7,6 +7,8 @@ import (
 	"github.com/shopspring/decimal"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/ledger"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	accountreportv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/reporting/account_report/v1"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
@@ -15,7 +17,7 @@ import (
 // accountReports is the AccountReportService.
 type accountReports struct {
 	accountreportv1.UnimplementedAccountReportServiceServer
-	store *store
+	*mesh
 }
 
 func (s *accountReports) GetAccountReport(ctx context.Context, request *accountreportv1.GetAccountReportRequest) (*accountreportv1.AccountReport, error) {
@@ -44,39 +46,39 @@ func (s *accountReports) report(ctx context.Context, request interface {
 	GetPeriodEnd() *timestamppb.Timestamp
 	GetReportingAssetToken() *typev1.Token
 }) (*accountreportv1.AccountReport, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	account, err := s.store.accountByNumber(executingGroup(ctx), request.GetAccountNumber())
-	if err != nil {
-		return nil, err
-	}
-	currency := tokenOf(request.GetReportingAssetToken())
-	if _, err := knownToken("reporting_asset_token", currency); err != nil {
-		return nil, err
-	}
-	start, end := request.GetPeriodStart(), request.GetPeriodEnd()
-	report := &accountreportv1.AccountReport{
-		ReportingCurrency: request.GetReportingAssetToken(),
-		Period:            &accountreportv1.AccountReport_Period{PeriodStart: start, PeriodEnd: end},
-		GenerationDate:    timestamppb.New(s.store.now()),
-		AccountNumber:     account.GetNumber(),
-		Disclaimers: []*accountreportv1.Disclaimer{
-			{Title: "Sandbox", Description: "This report contains only test data."},
-			{Title: "Values", Description: "Values in the reporting currency use the prices at the time of the report."},
-		},
-		Copyright: "Mesh sandbox",
-	}
-	if client := s.store.clientOf(account.GetOwner()); client != nil {
-		report.ClientName = client.GetDisplayName()
-		report.ClientAddress = clientAddress(client)
-	}
-	for _, e := range s.store.entries.owned(account.GetName()) {
-		if e.At.Before(start.AsTime()) || e.At.After(end.AsTime()) {
-			continue
+	return store.View(s.db, func(tx *store.Tx) (*accountreportv1.AccountReport, error) {
+		account, err := s.accountByNumber(tx, executingGroup(ctx), request.GetAccountNumber())
+		if err != nil {
+			return nil, err
 		}
-		s.add(report, currency, e)
-	}
-	return report, nil
+		currency := ledger.TokenOf(request.GetReportingAssetToken())
+		if _, err := knownToken("reporting_asset_token", currency); err != nil {
+			return nil, err
+		}
+		start, end := request.GetPeriodStart(), request.GetPeriodEnd()
+		report := &accountreportv1.AccountReport{
+			ReportingCurrency: request.GetReportingAssetToken(),
+			Period:            &accountreportv1.AccountReport_Period{PeriodStart: start, PeriodEnd: end},
+			GenerationDate:    timestamppb.New(s.now(tx)),
+			AccountNumber:     account.GetNumber(),
+			Disclaimers: []*accountreportv1.Disclaimer{
+				{Title: "Sandbox", Description: "This report contains only test data."},
+				{Title: "Values", Description: "Values in the reporting currency use the prices at the time of the report."},
+			},
+			Copyright: "Mesh sandbox",
+		}
+		if client := s.clientOf(tx, account.GetOwner()); client != nil {
+			report.ClientName = client.GetDisplayName()
+			report.ClientAddress = clientAddress(client)
+		}
+		for e := range s.ledger.History(tx, account.GetName()) {
+			if e.At.Before(start.AsTime()) || e.At.After(end.AsTime()) {
+				continue
+			}
+			s.add(tx, report, currency, e)
+		}
+		return report, nil
+	})
 }
 
 // clientAddress is where a client can be written to; funds and trusts have no
@@ -89,27 +91,27 @@ func clientAddress(client *clientv1.Client) *typev1.Address {
 }
 
 // add writes a line of the account's history into the section it belongs to.
-func (s *accountReports) add(report *accountreportv1.AccountReport, currency token, e *entry) {
-	at, amount, value := timestamppb.New(e.At), e.Token.amount(e.Amount), s.value(currency, e.Token, e.Amount)
+func (s *accountReports) add(tx *store.Tx, report *accountreportv1.AccountReport, currency ledger.Token, e *ledger.Entry) {
+	at, amount, value := timestamppb.New(e.At), e.Token.Amount(e.Amount), s.value(tx, currency, e.Token, e.Amount)
 	switch e.Kind {
-	case entryIncome:
-		known, _ := instrumentOf(e.Token)
+	case ledger.Income:
+		known, _ := ledger.InstrumentOf(e.Token)
 		report.IncomeEntries = append(report.IncomeEntries, &accountreportv1.IncomeEntry{
-			AssetName: known.name, Token: e.Token.message(), Date: at, Description: e.Description,
+			AssetName: known.Name, Token: e.Token.Message(), Date: at, Description: e.Description,
 			Narrative: accountreportv1.IncomeNarrative_INCOME_NARRATIVE_DIVIDEND, Amount: amount, ReportedCurrencyValue: value,
 		})
-	case entryFee:
+	case ledger.Fee:
 		report.FeeEntries = append(report.FeeEntries, &accountreportv1.FeeEntry{
 			TransactionDate: at, TransactionId: e.Reference, Description: e.Description,
 			Amount: amount, ReportedCurrencyValue: value, TokenCurrency: e.Token.Code,
 		})
-	case entryMovement, entryTrade:
+	case ledger.Movement, ledger.Trade:
 		line := &accountreportv1.TradingStatementEntry{
 			TransactionDate: at, TransactionId: e.Reference, TokenCode: e.Token.Code, Description: e.Description,
-			Amount: amount, Balance: e.Token.amount(e.Balance),
+			Amount: amount, Balance: e.Token.Amount(e.Balance),
 		}
-		if e.Kind == entryTrade {
-			line.Price, line.Cost = e.Quote.amount(e.Price), e.Quote.amount(e.Cost)
+		if e.Kind == ledger.Trade {
+			line.Price, line.Cost = e.Quote.Amount(e.Price), e.Quote.Amount(e.Cost)
 		}
 		report.TradingStatementEntries = append(report.TradingStatementEntries, line)
 	}
@@ -118,13 +120,13 @@ func (s *accountReports) add(report *accountreportv1.AccountReport, currency tok
 // reportScale is how many decimals a value in the reporting currency has.
 const reportScale = 4
 
-func (s *accountReports) value(currency, t token, amount decimal.Decimal) *typev1.Amount {
+func (s *accountReports) value(tx *store.Tx, currency, t ledger.Token, amount decimal.Decimal) *typev1.Amount {
 	if t == currency {
-		return currency.amount(amount)
+		return currency.Amount(amount)
 	}
-	price, ok := s.store.priceIn(t, currency)
+	price, ok := s.ledger.Price(tx, t, currency)
 	if !ok {
 		return nil
 	}
-	return currency.amount(amount.Mul(price).Round(reportScale))
+	return currency.Amount(amount.Mul(price).Round(reportScale))
 }

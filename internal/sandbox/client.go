@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -11,13 +12,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 )
 
 // clients is the ClientService.
 type clients struct {
 	clientv1.UnimplementedClientServiceServer
-	store *store
+	*mesh
 }
 
 // Short names for the states of a verification.
@@ -53,38 +55,38 @@ func markMove() verificationMove {
 const maxReason = 1000
 
 func (s *clients) CreateClient(ctx context.Context, request *clientv1.CreateClientRequest) (*clientv1.Client, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	given := request.GetClient()
-	if err := mayCreate(executingGroup(ctx), given.GetOwner()); err != nil {
-		return nil, err
-	}
-	name, err := s.store.name("compliance/clients")
-	if err != nil {
-		return nil, err
-	}
-	created := proto.CloneOf(given)
-	keepServerFields(created, &clientv1.Client{
-		Name: name, Owner: given.GetOwner(), Owners: s.store.path(given.GetOwner()),
-		VerificationStatus: notStarted,
-		CreationDate:       timestamppb.New(s.store.now()),
-		Status:             clientv1.ClientStatus_CLIENT_STATUS_COMPLETE_PROFILE,
+	return store.Update(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
+		given := request.GetClient()
+		if err := mayCreate(executingGroup(ctx), given.GetOwner()); err != nil {
+			return nil, err
+		}
+		name, err := s.newName(tx, "compliance/clients")
+		if err != nil {
+			return nil, err
+		}
+		created := proto.CloneOf(given)
+		keepServerFields(created, &clientv1.Client{
+			Name: name, Owner: given.GetOwner(), Owners: s.path(tx, given.GetOwner()),
+			VerificationStatus: notStarted,
+			CreationDate:       timestamppb.New(s.now(tx)),
+			Status:             clientv1.ClientStatus_CLIENT_STATUS_COMPLETE_PROFILE,
+		})
+		if authority := s.authorityOver(tx, given.GetOwner()); authority != nil {
+			created.VerificationAuthority = authority.GetName()
+			created.VerificationAuthorityDisplayName = authority.GetDisplayName()
+		}
+		return created, s.clients.Create(tx, created)
 	})
-	if authority := s.authorityOver(given.GetOwner()); authority != nil {
-		created.VerificationAuthority = authority.GetName()
-		created.VerificationAuthorityDisplayName = authority.GetDisplayName()
-	}
-	return created, s.store.clients.put(created)
 }
 
 // authorityOver is the client that verifies those of the group: the nearest one
 // above it, nil at the top of the tree.
-func (s *clients) authorityOver(group string) *clientv1.Client {
-	owner := s.store.groups.byName[group].GetOwner()
-	if owner == "" {
+func (s *clients) authorityOver(tx *store.Tx, group string) *clientv1.Client {
+	found, _ := s.groups.Get(tx, group)
+	if found.GetOwner() == "" {
 		return nil
 	}
-	return s.store.clientOf(owner)
+	return s.clientOf(tx, found.GetOwner())
 }
 
 // keepServerFields puts what the server sets, of another client, into one that
@@ -102,60 +104,60 @@ func keepServerFields(to, from *clientv1.Client) {
 }
 
 func (s *clients) GetClient(ctx context.Context, request *clientv1.GetClientRequest) (*clientv1.Client, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	return s.store.clients.getVisible(executingGroup(ctx), request.GetName())
+	return store.View(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
+		return getVisible(tx, s.clients, executingGroup(ctx), request.GetName())
+	})
 }
 
 // GetGroupClient returns the client that owns the group: its own, or the
 // nearest one up the tree.
 func (s *clients) GetGroupClient(ctx context.Context, request *clientv1.GetGroupClientRequest) (*clientv1.Client, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	executing, group := executingGroup(ctx), request.GetGroup()
-	if s.store.reaches(executing, group) {
-		if client := s.store.clientOf(group); client != nil {
-			return client, nil
+	return store.View(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
+		executing, group := executingGroup(ctx), request.GetGroup()
+		if s.reaches(tx, executing, group) {
+			if client := s.clientOf(tx, group); client != nil {
+				return client, nil
+			}
 		}
-	}
-	return nil, status.Errorf(codes.NotFound, "There is no client of %s that is visible to %s.", group, executing)
+		return nil, status.Errorf(codes.NotFound, "There is no client of %s that is visible to %s.", group, executing)
+	})
 }
 
 func (s *clients) ListClients(ctx context.Context, _ *clientv1.ListClientsRequest) (*clientv1.ListClientsResponse, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	return &clientv1.ListClientsResponse{Clients: s.store.clients.visible(executingGroup(ctx), every)}, nil
+	return store.View(s.db, func(tx *store.Tx) (*clientv1.ListClientsResponse, error) {
+		return &clientv1.ListClientsResponse{Clients: visible(tx, s.clients, executingGroup(ctx), every)}, nil
+	})
 }
 
 // UpdateClient changes only the fields that are set. A list or message that is
 // set replaces the one that was there.
 func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClientRequest) (*clientv1.Client, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	given := request.GetClient()
-	current, err := s.store.clients.getVisible(executingGroup(ctx), given.GetName())
-	if err != nil {
-		return nil, err
-	}
-	open := current.GetVerificationStatus() == notStarted || current.GetVerificationStatus() == failed
-	if err := s.may(executingGroup(ctx), current, open); err != nil {
-		return nil, err
-	}
-	changed := proto.CloneOf(current)
-	proto.CloneOf(given).ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		changed.ProtoReflect().Set(field, value)
-		return true
+	return store.Update(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
+		given := request.GetClient()
+		current, err := getVisible(tx, s.clients, executingGroup(ctx), given.GetName())
+		if err != nil {
+			return nil, err
+		}
+		open := current.GetVerificationStatus() == notStarted || current.GetVerificationStatus() == failed
+		if err := s.may(tx, executingGroup(ctx), current, open); err != nil {
+			return nil, err
+		}
+		changed := proto.CloneOf(current)
+		proto.CloneOf(given).ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+			changed.ProtoReflect().Set(field, value)
+			return true
+		})
+		keepServerFields(changed, current)
+		return changed, s.clients.Update(tx, changed)
 	})
-	keepServerFields(changed, current)
-	return changed, s.store.clients.put(changed)
 }
 
 // may checks that the group acts for the client's verification authority, or,
 // where the owner may act too, that it is the owner's. A client without an
 // authority, at the top of the tree, is its own.
-func (s *clients) may(group string, client *clientv1.Client, byOwner bool) error {
+func (s *clients) may(tx *store.Tx, group string, client *clientv1.Client, byOwner bool) error {
 	authority := client.GetOwner()
-	if verifier, ok := s.store.clients.byName[client.GetVerificationAuthority()]; ok {
+	if verifier, ok := s.clients.Get(tx, client.GetVerificationAuthority()); ok {
 		authority = verifier.GetOwner()
 	}
 	switch {
@@ -175,14 +177,14 @@ func verificationName(client *clientv1.Client) string {
 }
 
 func (s *clients) StartClientVerification(ctx context.Context, request *clientv1.StartClientVerificationRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), startMove(), func(client *clientv1.Client) {
+	return s.verify(ctx, request.GetClient(), startMove(), func(_ time.Time, client *clientv1.Client) {
 		client.VerificationStatusReason = ""
 	})
 }
 
 // FailClientVerification keeps the comments, a line each, as the reason.
 func (s *clients) FailClientVerification(ctx context.Context, request *clientv1.FailClientVerificationRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), failMove(), func(client *clientv1.Client) {
+	return s.verify(ctx, request.GetClient(), failMove(), func(_ time.Time, client *clientv1.Client) {
 		reason := []rune(strings.Join(request.GetComments(), "\n"))
 		client.VerificationStatusReason = string(reason[:min(len(reason), maxReason)])
 	})
@@ -191,8 +193,7 @@ func (s *clients) FailClientVerification(ctx context.Context, request *clientv1.
 // MarkClientVerified sets the next verification to the date given, or a year
 // on.
 func (s *clients) MarkClientVerified(ctx context.Context, request *clientv1.MarkClientVerifiedRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), markMove(), func(client *clientv1.Client) {
-		now := s.store.now()
+	return s.verify(ctx, request.GetClient(), markMove(), func(now time.Time, client *clientv1.Client) {
 		client.VerificationDate = timestamppb.New(now)
 		client.NextVerificationDate = request.GetNextVerificationDate()
 		if client.GetNextVerificationDate() == nil {
@@ -204,25 +205,25 @@ func (s *clients) MarkClientVerified(ctx context.Context, request *clientv1.Mark
 }
 
 // verify takes one step of a client's verification.
-func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(*clientv1.Client)) (*clientv1.Client, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	current, err := s.store.clients.getVisible(executingGroup(ctx), name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.may(executingGroup(ctx), current, move.byOwner); err != nil {
-		return nil, err
-	}
-	if !slices.Contains(move.from, current.GetVerificationStatus()) {
-		var from []string
-		for _, status := range move.from {
-			from = append(from, verificationName(&clientv1.Client{VerificationStatus: status}))
+func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(now time.Time, client *clientv1.Client)) (*clientv1.Client, error) {
+	return store.Update(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
+		current, err := getVisible(tx, s.clients, executingGroup(ctx), name)
+		if err != nil {
+			return nil, err
 		}
-		return nil, precondition("The verification status of %s is %s. Only a client that is %s can be %s.", name, verificationName(current), strings.Join(from, " or "), move.name)
-	}
-	changed := proto.CloneOf(current)
-	changed.VerificationStatus = move.to
-	change(changed)
-	return changed, s.store.clients.put(changed)
+		if err := s.may(tx, executingGroup(ctx), current, move.byOwner); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(move.from, current.GetVerificationStatus()) {
+			var from []string
+			for _, status := range move.from {
+				from = append(from, verificationName(&clientv1.Client{VerificationStatus: status}))
+			}
+			return nil, precondition("The verification status of %s is %s. Only a client that is %s can be %s.", name, verificationName(current), strings.Join(from, " or "), move.name)
+		}
+		changed := proto.CloneOf(current)
+		changed.VerificationStatus = move.to
+		change(s.now(tx), changed)
+		return changed, s.clients.Update(tx, changed)
+	})
 }

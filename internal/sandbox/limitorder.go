@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -12,13 +13,15 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/ledger"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 )
 
 // limitOrders is the LimitOrderService.
 type limitOrders struct {
 	limitorderv1.UnimplementedLimitOrderServiceServer
-	store *store
+	*mesh
 }
 
 // Short names for the states of an order.
@@ -60,31 +63,31 @@ func referenceKey(owner, reference string) string {
 
 // CreateLimitOrder reserves what the order can cost and submits it.
 func (s *limitOrders) CreateLimitOrder(ctx context.Context, request *limitorderv1.CreateLimitOrderRequest) (*limitorderv1.LimitOrder, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	given, group := request.GetLimitOrder(), executingGroup(ctx)
-	if err := mayCreate(group, given.GetOwner()); err != nil {
-		return nil, err
-	}
-	if _, err := s.store.accounts.getForUpdate(group, given.GetAccount()); err != nil {
-		return nil, err
-	}
-	name, err := s.store.name("limit_orders")
-	if err != nil {
-		return nil, err
-	}
-	order := &limitorderv1.LimitOrder{
-		Name: name, Owner: group, Account: given.GetAccount(), ExternalReference: given.GetExternalReference(),
-		Side: given.GetSide(), LimitPrice: given.GetLimitPrice(), Quantity: given.GetQuantity(),
-	}
-	if err := s.store.placeOrder(order); err != nil {
-		return nil, err
-	}
-	return withoutFills(order, false), nil
+	return store.Update(s.db, func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
+		given, group := request.GetLimitOrder(), executingGroup(ctx)
+		if err := mayCreate(group, given.GetOwner()); err != nil {
+			return nil, err
+		}
+		if _, err := getForUpdate(tx, s.accounts, group, given.GetAccount()); err != nil {
+			return nil, err
+		}
+		name, err := s.newName(tx, "limit_orders")
+		if err != nil {
+			return nil, err
+		}
+		order := &limitorderv1.LimitOrder{
+			Name: name, Owner: group, Account: given.GetAccount(), ExternalReference: given.GetExternalReference(),
+			Side: given.GetSide(), LimitPrice: given.GetLimitPrice(), Quantity: given.GetQuantity(),
+		}
+		if err := s.placeOrder(tx, order); err != nil {
+			return nil, err
+		}
+		return withoutFills(order, false), nil
+	})
 }
 
 // placeOrder checks an order and puts it. It keeps the order it is given.
-func (s *store) placeOrder(order *limitorderv1.LimitOrder) error {
+func (m *mesh) placeOrder(tx *store.Tx, order *limitorderv1.LimitOrder) error {
 	quote, price, err := positive("limit_order.limit_price", order.GetLimitPrice())
 	if err != nil {
 		return err
@@ -93,145 +96,138 @@ func (s *store) placeOrder(order *limitorderv1.LimitOrder) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := pairOf(base, quote); !ok {
+	if _, ok := ledger.PairOf(base, quote); !ok {
 		return precondition("The sandbox has no market that trades %s for %s. Its markets are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
 	}
-	if taken, ok := s.orders.find(referenceKey(order.GetOwner(), order.GetExternalReference())); ok {
+	if taken, ok := m.orders.Find(tx, referenceKey(order.GetOwner(), order.GetExternalReference())); ok {
 		return status.Errorf(codes.AlreadyExists, "%s already has the external_reference %q, which must be unique for each owner. Use another.", taken.GetName(), order.GetExternalReference())
 	}
-	// Both tokens must be held: one pays and the other is received.
-	for _, t := range []token{base, quote} {
-		if err := s.canReceive(order.GetAccount(), t); err != nil {
-			return err
-		}
-	}
-	if err := s.orders.room(); err != nil {
+	if err := m.ledger.CanTrade(tx, order.GetAccount(), base, quote); err != nil {
 		return err
 	}
-	order.Owners = s.path(order.GetOwner())
-	order.Number = strconv.Itoa(len(s.orders.order) + 1)
-	order.LimitPrice, order.Quantity = quote.amount(price), base.amount(quantity)
-	order.FillPrice, order.FilledQuantity = quote.amount(decimal.Zero), base.amount(decimal.Zero)
+	order.Owners = m.path(tx, order.GetOwner())
+	order.Number = strconv.Itoa(m.orders.Count(tx) + 1)
+	order.LimitPrice, order.Quantity = quote.Amount(price), base.Amount(quantity)
+	order.FillPrice, order.FilledQuantity = quote.Amount(decimal.Zero), base.Amount(decimal.Zero)
 	order.State = orderSubmitting
-	order.SubmittedAt = timestamppb.New(s.now())
+	order.SubmittedAt = timestamppb.New(m.now(tx))
 	reserved, amount := reservation(order)
-	if err := s.reserve(order.GetAccount(), reserved, amount); err != nil {
+	if err := m.ledger.Reserve(tx, order.GetAccount(), reserved, amount); err != nil {
 		return err
 	}
-	s.active = append(s.active, order.GetName())
-	return s.orders.put(order)
+	return m.orders.Create(tx, order)
+}
+
+// tokens returns what an order buys or sells, and what its price is in.
+func tokens(order *limitorderv1.LimitOrder) (base, quote ledger.Token) {
+	return ledger.TokenOf(order.GetQuantity().GetToken()), ledger.TokenOf(order.GetLimitPrice().GetToken())
 }
 
 // reservation is what an order holds back: price x quantity of the quote token
 // for a buy, the quantity for a sell; in both cases of what is not filled yet.
-func reservation(order *limitorderv1.LimitOrder) (token, decimal.Decimal) {
-	base, quote := tokenOf(order.GetQuantity().GetToken()), tokenOf(order.GetLimitPrice().GetToken())
-	left := valueOf(order.GetQuantity()).Sub(valueOf(order.GetFilledQuantity()))
+func reservation(order *limitorderv1.LimitOrder) (ledger.Token, decimal.Decimal) {
+	base, quote := tokens(order)
+	left := ledger.ValueOf(order.GetQuantity()).Sub(ledger.ValueOf(order.GetFilledQuantity()))
 	if final(order) {
 		left = decimal.Zero
 	}
 	if order.GetSide() == limitorderv1.LimitOrderSide_LIMIT_ORDER_SIDE_SELL {
 		return base, left
 	}
-	return quote, quote.roundUp(valueOf(order.GetLimitPrice()).Mul(left))
+	return quote, quote.RoundUp(ledger.ValueOf(order.GetLimitPrice()).Mul(left))
 }
 
-// changeOrder replaces an order by a changed copy, gives back what it no longer
-// reserves and tells who watches it.
-func (s *store) changeOrder(order *limitorderv1.LimitOrder, change func(*limitorderv1.LimitOrder)) *limitorderv1.LimitOrder {
+// changeOrder replaces an order by a changed copy and gives back what it no longer reserves.
+func (m *mesh) changeOrder(tx *store.Tx, order *limitorderv1.LimitOrder, change func(*limitorderv1.LimitOrder)) (*limitorderv1.LimitOrder, error) {
 	changed := proto.CloneOf(order)
 	change(changed)
 	if to := changed.GetState(); to != order.GetState() && !slices.Contains(orderMoves()[order.GetState()], to) {
-		panic("sandbox: an order cannot go from " + order.GetState().String() + " to " + to.String())
+		return nil, fmt.Errorf("sandbox: %s cannot go from %s to %s", order.GetName(), order.GetState(), to)
 	}
 	reserved, before := reservation(order)
 	_, after := reservation(changed)
 	if !before.Equal(after) {
-		must(s.release(order.GetAccount(), reserved, before.Sub(after)))
-	}
-	must(s.orders.put(changed))
-	s.watchers.notify(changed)
-	return changed
-}
-
-func (s *store) moveOrder(order *limitorderv1.LimitOrder, to limitorderv1.LimitOrderState) *limitorderv1.LimitOrder {
-	return s.changeOrder(order, func(order *limitorderv1.LimitOrder) { order.State = to })
-}
-
-// advanceOrder takes an order a step on and reports whether there are more.
-func (s *store) advanceOrder(order *limitorderv1.LimitOrder) bool {
-	switch order.GetState() {
-	case orderSubmitting:
-		// What it receives may have been deregistered since it was placed.
-		for _, t := range []token{tokenOf(order.GetQuantity().GetToken()), tokenOf(order.GetLimitPrice().GetToken())} {
-			if s.canReceive(order.GetAccount(), t) != nil {
-				s.moveOrder(order, orderRefused)
-				return false
-			}
+		if err := m.ledger.Release(tx, order.GetAccount(), reserved, before.Sub(after)); err != nil {
+			return nil, err
 		}
-		s.moveOrder(order, orderOpen)
-	case orderOpen:
-		s.fill(order)
-	case orderCompleting:
-		s.moveOrder(order, orderComplete)
-		return false
-	case orderCancelling:
-		s.moveOrder(order, orderCancelled)
-		return false
-	default:
-		return false
 	}
-	return true
+	return changed, m.orders.Update(tx, changed)
 }
 
-// fill trades what the market takes of an open order in one tick, if the price
-// has crossed its limit. The other side is the market's own account, which
-// mints what it lacks.
-func (s *store) fill(order *limitorderv1.LimitOrder) {
-	base, quote := tokenOf(order.GetQuantity().GetToken()), tokenOf(order.GetLimitPrice().GetToken())
-	p, _ := pairOf(base, quote)
-	price, limit := s.markets.byName[p.key()].Price, valueOf(order.GetLimitPrice())
+func (m *mesh) moveOrder(tx *store.Tx, order *limitorderv1.LimitOrder, to limitorderv1.LimitOrderState) (*limitorderv1.LimitOrder, error) {
+	return m.changeOrder(tx, order, func(order *limitorderv1.LimitOrder) { order.State = to })
+}
+
+// advanceOrder takes an order a step on.
+func (m *mesh) advanceOrder(tx *store.Tx, order *limitorderv1.LimitOrder) error {
+	base, quote := tokens(order)
+	next := order.GetState()
+	switch next {
+	case orderSubmitting:
+		next = orderOpen
+		if m.ledger.CanTrade(tx, order.GetAccount(), base, quote) != nil { // a token was deregistered since it was placed
+			next = orderRefused
+		}
+	case orderOpen:
+		return m.fill(tx, order)
+	case orderCompleting:
+		next = orderComplete
+	case orderCancelling:
+		next = orderCancelled
+	}
+	_, err := m.moveOrder(tx, order, next)
+	return err
+}
+
+// fill trades what the market takes of an open order in one tick, if the price has crossed its
+// limit. The other side is the market maker.
+func (m *mesh) fill(tx *store.Tx, order *limitorderv1.LimitOrder) error {
+	base, quote := tokens(order)
+	p, _ := ledger.PairOf(base, quote)
+	price, ok := m.ledger.Price(tx, base, quote)
+	if !ok {
+		return fmt.Errorf("sandbox: %s in %s has no price", base, quote)
+	}
+	limit := ledger.ValueOf(order.GetLimitPrice())
 	buy := order.GetSide() == limitorderv1.LimitOrderSide_LIMIT_ORDER_SIDE_BUY
 	if buy && price.GreaterThan(limit) || !buy && price.LessThan(limit) {
-		return
+		return nil
 	}
-	quantity, filled := valueOf(order.GetQuantity()), valueOf(order.GetFilledQuantity())
-	part := decimal.Min(quantity.Sub(filled), decimal.RequireFromString(p.depth))
-	// Rounded in the client's favour, so that it never costs more than was
-	// reserved.
-	cost := quote.roundDown(price.Mul(part))
-	paid, got, paidAmount, gotAmount := quote, base, cost, part
-	if !buy {
-		cost = quote.roundUp(price.Mul(part))
-		paid, got, paidAmount, gotAmount = base, quote, part, cost
-	}
-	if s.canReceive(order.GetAccount(), got) != nil {
-		return // it was deregistered: the order rests until it is back or cancelled
+	if m.ledger.CanTrade(tx, order.GetAccount(), base, quote) != nil {
+		return nil // a token was deregistered: the order rests until it is back or cancelled
 	}
 
-	changed := s.changeOrder(order, func(order *limitorderv1.LimitOrder) {
-		sum := valueOf(order.GetFillPrice()).Mul(filled).Add(price.Mul(part))
-		order.FilledQuantity = base.amount(filled.Add(part))
-		order.FillPrice = quote.amount(sum.DivRound(filled.Add(part), fillPriceScale))
+	quantity, filled := ledger.ValueOf(order.GetQuantity()), ledger.ValueOf(order.GetFilledQuantity())
+	part := decimal.Min(quantity.Sub(filled), p.Depth())
+	changed, err := m.changeOrder(tx, order, func(order *limitorderv1.LimitOrder) {
+		sum := ledger.ValueOf(order.GetFillPrice()).Mul(filled).Add(price.Mul(part))
+		order.FilledQuantity = base.Amount(filled.Add(part))
+		order.FillPrice = quote.Amount(sum.DivRound(filled.Add(part), fillPriceScale))
 		if filled.Add(part).Equal(quantity) {
 			order.State = orderCompleting
 		}
 	})
-	maker := s.marketMaker(base.Ledger)
-	if lacks := gotAmount.Sub(s.wallets.byName[maker].holding(got).available()); lacks.IsPositive() {
-		must(s.mint(maker, got, lacks))
+	if err != nil {
+		return err
 	}
-	must(s.move(order.GetAccount(), maker, paid, paidAmount))
-	must(s.move(maker, order.GetAccount(), got, gotAmount))
-	what := "Buy"
-	if !buy {
-		what = "Sell"
-		part, cost = part.Neg(), cost.Neg()
+	entry := ledger.Entry{
+		Account: changed.GetAccount(), At: m.now(tx), Kind: ledger.Trade, Reference: changed.GetName(),
+		Token: base, Quote: quote, Price: price,
 	}
-	s.record(entry{
-		Account: changed.GetAccount(), Kind: entryTrade, Reference: changed.GetName(), Description: what + " " + base.Code,
-		Token: base, Amount: part, Quote: quote, Price: price, Cost: cost,
-	})
+	// Rounded in the client's favour, so that a buy never costs more than was reserved.
+	if buy {
+		cost := quote.RoundDown(price.Mul(part))
+		entry.Description, entry.Amount, entry.Cost = "Buy "+base.Code, part, cost
+		err = m.ledger.Trade(tx, changed.GetAccount(), quote, cost, base, part)
+	} else {
+		cost := quote.RoundUp(price.Mul(part))
+		entry.Description, entry.Amount, entry.Cost = "Sell "+base.Code, part.Neg(), cost.Neg()
+		err = m.ledger.Trade(tx, changed.GetAccount(), base, part, quote, cost)
+	}
+	if err != nil {
+		return err
+	}
+	return m.ledger.Record(tx, entry)
 }
 
 // fillPriceScale is how many decimals a volume-weighted price has.
@@ -260,45 +256,49 @@ func orderViews(orders []*limitorderv1.LimitOrder, live bool) []*limitorderv1.Li
 // CancelLimitOrder starts the cancellation of an order that still rests. What
 // was filled before stays filled.
 func (s *limitOrders) CancelLimitOrder(ctx context.Context, request *limitorderv1.CancelLimitOrderRequest) (*limitorderv1.LimitOrder, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	order, err := s.store.orders.getForUpdate(executingGroup(ctx), request.GetName())
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Contains(orderMoves()[order.GetState()], orderCancelling) {
-		return nil, precondition("%s is %s. Only an order that is being submitted or is OPEN can be cancelled.", order.GetName(), order.GetState())
-	}
-	return withoutFills(s.store.moveOrder(order, orderCancelling), false), nil
+	return store.Update(s.db, func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
+		order, err := getForUpdate(tx, s.orders, executingGroup(ctx), request.GetName())
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(orderMoves()[order.GetState()], orderCancelling) {
+			return nil, precondition("%s is %s. Only an order that is being submitted or is OPEN can be cancelled.", order.GetName(), order.GetState())
+		}
+		cancelling, err := s.moveOrder(tx, order, orderCancelling)
+		if err != nil {
+			return nil, err
+		}
+		return withoutFills(cancelling, false), nil
+	})
 }
 
 func (s *limitOrders) GetLimitOrder(ctx context.Context, request *limitorderv1.GetLimitOrderRequest) (*limitorderv1.LimitOrder, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	order, err := s.store.orders.getVisible(executingGroup(ctx), request.GetName())
-	if err != nil {
-		return nil, err
-	}
-	return withoutFills(order, request.GetLiveLedgerData()), nil
+	return store.View(s.db, func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
+		order, err := getVisible(tx, s.orders, executingGroup(ctx), request.GetName())
+		if err != nil {
+			return nil, err
+		}
+		return withoutFills(order, request.GetLiveLedgerData()), nil
+	})
 }
 
 func (s *limitOrders) GetLimitOrderByExternalReference(ctx context.Context, request *limitorderv1.GetLimitOrderByExternalReferenceRequest) (*limitorderv1.LimitOrder, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	order, err := s.store.orderByReference(executingGroup(ctx), request.GetExternalReference())
-	if err != nil {
-		return nil, err
-	}
-	return withoutFills(order, request.GetLiveLedgerData()), nil
+	return store.View(s.db, func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
+		order, err := s.orderByReference(tx, executingGroup(ctx), request.GetExternalReference())
+		if err != nil {
+			return nil, err
+		}
+		return withoutFills(order, request.GetLiveLedgerData()), nil
+	})
 }
 
 // orderByReference finds the group's own order of a reference, and else the
 // oldest of a group below it: a reference is unique per owner only.
-func (s *store) orderByReference(group, reference string) (*limitorderv1.LimitOrder, error) {
-	if order, ok := s.orders.find(referenceKey(group, reference)); ok {
+func (m *mesh) orderByReference(tx *store.Tx, group, reference string) (*limitorderv1.LimitOrder, error) {
+	if order, ok := m.orders.Find(tx, referenceKey(group, reference)); ok {
 		return order, nil
 	}
-	found := s.orders.visible(group, func(order *limitorderv1.LimitOrder) bool { return order.GetExternalReference() == reference })
+	found := visible(tx, m.orders, group, func(order *limitorderv1.LimitOrder) bool { return order.GetExternalReference() == reference })
 	if len(found) == 0 {
 		return nil, status.Errorf(codes.NotFound, "There is no limit order with the external_reference %q that is visible to %s.", reference, group)
 	}
@@ -306,37 +306,37 @@ func (s *store) orderByReference(group, reference string) (*limitorderv1.LimitOr
 }
 
 func (s *limitOrders) ListLimitOrders(ctx context.Context, request *limitorderv1.ListLimitOrdersRequest) (*limitorderv1.ListLimitOrdersResponse, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	found := s.store.orders.visible(executingGroup(ctx), every)
-	return &limitorderv1.ListLimitOrdersResponse{LimitOrders: orderViews(found, request.GetLiveLedgerData())}, nil
+	return store.View(s.db, func(tx *store.Tx) (*limitorderv1.ListLimitOrdersResponse, error) {
+		found := visible(tx, s.orders, executingGroup(ctx), every)
+		return &limitorderv1.ListLimitOrdersResponse{LimitOrders: orderViews(found, request.GetLiveLedgerData())}, nil
+	})
 }
 
 // SearchLimitOrders narrows by whatever is given; token is the code of either
 // token of the pair.
 func (s *limitOrders) SearchLimitOrders(ctx context.Context, request *limitorderv1.SearchLimitOrdersRequest) (*limitorderv1.SearchLimitOrdersResponse, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	found := s.store.orders.visible(executingGroup(ctx), func(order *limitorderv1.LimitOrder) bool {
-		code := request.GetToken()
-		return (code == "" || code == order.GetQuantity().GetToken().GetCode() || code == order.GetLimitPrice().GetToken().GetCode()) &&
-			(request.GetAccount() == "" || request.GetAccount() == order.GetAccount()) &&
-			(len(request.GetStates()) == 0 || slices.Contains(request.GetStates(), order.GetState()))
+	return store.View(s.db, func(tx *store.Tx) (*limitorderv1.SearchLimitOrdersResponse, error) {
+		found := visible(tx, s.orders, executingGroup(ctx), func(order *limitorderv1.LimitOrder) bool {
+			code := request.GetToken()
+			return (code == "" || code == order.GetQuantity().GetToken().GetCode() || code == order.GetLimitPrice().GetToken().GetCode()) &&
+				(request.GetAccount() == "" || request.GetAccount() == order.GetAccount()) &&
+				(len(request.GetStates()) == 0 || slices.Contains(request.GetStates(), order.GetState()))
+		})
+		return &limitorderv1.SearchLimitOrdersResponse{LimitOrders: orderViews(found, request.GetLiveLedgerData())}, nil
 	})
-	return &limitorderv1.SearchLimitOrdersResponse{LimitOrders: orderViews(found, request.GetLiveLedgerData())}, nil
 }
 
 // MonitorLimitOrder sends the order and each change of it, parts that are
 // filled included, and ends at a final state.
 func (s *limitOrders) MonitorLimitOrder(request *limitorderv1.MonitorLimitOrderRequest, stream grpc.ServerStreamingServer[limitorderv1.LimitOrder]) error {
 	ctx := stream.Context()
-	return watch(ctx, s.store,
-		func() (*limitorderv1.LimitOrder, error) {
+	return store.Watch(ctx, s.db, s.orders,
+		func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
 			switch request.GetIdentifier().(type) {
 			case *limitorderv1.MonitorLimitOrderRequest_Name:
-				return s.store.orders.getVisible(executingGroup(ctx), request.GetName())
+				return getVisible(tx, s.orders, executingGroup(ctx), request.GetName())
 			case *limitorderv1.MonitorLimitOrderRequest_ExternalReference:
-				return s.store.orderByReference(executingGroup(ctx), request.GetExternalReference())
+				return s.orderByReference(tx, executingGroup(ctx), request.GetExternalReference())
 			}
 			return nil, invalid("identifier", "must be the name or the external_reference of an order")
 		},

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
 )
 
@@ -17,7 +18,7 @@ import (
 // A role can be given only in the executing group or below it: otherwise an
 // administrator of one group could make itself one of a group above. A group
 // that does not exist is refused alike, which keeps what is above unseen.
-func (s *store) assign(executing string, held, given []string) ([]string, error) {
+func (m *mesh) assign(tx *store.Tx, executing string, held, given []string) ([]string, error) {
 	roles := slices.Clone(held)
 	for _, role := range given {
 		group, number, _ := strings.Cut(role, "/roles/")
@@ -25,7 +26,7 @@ func (s *store) assign(executing string, held, given []string) ([]string, error)
 		if _, known := rolev1.Role_name[int32(n)]; err != nil || !known {
 			return nil, status.Errorf(codes.InvalidArgument, "%s: there is no role with the number %s. See meshtrade.iam.role.v1.Role for the numbers.", role, number)
 		}
-		if !s.reaches(executing, group) {
+		if !m.reaches(tx, executing, group) {
 			return nil, status.Errorf(codes.PermissionDenied,
 				"%s: a role can only be assigned in the executing group %s and the groups below it.", role, executing)
 		}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
 	"sync"
@@ -20,9 +21,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
@@ -49,7 +48,7 @@ const (
 
 // Sandbox is a running sandbox.
 type Sandbox struct {
-	store  *store
+	mesh   *mesh
 	guard  *guard
 	server *grpc.Server // of the connection in the process
 	memory *bufconn.Listener
@@ -68,10 +67,23 @@ type options struct {
 	clock  Clock
 	random func(seed, run uint64) io.Reader
 	seed   uint64
-	// ticks have passed when the clock starts.
-	ticks    uint64
-	file     string
-	capacity int
+	file   string
+	noSync bool // of the file, for tests
+	logger *slog.Logger
+	// records and bytes bound each table.
+	records, bytes int
+}
+
+// defaults are the options of a sandbox that is told nothing.
+func defaults() options {
+	return options{
+		clock:   ClockReal,
+		random:  func(uint64, uint64) io.Reader { return rand.Reader },
+		seed:    mathrand.Uint64(), //nolint:gosec // prices follow from it and no secret does
+		logger:  slog.New(slog.DiscardHandler),
+		records: maxRecords,
+		bytes:   maxBytes,
+	}
 }
 
 // WithTime sets the source of timestamps. It does not affect how fast transactions and orders
@@ -107,17 +119,17 @@ func WithFile(path string) Option {
 
 // WithCapacity sets the maximum number of resources of each kind. The default is 100,000.
 func WithCapacity(resources int) Option {
-	return func(o *options) { o.capacity = resources }
+	return func(o *options) { o.records = resources }
+}
+
+// WithLogger sets where faults of the sandbox are reported, such as a panic. By default they are not.
+func WithLogger(logger *slog.Logger) Option {
+	return func(o *options) { o.logger = logger }
 }
 
 // New starts a sandbox with its seed data.
 func New(opts ...Option) (*Sandbox, error) {
-	o := options{
-		clock:    ClockReal,
-		random:   func(uint64, uint64) io.Reader { return rand.Reader },
-		seed:     mathrand.Uint64(), //nolint:gosec // prices follow from it and no secret does
-		capacity: maxResources,
-	}
+	o := defaults()
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -125,12 +137,12 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	mesh, err := openStore(o)
+	mesh, err := openMesh(o)
 	if err != nil {
 		return nil, err
 	}
 
-	guard := &guard{store: mesh, validator: validator}
+	guard := &guard{mesh: mesh, validator: validator}
 	server := newServer(mesh, guard)
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
@@ -140,9 +152,9 @@ func New(opts ...Option) (*Sandbox, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 	)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.close())
+		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.db.Close())
 	}
-	s := &Sandbox{store: mesh, guard: guard, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
+	s := &Sandbox{mesh: mesh, guard: guard, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
 	s.running.Go(func() { _ = server.Serve(droppable{listener}) }) // it ends when the server stops
 	if interval := o.clock.interval(); interval > 0 {
@@ -163,31 +175,7 @@ func (s *Sandbox) stop() error {
 	err := s.conn.Close()
 	s.server.Stop()
 	s.running.Wait()
-	return errors.Join(err, s.store.close())
-}
-
-// openStore returns the store as its file has it, or else as it is seeded.
-func openStore(o options) (*store, error) {
-	s := newStore(o)
-	if o.file != "" {
-		if known, err := s.openFile(o.file); known || err != nil {
-			return s, err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := seed(s); err != nil {
-		return nil, errors.Join(fmt.Errorf("sandbox: seed: %w", err), s.close())
-	}
-	return s, nil
-}
-
-// close lets go of the file.
-func (s *store) close() error {
-	if s.journal == nil {
-		return nil
-	}
-	return errors.Join(s.journal.err, s.journal.db.Close())
+	return errors.Join(err, s.mesh.db.Close())
 }
 
 // DialContext opens a connection to the sandbox within the process.
@@ -196,39 +184,24 @@ func (s *Sandbox) DialContext(ctx context.Context) (net.Conn, error) {
 }
 
 // Advance advances the clock of a sandbox with [ClockManual] by d, rounded up to a multiple of 250
-// ms. It returns an error if d is not above 0 and at most [MaxAdvance].
+// ms. Other calls are answered meanwhile. It returns an error if d is not above 0 and at most
+// [MaxAdvance].
 func (s *Sandbox) Advance(d time.Duration) error {
 	if d <= 0 || d > MaxAdvance {
 		return fmt.Errorf("must be more than 0s and at most %s, not %s", MaxAdvance, d)
 	}
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	for range (d + tick - 1) / tick {
-		s.store.step()
-	}
-	return nil
+	return s.mesh.advance(int((d+tick-1)/tick))
 }
 
 // Reset restores the seed data. Open streams end with ABORTED.
-func (s *Sandbox) Reset() error {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	s.store.watchers.end(status.Error(codes.Aborted, "The sandbox was reset. Connect again."))
-	s.store.options.ticks = 0
-	s.store.clear()
-	if s.store.journal != nil {
-		clear(s.store.journal.changes)
-		s.store.journal.wiped = true
-	}
-	return seed(s.store)
-}
+func (s *Sandbox) Reset() error { return s.mesh.reset() }
 
 // newServer returns a gRPC server of the store. Its options come first, so that
 // interceptors among them see a call before all others.
-func newServer(mesh *store, guard *guard, opts ...grpc.ServerOption) *grpc.Server {
+func newServer(mesh *mesh, guard *guard, opts ...grpc.ServerOption) *grpc.Server {
 	server := grpc.NewServer(append(opts,
-		grpc.ChainUnaryInterceptor(faultUnary, guard.unary),
-		grpc.ChainStreamInterceptor(faultStream, guard.stream),
+		grpc.ChainUnaryInterceptor(mesh.recoverUnary, faultUnary, guard.unary),
+		grpc.ChainStreamInterceptor(mesh.recoverStream, faultStream, guard.stream),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 	)...)
 	register(server, mesh)
@@ -237,19 +210,19 @@ func newServer(mesh *store, guard *guard, opts ...grpc.ServerOption) *grpc.Serve
 }
 
 // register is the one list of what the sandbox serves.
-func register(server grpc.ServiceRegistrar, mesh *store) {
-	apiuserv1.RegisterAPIUserServiceServer(server, &apiUsers{store: mesh})
-	registerOlderNames(server, &apiUsers{store: mesh})
-	groupv1.RegisterGroupServiceServer(server, &groups{store: mesh})
-	userv1.RegisterUserServiceServer(server, &users{store: mesh})
-	userprofilev1.RegisterUserProfileServiceServer(server, &userProfiles{store: mesh})
-	clientv1.RegisterClientServiceServer(server, &clients{store: mesh})
-	accountv1.RegisterAccountServiceServer(server, &accounts{store: mesh})
-	transferv1.RegisterTransferServiceServer(server, &transfers{store: mesh})
-	transactionv1.RegisterTransactionServiceServer(server, &transactions{store: mesh})
-	pricev1.RegisterPriceServiceServer(server, &prices{store: mesh})
-	limitorderv1.RegisterLimitOrderServiceServer(server, &limitOrders{store: mesh})
-	marketorderv1.RegisterMarketOrderServiceServer(server, &marketOrders{store: mesh})
-	accountreportv1.RegisterAccountReportServiceServer(server, &accountReports{store: mesh})
-	tokentapv1.RegisterTokenTapServiceServer(server, &tokenTaps{store: mesh})
+func register(server grpc.ServiceRegistrar, mesh *mesh) {
+	apiuserv1.RegisterAPIUserServiceServer(server, &apiUsers{mesh: mesh})
+	registerOlderNames(server, &apiUsers{mesh: mesh})
+	groupv1.RegisterGroupServiceServer(server, &groups{mesh: mesh})
+	userv1.RegisterUserServiceServer(server, &users{mesh: mesh})
+	userprofilev1.RegisterUserProfileServiceServer(server, &userProfiles{mesh: mesh})
+	clientv1.RegisterClientServiceServer(server, &clients{mesh: mesh})
+	accountv1.RegisterAccountServiceServer(server, &accounts{mesh: mesh})
+	transferv1.RegisterTransferServiceServer(server, &transfers{mesh: mesh})
+	transactionv1.RegisterTransactionServiceServer(server, &transactions{mesh: mesh})
+	pricev1.RegisterPriceServiceServer(server, &prices{mesh: mesh})
+	limitorderv1.RegisterLimitOrderServiceServer(server, &limitOrders{mesh: mesh})
+	marketorderv1.RegisterMarketOrderServiceServer(server, &marketOrders{mesh: mesh})
+	accountreportv1.RegisterAccountReportServiceServer(server, &accountReports{mesh: mesh})
+	tokentapv1.RegisterTokenTapServiceServer(server, &tokenTaps{mesh: mesh})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
@@ -79,9 +80,9 @@ func rolesEnding(suffix string) []rolev1.Role {
 
 // seed fills an empty store. It makes no use of the random source for names, so
 // that what is seeded is called the same in every sandbox.
-func seed(s *store) error {
-	for _, part := range []func(*store) error{seedIAM, seedClients, seedMarkets, seedAccounts, seedTransfer, seedOrders} {
-		if err := part(s); err != nil {
+func (m *mesh) seed(tx *store.Tx) error {
+	for _, part := range []func(*store.Tx) error{m.seedIAM, m.seedClients, m.ledger.OpenMarkets, m.seedAccounts, m.seedTransfer, m.seedOrders} {
+		if err := part(tx); err != nil {
 			return err
 		}
 	}
@@ -89,7 +90,7 @@ func seed(s *store) error {
 }
 
 // seedIAM makes the groups, the users and the API users.
-func seedIAM(s *store) error {
+func (m *mesh) seedIAM(tx *store.Tx) error {
 	for _, group := range []*groupv1.Group{
 		{Name: rootGroup, DisplayName: "Sandbox Exchange", Description: "The root group."},
 		{Name: brokerGroup, Owner: rootGroup, DisplayName: "Harbour Brokers", Description: "A verified broker."},
@@ -97,9 +98,9 @@ func seedIAM(s *store) error {
 		{Name: individualGroup, Owner: brokerGroup, DisplayName: "Individual", Description: "A person who is not verified yet, client of the broker."},
 	} {
 		if group.GetOwner() != "" {
-			group.Owners = s.path(group.GetOwner())
+			group.Owners = m.path(tx, group.GetOwner())
 		}
-		if err := s.groups.put(group); err != nil {
+		if err := m.groups.Create(tx, group); err != nil {
 			return err
 		}
 	}
@@ -111,12 +112,12 @@ func seedIAM(s *store) error {
 		{Owner: individualGroup, Email: "person@mail.example"},
 	} {
 		user.Name = fmt.Sprintf("users/%026d", i+1)
-		user.Owners = s.path(user.GetOwner())
-		if err := s.users.put(user); err != nil {
+		user.Owners = m.path(tx, user.GetOwner())
+		if err := m.users.Create(tx, user); err != nil {
 			return err
 		}
 		first, _, _ := strings.Cut(user.GetEmail(), "@")
-		if err := s.profiles.put(&userprofilev1.UserProfile{
+		if err := m.profiles.Create(tx, &userprofilev1.UserProfile{
 			Name:  fmt.Sprintf("iam/user_profiles/%026d", i+1),
 			Owner: user.GetOwner(), Owners: user.GetOwners(), User: user.GetName(), FirstName: first,
 		}); err != nil {
@@ -128,7 +129,7 @@ func seedIAM(s *store) error {
 		user := &apiuserv1.APIUser{
 			Name:        credential.Name,
 			Owner:       credential.Group,
-			Owners:      s.path(credential.Group),
+			Owners:      m.path(tx, credential.Group),
 			DisplayName: credential.DisplayName,
 			State:       apiuserv1.APIUserState_API_USER_STATE_INACTIVE,
 		}
@@ -138,10 +139,10 @@ func seedIAM(s *store) error {
 		for _, role := range credential.Roles {
 			user.Roles = append(user.Roles, roleName(credential.Group, role))
 		}
-		if err := s.apiUsers.put(user); err != nil {
+		if err := m.apiUsers.Create(tx, user); err != nil {
 			return err
 		}
-		if err := s.keys.put(&apiKey{Hash: keyHash(credential.APIKey), User: user.GetName()}); err != nil {
+		if err := m.keys.Create(tx, &apiKey{Hash: keyHash(credential.APIKey), User: user.GetName()}); err != nil {
 			return err
 		}
 	}

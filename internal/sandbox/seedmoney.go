@@ -11,8 +11,9 @@ import (
 	"google.golang.org/genproto/googleapis/type/date"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/ledger"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
-	transactionv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/ledger/transaction/v1"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
@@ -24,13 +25,13 @@ const year = 365 * 24 * time.Hour
 
 // seedClients makes the client behind each group: two that are verified, one
 // that is not, and one that failed. The broker's client verifies the others.
-func seedClients(s *store) error {
+func (m *mesh) seedClients(tx *store.Tx) error {
 	broker := fmt.Sprintf("compliance/clients/%026d", 1)
 	verified := func(client *clientv1.Client) *clientv1.Client {
 		client.VerificationStatus = clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED
 		client.Status = clientv1.ClientStatus_CLIENT_STATUS_ACTIVE
-		client.VerificationDate = timestamppb.New(s.now().Add(-30 * 24 * time.Hour))
-		client.NextVerificationDate = timestamppb.New(s.now().Add(year))
+		client.VerificationDate = timestamppb.New(m.now(tx).Add(-30 * 24 * time.Hour))
+		client.NextVerificationDate = timestamppb.New(m.now(tx).Add(year))
 		return client
 	}
 	harbour := &typev1.Address{AddressLines: []string{"1 Quay Street"}, City: "Cape Town", CountryCode: "ZA", PostalCode: "8001"}
@@ -58,37 +59,22 @@ func seedClients(s *store) error {
 			LegalPerson:        &clientv1.Client_Trust{Trust: &clientv1.Trust{RegisteredName: "Family Trust"}}},
 	} {
 		client.Name = fmt.Sprintf("compliance/clients/%026d", i+1)
-		client.Owners = s.path(client.GetOwner())
-		client.CreationDate = timestamppb.New(s.now().Add(-60 * 24 * time.Hour))
+		client.Owners = m.path(tx, client.GetOwner())
+		client.CreationDate = timestamppb.New(m.now(tx).Add(-60 * 24 * time.Hour))
 		if client.GetVerificationAuthority() != "" {
 			client.VerificationAuthorityDisplayName = "Harbour Brokers"
 		}
-		if err := s.clients.put(client); err != nil {
+		if err := m.clients.Create(tx, client); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// seedMarkets sets the prices.
-func seedMarkets(s *store) error {
-	for _, p := range pairs() {
-		if err := s.markets.put(&market{Name: p.key(), Price: decimal.RequireFromString(p.start)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// marketMaker is the account on the other side of every trade on a ledger.
-func (s *store) marketMaker(ledger typev1.Ledger) string {
-	return fmt.Sprintf("accounts/%024dMM", ledger)
 }
 
 // seedAccounts makes accounts and funds them.
-func seedAccounts(s *store) error {
+func (m *mesh) seedAccounts(tx *store.Tx) error {
 	type balance struct {
-		token  token
+		token  ledger.Token
 		amount int64
 	}
 	for i, seeded := range []struct {
@@ -99,15 +85,15 @@ func seedAccounts(s *store) error {
 		balances    []balance
 		internal    bool
 	}{
-		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 100_000}, {usdc(), 25_000}, {mzar(), 500_000}}, false},
-		{brokerGroup, "Treasury, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 1_000}, {usdc(), 250_000}}, false},
-		{brokerGroup, "Trading, Ethereum", typev1.Ledger_LEDGER_ETHEREUM, false, 1, []balance{{eth(), 40}, {ethUSDC(), 100_000}}, false},
-		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{zar(), 1_000_000}, {lhs(), 2_000}}, false},
+		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 100_000}, {ledger.USDC(), 25_000}, {ledger.MZAR(), 500_000}}, false},
+		{brokerGroup, "Treasury, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 1_000}, {ledger.USDC(), 250_000}}, false},
+		{brokerGroup, "Trading, Ethereum", typev1.Ledger_LEDGER_ETHEREUM, false, 1, []balance{{ledger.ETH(), 40}, {ledger.EthereumUSDC(), 100_000}}, false},
+		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{ledger.ZAR(), 1_000_000}, {ledger.LHS(), 2_000}}, false},
 		{brokerGroup, "Not open yet", typev1.Ledger_LEDGER_STELLAR, true, 1, nil, false},
-		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{xlm(), 5_000}, {usdc(), 10_000}, {mzar(), 0}}, false},
-		{brokerGroup, "Settlement, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{xlm(), 10}}, true},
+		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{ledger.XLM(), 5_000}, {ledger.USDC(), 10_000}, {ledger.MZAR(), 0}}, false},
+		{brokerGroup, "Settlement, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 10}}, true},
 	} {
-		account, err := s.createAccount(fixed(i), &accountv1.Account{
+		account, err := m.createAccount(tx, fixed(i), &accountv1.Account{
 			Name: fmt.Sprintf("accounts/%026d", i+1), Owner: seeded.owner, Ledger: seeded.ledger, DisplayName: seeded.name, InternallyCreated: seeded.internal,
 		})
 		if err != nil {
@@ -116,31 +102,39 @@ func seedAccounts(s *store) error {
 		if seeded.closed {
 			continue
 		}
-		w := &wallet{Account: account.GetName(), Open: true, Signatories: []string{fmt.Sprintf("iam/api_users/%026d", seeded.signatory)}}
-		for _, b := range seeded.balances {
-			w.Holdings = append(w.Holdings, holding{Token: b.token})
-		}
-		if err := s.wallets.put(w); err != nil {
+		if err := m.ledger.UpdateWallet(tx, account.GetName(), func(w *ledger.Wallet) error {
+			w.Open, w.Signatories = true, []string{fmt.Sprintf("iam/api_users/%026d", seeded.signatory)}
+			for _, b := range seeded.balances {
+				w.Register(b.token)
+			}
+			return nil
+		}); err != nil {
 			return err
 		}
 		for _, b := range seeded.balances {
 			if b.amount == 0 {
 				continue
 			}
-			if err := s.mint(w.Account, b.token, decimal.NewFromInt(b.amount)); err != nil {
+			if err := m.seedBalance(tx, account, ledger.Movement, "Opening balance", b.token, b.amount); err != nil {
 				return err
 			}
-			s.record(entry{Account: w.Account, Kind: entryMovement, Description: "Opening balance", Token: b.token, Amount: decimal.NewFromInt(b.amount)})
 		}
 		if seeded.ledger == typev1.Ledger_LEDGER_SA_STOCK_BROKERS {
-			dividend := decimal.NewFromInt(400)
-			if err := s.mint(w.Account, zar(), dividend); err != nil {
+			if err := m.seedBalance(tx, account, ledger.Income, "Dividend of Lighthouse Shipping", ledger.ZAR(), 400); err != nil {
 				return err
 			}
-			s.record(entry{Account: w.Account, Kind: entryIncome, Description: "Dividend of Lighthouse Shipping", Token: zar(), Amount: dividend})
 		}
 	}
-	return seedMarketMakers(s)
+	return m.seedMarketMakers(tx)
+}
+
+// seedBalance gives an account tokens, with a line in its history.
+func (m *mesh) seedBalance(tx *store.Tx, account *accountv1.Account, kind ledger.EntryKind, description string, t ledger.Token, units int64) error {
+	amount := decimal.NewFromInt(units)
+	if err := m.ledger.Mint(tx, account.GetName(), t, amount); err != nil {
+		return err
+	}
+	return m.ledger.Record(tx, ledger.Entry{Account: account.GetName(), At: m.now(tx), Kind: kind, Description: description, Token: t, Amount: amount})
 }
 
 // fixed is a random source that gives a seeded account the same address in
@@ -150,53 +144,60 @@ func fixed(number int) io.Reader {
 }
 
 // seedTransfer makes a transfer that is done.
-func seedTransfer(s *store) error {
-	from, to := s.accounts.byName[fmt.Sprintf("accounts/%026d", 2)], s.accounts.byName[fmt.Sprintf("accounts/%026d", 1)]
+func (m *mesh) seedTransfer(tx *store.Tx) error {
+	from, _ := m.accounts.Get(tx, fmt.Sprintf("accounts/%026d", 2))
+	to, _ := m.accounts.Get(tx, fmt.Sprintf("accounts/%026d", 1))
 	amount := decimal.NewFromInt(5_000)
-	fee, vat := feeOf(usdc(), amount)
+	fee, _ := ledger.FeeOf(ledger.USDC(), amount)
 	transfer := &transferv1.Transfer{
 		Name: fmt.Sprintf("wallet/transfers/%026d", 1), Owner: from.GetOwner(), Owners: from.GetOwners(), Number: "1",
-		From: from.GetLedgerId(), To: to.GetLedgerId(), Amount: usdc().amount(amount), Description: "Working capital",
+		From: from.GetLedgerId(), To: to.GetLedgerId(), Amount: ledger.USDC().Amount(amount), Description: "Working capital",
 		Transaction: fmt.Sprintf("transactions/%026d", 1),
-		Fee:         &transferv1.TransferFee{Amount: usdc().amount(fee), VatRate: &typev1.Decimal{Value: vatRate().String()}},
-		State:       transferv1.TransferState_TRANSFER_STATE_SUCCESSFUL,
+		Fee:         transferFee(ledger.USDC(), fee),
+		State:       transferInProgress,
 	}
-	if err := s.transactions.put(&transaction{
+	if err := m.transactions.Create(tx, &transaction{
 		Name: transfer.GetTransaction(), Owner: from.GetOwner(), Owners: from.GetOwners(),
-		State:  transactionv1.TransactionState_TRANSACTION_STATE_SUCCESSFUL,
+		State:  transactionSuccessful,
 		Effect: effect{Kind: effectTransfer, Account: from.GetName(), Transfer: transfer.GetName()},
 	}); err != nil {
 		return err
 	}
-	if err := s.reserve(from.GetName(), usdc(), amount.Add(fee).Add(vat)); err != nil {
+	if err := m.transfers.Create(tx, transfer); err != nil {
 		return err
 	}
-	if err := s.carryOut(transfer); err != nil {
+	t, reserved := transferReservation(transfer)
+	if err := m.ledger.Reserve(tx, from.GetName(), t, reserved); err != nil {
 		return err
 	}
-	return s.transfers.put(transfer)
+	if err := m.carryOut(tx, transfer.GetName()); err != nil {
+		return err
+	}
+	return m.endTransfer(tx, transfer.GetName(), nil)
 }
 
 // seedMarketMakers makes one account of the system on each ledger that trades.
-func seedMarketMakers(s *store) error {
-	for _, p := range pairs() {
-		name := s.marketMaker(p.base.Ledger)
-		if _, made := s.accounts.byName[name]; made {
+func (m *mesh) seedMarketMakers(tx *store.Tx) error {
+	for _, p := range ledger.Pairs() {
+		on := p.Base.Ledger
+		name := ledger.MarketMaker(on)
+		if _, made := m.accounts.Get(tx, name); made {
 			continue
 		}
-		ledger := strings.TrimPrefix(p.base.Ledger.String(), "LEDGER_")
-		if _, err := s.createAccount(fixed(int(p.base.Ledger)<<8), &accountv1.Account{
-			Name: name, Owner: rootGroup, Ledger: p.base.Ledger, DisplayName: "Market, " + ledger, InternallyCreated: true,
+		if _, err := m.createAccount(tx, fixed(int(on)<<8), &accountv1.Account{
+			Name: name, Owner: rootGroup, Ledger: on, DisplayName: "Market, " + strings.TrimPrefix(on.String(), "LEDGER_"), InternallyCreated: true,
 		}); err != nil {
 			return err
 		}
-		w := &wallet{Account: name, Open: true}
-		for _, known := range instruments() {
-			if known.Ledger == p.base.Ledger {
-				w.Holdings = append(w.Holdings, holding{Token: known.token})
+		if err := m.ledger.UpdateWallet(tx, name, func(w *ledger.Wallet) error {
+			w.Open = true
+			for _, known := range ledger.Instruments() {
+				if known.Ledger == on {
+					w.Register(known.Token)
+				}
 			}
-		}
-		if err := s.wallets.put(w); err != nil {
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -204,7 +205,7 @@ func seedMarketMakers(s *store) error {
 }
 
 // seedOrders places orders and lets time pass until some have ended.
-func seedOrders(s *store) error {
+func (m *mesh) seedOrders(tx *store.Tx) error {
 	const (
 		buy  = limitorderv1.LimitOrderSide_LIMIT_ORDER_SIDE_BUY
 		sell = limitorderv1.LimitOrderSide_LIMIT_ORDER_SIDE_SELL
@@ -214,35 +215,39 @@ func seedOrders(s *store) error {
 		account         int
 		owner           string
 		side            limitorderv1.LimitOrderSide
-		base, quote     token
+		base, quote     ledger.Token
 		quantity, price string
 		cancel          bool
 	}{
-		{1, brokerGroup, buy, xlm(), usdc(), "2000", "0.3", false},
-		{1, brokerGroup, buy, xlm(), usdc(), "1000", "0.13", false},
-		{1, brokerGroup, sell, xlm(), mzar(), "1000", "8.9", false},
-		{3, brokerGroup, sell, eth(), ethUSDC(), "2.5", "3100", false},
-		{4, brokerGroup, buy, lhs(), zar(), "100", "61", true},
-		{6, corporateGroup, buy, xlm(), usdc(), "400", "0.126", false},
+		{1, brokerGroup, buy, ledger.XLM(), ledger.USDC(), "2000", "0.3", false},
+		{1, brokerGroup, buy, ledger.XLM(), ledger.USDC(), "1000", "0.13", false},
+		{1, brokerGroup, sell, ledger.XLM(), ledger.MZAR(), "1000", "8.9", false},
+		{3, brokerGroup, sell, ledger.ETH(), ledger.EthereumUSDC(), "2.5", "3100", false},
+		{4, brokerGroup, buy, ledger.LHS(), ledger.ZAR(), "100", "61", true},
+		{6, corporateGroup, buy, ledger.XLM(), ledger.USDC(), "400", "0.126", false},
 	} {
 		order := &limitorderv1.LimitOrder{
 			Name: fmt.Sprintf("limit_orders/%026d", i+1), Owner: seeded.owner, Account: fmt.Sprintf("accounts/%026d", seeded.account),
 			ExternalReference: fmt.Sprintf("seed-%d", i+1), Side: seeded.side,
-			LimitPrice: seeded.quote.amount(decimal.RequireFromString(seeded.price)),
-			Quantity:   seeded.base.amount(decimal.RequireFromString(seeded.quantity)),
+			LimitPrice: seeded.quote.Amount(decimal.RequireFromString(seeded.price)),
+			Quantity:   seeded.base.Amount(decimal.RequireFromString(seeded.quantity)),
 		}
-		if err := s.placeOrder(order); err != nil {
+		if err := m.placeOrder(tx, order); err != nil {
 			return err
 		}
 		if seeded.cancel {
-			s.moveOrder(order, orderCancelling)
+			if _, err := m.moveOrder(tx, order, orderCancelling); err != nil {
+				return err
+			}
 		}
 	}
 	for range ticksToEnd {
-		s.step()
+		if err := m.step(tx); err != nil {
+			return err
+		}
 	}
 	for i, owner := range []string{brokerGroup, brokerGroup, corporateGroup} {
-		if err := s.marketOrders.put(&marketOrder{Number: fmt.Sprint(i + 1), Owner: owner, Owners: s.path(owner)}); err != nil {
+		if err := m.marketOrders.Create(tx, &marketOrder{Number: fmt.Sprint(i + 1), Owner: owner, Owners: m.path(tx, owner)}); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -12,171 +12,215 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/ledger"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
+	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
 )
 
 // transfers is the TransferService.
 type transfers struct {
 	transferv1.UnimplementedTransferServiceServer
-	store *store
+	*mesh
 }
 
-// feeRate is what a transfer costs, and vatRate the tax on that cost.
-func feeRate() decimal.Decimal { return decimal.New(1, -3) }
-func vatRate() decimal.Decimal { return decimal.New(15, -2) }
-
-// feeOf is what a transfer costs, and the VAT on top.
-func feeOf(t token, amount decimal.Decimal) (fee, vat decimal.Decimal) {
-	fee = t.roundUp(amount.Mul(feeRate()))
-	return fee, t.roundUp(fee.Mul(vatRate()))
-}
+// transferInProgress is the state of a transfer that has yet to end.
+const transferInProgress = transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS
 
 func (s *transfers) CalculateTransferFee(_ context.Context, request *transferv1.CalculateTransferFeeRequest) (*transferv1.CalculateTransferFeeResponse, error) {
 	t, amount, err := positive("amount", request.GetAmount())
 	if err != nil {
 		return nil, err
 	}
-	fee, vat := feeOf(t, amount)
+	fee, vat := ledger.FeeOf(t, amount)
 	return &transferv1.CalculateTransferFeeResponse{
-		FeeAmount: t.amount(fee), VatAmount: t.amount(vat), VatRate: &typev1.Decimal{Value: vatRate().String()},
+		FeeAmount: t.Amount(fee), VatAmount: t.Amount(vat), VatRate: &typev1.Decimal{Value: ledger.VATRate().String()},
 	}, nil
 }
 
-// CreateTransfer reserves the amount, the fee and the VAT, and starts the
-// ledger transaction that moves them.
+// CreateTransfer reserves the amount, the fee and the VAT, and starts the ledger transaction that
+// moves them.
 func (s *transfers) CreateTransfer(ctx context.Context, request *transferv1.CreateTransferRequest) (*transferv1.Transfer, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	given, group := request.GetTransfer(), executingGroup(ctx)
-	if err := mayCreate(group, given.GetOwner()); err != nil {
-		return nil, err
-	}
-	t, amount, err := positive("transfer.amount", given.GetAmount())
-	if err != nil {
-		return nil, err
-	}
-	from, ok := s.store.accounts.find(given.GetFrom())
+	return store.Update(s.db, func(tx *store.Tx) (*transferv1.Transfer, error) {
+		given, group := request.GetTransfer(), executingGroup(ctx)
+		if err := mayCreate(group, given.GetOwner()); err != nil {
+			return nil, err
+		}
+		t, amount, err := positive("transfer.amount", given.GetAmount())
+		if err != nil {
+			return nil, err
+		}
+		from, to, err := s.ends(tx, group, given)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.ledger.CanReceive(tx, to.GetName(), t); err != nil {
+			return nil, err
+		}
+		name, err := s.newName(tx, "wallet/transfers")
+		if err != nil {
+			return nil, err
+		}
+		fee, _ := ledger.FeeOf(t, amount)
+		transfer := &transferv1.Transfer{
+			Name: name, Owner: group, Owners: s.path(tx, group),
+			Number:          strconv.Itoa(s.transfers.Count(tx) + 1),
+			From:            given.GetFrom(),
+			To:              given.GetTo(),
+			Amount:          t.Amount(amount),
+			Fee:             transferFee(t, fee),
+			State:           transferInProgress,
+			Description:     given.GetDescription(),
+			IncludeInLedger: given.GetIncludeInLedger(),
+		}
+		reserved, total := transferReservation(transfer)
+		if err := s.ledger.Reserve(tx, from.GetName(), reserved, total); err != nil {
+			return nil, err
+		}
+		if transfer.Transaction, err = s.submit(tx, group, effect{Kind: effectTransfer, Account: from.GetName(), Transfer: name}); err != nil {
+			return nil, err
+		}
+		return transfer, s.transfers.Create(tx, transfer)
+	})
+}
+
+func transferFee(t ledger.Token, fee decimal.Decimal) *transferv1.TransferFee {
+	return &transferv1.TransferFee{Amount: t.Amount(fee), VatRate: &typev1.Decimal{Value: ledger.VATRate().String()}}
+}
+
+// ends returns the accounts that a transfer is to go from and to.
+func (s *transfers) ends(tx *store.Tx, group string, given *transferv1.Transfer) (from, to *accountv1.Account, err error) {
+	from, ok := s.accountAt(tx, given.GetFrom())
 	// The error is the same for accounts that are not visible and those that do not exist, so that
 	// addresses cannot be probed.
-	if !ok || from.GetLedgerId() != given.GetFrom() || !slices.Contains(from.GetOwners(), group) {
-		return nil, status.Errorf(codes.NotFound,
+	if !ok || !slices.Contains(from.GetOwners(), group) {
+		return nil, nil, status.Errorf(codes.NotFound,
 			"transfer.from: there is no account with the ledger address %s that is visible to %s. Use the ledger_id of an account.", given.GetFrom(), group)
 	}
-	if from, err = s.store.accounts.getForUpdate(group, from.GetName()); err != nil {
-		return nil, err
+	if from.GetOwner() != group {
+		return nil, nil, notOwned(group, from)
 	}
-	to, ok := s.store.accounts.find(given.GetTo())
+	to, ok = s.accountAt(tx, given.GetTo())
 	switch {
-	case !ok || to.GetLedgerId() != given.GetTo():
-		return nil, precondition("transfer.to: there is no account with the ledger address %s. The sandbox only supports addresses of its own accounts.", given.GetTo())
+	case !ok:
+		return nil, nil, precondition("transfer.to: there is no account with the ledger address %s. The sandbox only supports addresses of its own accounts.", given.GetTo())
 	case to.GetName() == from.GetName():
-		return nil, invalid("transfer.to", "must not be the same address as transfer.from")
+		return nil, nil, invalid("transfer.to", "must not be the same address as transfer.from")
 	case to.GetLedger() != from.GetLedger():
-		return nil, precondition("%s is on %s, but %s is on %s. A transfer must stay on one ledger.", given.GetFrom(), from.GetLedger(), given.GetTo(), to.GetLedger())
+		return nil, nil, precondition("%s is on %s, but %s is on %s. A transfer must stay on one ledger.", given.GetFrom(), from.GetLedger(), given.GetTo(), to.GetLedger())
 	}
-	if err := s.store.canReceive(to.GetName(), t); err != nil {
-		return nil, err
-	}
-	if err := s.store.transfers.room(); err != nil {
-		return nil, err
-	}
-
-	name, err := s.store.name("wallet/transfers")
-	if err != nil {
-		return nil, err
-	}
-	fee, vat := feeOf(t, amount)
-	if err := s.store.reserve(from.GetName(), t, amount.Add(fee).Add(vat)); err != nil {
-		return nil, err
-	}
-	carrier, err := s.store.submit(group, effect{Kind: effectTransfer, Account: from.GetName(), Transfer: name})
-	if err != nil {
-		return nil, errors.Join(err, s.store.release(from.GetName(), t, amount.Add(fee).Add(vat)))
-	}
-	transfer := &transferv1.Transfer{
-		Name: name, Owner: group, Owners: s.store.path(group),
-		Number:      strconv.Itoa(len(s.store.transfers.order) + 1),
-		From:        given.GetFrom(),
-		To:          given.GetTo(),
-		Amount:      t.amount(amount),
-		Transaction: carrier,
-		Fee: &transferv1.TransferFee{
-			Amount: t.amount(fee), VatRate: &typev1.Decimal{Value: vatRate().String()},
-		},
-		State:           transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS,
-		Description:     given.GetDescription(),
-		IncludeInLedger: given.GetIncludeInLedger(),
-	}
-	return transfer, s.store.transfers.put(transfer)
+	return from, to, nil
 }
 
-// carryOut moves what a transfer reserved. It does all of it or nothing.
-func (s *store) carryOut(transfer *transferv1.Transfer) error {
-	from, _ := s.accounts.find(transfer.GetFrom())
-	to, _ := s.accounts.find(transfer.GetTo())
-	t, amount := tokenOf(transfer.GetAmount().GetToken()), valueOf(transfer.GetAmount())
-	fee, vat := feeOf(t, amount)
-	refused := s.canReceive(to.GetName(), t)
-	must(s.release(from.GetName(), t, amount.Add(fee).Add(vat)))
-	if refused != nil {
-		return refused
+// transferReservation is what a transfer holds back until it ends: the amount, the fee and the VAT.
+func transferReservation(transfer *transferv1.Transfer) (ledger.Token, decimal.Decimal) {
+	t, amount := ledger.TokenOf(transfer.GetAmount().GetToken()), ledger.ValueOf(transfer.GetAmount())
+	if transfer.GetState() != transferInProgress {
+		return t, decimal.Zero
 	}
-	must(s.move(from.GetName(), to.GetName(), t, amount))
-	s.record(entry{Account: from.GetName(), Kind: entryMovement, Reference: transfer.GetName(), Description: "Transfer to " + to.GetLedgerId(), Token: t, Amount: amount.Neg()})
-	s.record(entry{Account: to.GetName(), Kind: entryMovement, Reference: transfer.GetName(), Description: "Transfer from " + from.GetLedgerId(), Token: t, Amount: amount})
-	must(s.charge(from.GetName(), t, fee.Add(vat)))
-	s.record(entry{Account: from.GetName(), Kind: entryFee, Reference: transfer.GetName(), Description: "Transfer fee, VAT included", Token: t, Amount: fee.Add(vat)})
-	return nil
+	fee, vat := ledger.FeeOf(t, amount)
+	return t, amount.Add(fee).Add(vat)
 }
 
-// settle ends a transfer as its transaction did.
-func (s *store) settle(name string, refused error) {
-	transfer := proto.CloneOf(s.transfers.byName[name])
-	transfer.State = transferv1.TransferState_TRANSFER_STATE_SUCCESSFUL
-	if refused != nil {
-		transfer.State = transferv1.TransferState_TRANSFER_STATE_FAILED
+// carryOut moves what a transfer reserved.
+func (m *mesh) carryOut(tx *store.Tx, name string) error {
+	transfer, from, err := m.transferFrom(tx, name)
+	if err != nil {
+		return err
 	}
-	must(s.transfers.put(transfer))
-	s.watchers.notify(transfer)
+	to, ok := m.accountAt(tx, transfer.GetTo())
+	if !ok {
+		return fmt.Errorf("sandbox: %s goes to no account", name)
+	}
+	t, amount := ledger.TokenOf(transfer.GetAmount().GetToken()), ledger.ValueOf(transfer.GetAmount())
+	_, reserved := transferReservation(transfer)
+	cost := reserved.Sub(amount)
+	if err := m.ledger.Release(tx, from.GetName(), t, reserved); err != nil {
+		return err
+	}
+	if err := m.ledger.Move(tx, from.GetName(), to.GetName(), t, amount); err != nil {
+		return err
+	}
+	at := m.now(tx)
+	if err := m.ledger.Record(tx, ledger.Entry{Account: from.GetName(), At: at, Kind: ledger.Movement, Reference: name, Description: "Transfer to " + to.GetLedgerId(), Token: t, Amount: amount.Neg()}); err != nil {
+		return err
+	}
+	if err := m.ledger.Record(tx, ledger.Entry{Account: to.GetName(), At: at, Kind: ledger.Movement, Reference: name, Description: "Transfer from " + from.GetLedgerId(), Token: t, Amount: amount}); err != nil {
+		return err
+	}
+	if err := m.ledger.Charge(tx, from.GetName(), t, cost); err != nil {
+		return err
+	}
+	return m.ledger.Record(tx, ledger.Entry{Account: from.GetName(), At: at, Kind: ledger.Fee, Reference: name, Description: "Transfer fee, VAT included", Token: t, Amount: cost})
+}
+
+// endTransfer ends a transfer as its transaction did. One that was refused gives back what it
+// reserved.
+func (m *mesh) endTransfer(tx *store.Tx, name string, refused error) error {
+	transfer, from, err := m.transferFrom(tx, name)
+	if err != nil {
+		return err
+	}
+	ended := proto.CloneOf(transfer)
+	ended.State = transferv1.TransferState_TRANSFER_STATE_SUCCESSFUL
+	if refused != nil {
+		ended.State = transferv1.TransferState_TRANSFER_STATE_FAILED
+		t, reserved := transferReservation(transfer)
+		if err := m.ledger.Release(tx, from.GetName(), t, reserved); err != nil {
+			return err
+		}
+	}
+	return m.transfers.Update(tx, ended)
+}
+
+// transferFrom returns a transfer and the account that pays.
+func (m *mesh) transferFrom(tx *store.Tx, name string) (*transferv1.Transfer, *accountv1.Account, error) {
+	transfer, ok := m.transfers.Get(tx, name)
+	if !ok {
+		return nil, nil, fmt.Errorf("sandbox: there is no %s", name)
+	}
+	from, ok := m.accountAt(tx, transfer.GetFrom())
+	if !ok {
+		return nil, nil, fmt.Errorf("sandbox: %s comes from no account", name)
+	}
+	return transfer, from, nil
 }
 
 func (s *transfers) GetTransfer(ctx context.Context, request *transferv1.GetTransferRequest) (*transferv1.Transfer, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	return s.store.transfers.getVisible(executingGroup(ctx), request.GetName())
+	return store.View(s.db, func(tx *store.Tx) (*transferv1.Transfer, error) {
+		return getVisible(tx, s.transfers, executingGroup(ctx), request.GetName())
+	})
 }
 
 func (s *transfers) ListTransfers(ctx context.Context, request *transferv1.ListTransfersRequest) (*transferv1.ListTransfersResponse, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	// Numbers go up by one, so that the order of creation is that of numbers.
-	found := s.store.transfers.visible(executingGroup(ctx), every)
-	sortBy(found, nil, request.GetSorting().GetOrder())
-	return &transferv1.ListTransfersResponse{Transfers: found}, nil
+	return store.View(s.db, func(tx *store.Tx) (*transferv1.ListTransfersResponse, error) {
+		// Numbers go up by one, so that the order of creation is that of numbers.
+		found := visible(tx, s.transfers, executingGroup(ctx), every)
+		sortBy(found, nil, request.GetSorting().GetOrder())
+		return &transferv1.ListTransfersResponse{Transfers: found}, nil
+	})
 }
 
 // SearchTransfersByAddress finds what an address paid or received.
 func (s *transfers) SearchTransfersByAddress(ctx context.Context, request *transferv1.SearchTransfersByAddressRequest) (*transferv1.SearchTransfersByAddressResponse, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	return &transferv1.SearchTransfersByAddressResponse{
-		Transfers: s.store.transfers.visible(executingGroup(ctx), func(transfer *transferv1.Transfer) bool {
-			return transfer.GetFrom() == request.GetAddress() || transfer.GetTo() == request.GetAddress()
-		}),
-	}, nil
+	return store.View(s.db, func(tx *store.Tx) (*transferv1.SearchTransfersByAddressResponse, error) {
+		return &transferv1.SearchTransfersByAddressResponse{
+			Transfers: visible(tx, s.transfers, executingGroup(ctx), func(transfer *transferv1.Transfer) bool {
+				return transfer.GetFrom() == request.GetAddress() || transfer.GetTo() == request.GetAddress()
+			}),
+		}, nil
+	})
 }
 
 // MonitorTransfer sends the transfer and each change of it, and ends when it is
 // SUCCESSFUL or FAILED.
 func (s *transfers) MonitorTransfer(request *transferv1.MonitorTransferRequest, stream grpc.ServerStreamingServer[transferv1.Transfer]) error {
 	ctx := stream.Context()
-	return watch(ctx, s.store,
-		func() (*transferv1.Transfer, error) {
-			return s.store.transfers.getVisible(executingGroup(ctx), request.GetName())
+	return store.Watch(ctx, s.db, s.transfers,
+		func(tx *store.Tx) (*transferv1.Transfer, error) {
+			return getVisible(tx, s.transfers, executingGroup(ctx), request.GetName())
 		},
-		func(transfer *transferv1.Transfer) bool {
-			return transfer.GetState() != transferv1.TransferState_TRANSFER_STATE_IN_PROGRESS
-		},
+		func(transfer *transferv1.Transfer) bool { return transfer.GetState() != transferInProgress },
 		stream.Send)
 }

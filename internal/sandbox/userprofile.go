@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
@@ -19,17 +20,20 @@ const uploadTime = 15 * time.Minute
 // userProfiles is the UserProfileService.
 type userProfiles struct {
 	userprofilev1.UnimplementedUserProfileServiceServer
-	store *store
+	*mesh
 }
 
 func (s *userProfiles) GetUserProfile(ctx context.Context, request *userprofilev1.GetUserProfileRequest) (*userprofilev1.UserProfile, error) {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	return s.store.profiles.getVisible(executingGroup(ctx), request.GetName())
+	return store.View(s.db, func(tx *store.Tx) (*userprofilev1.UserProfile, error) {
+		return getVisible(tx, s.profiles, executingGroup(ctx), request.GetName())
+	})
 }
 
 func (s *userProfiles) GetUserProfileByUser(ctx context.Context, request *userprofilev1.GetUserProfileByUserRequest) (*userprofilev1.UserProfile, error) {
-	found := s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool { return profile.GetUser() == request.GetUser() })
+	found, err := s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool { return profile.GetUser() == request.GetUser() })
+	if err != nil {
+		return nil, err
+	}
 	if len(found) == 0 {
 		return nil, status.Errorf(codes.NotFound, "There is no profile of %s that is visible to %s.", request.GetUser(), executingGroup(ctx))
 	}
@@ -37,69 +41,69 @@ func (s *userProfiles) GetUserProfileByUser(ctx context.Context, request *userpr
 }
 
 func (s *userProfiles) ListUserProfiles(ctx context.Context, _ *userprofilev1.ListUserProfilesRequest) (*userprofilev1.ListUserProfilesResponse, error) {
-	return &userprofilev1.ListUserProfilesResponse{UserProfiles: s.newestFirst(ctx, every)}, nil
+	found, err := s.newestFirst(ctx, every)
+	return &userprofilev1.ListUserProfilesResponse{UserProfiles: found}, err
 }
 
 // SearchUserProfiles narrows by whatever is given.
 func (s *userProfiles) SearchUserProfiles(ctx context.Context, request *userprofilev1.SearchUserProfilesRequest) (*userprofilev1.SearchUserProfilesResponse, error) {
-	return &userprofilev1.SearchUserProfilesResponse{
-		UserProfiles: s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool {
-			return containsFold(profile.GetFirstName(), request.GetFirstName()) &&
-				containsFold(profile.GetLastName(), request.GetLastName()) &&
-				(len(request.GetUsers()) == 0 || slices.Contains(request.GetUsers(), profile.GetUser()))
-		}),
-	}, nil
+	found, err := s.newestFirst(ctx, func(profile *userprofilev1.UserProfile) bool {
+		return containsFold(profile.GetFirstName(), request.GetFirstName()) &&
+			containsFold(profile.GetLastName(), request.GetLastName()) &&
+			(len(request.GetUsers()) == 0 || slices.Contains(request.GetUsers(), profile.GetUser()))
+	})
+	return &userprofilev1.SearchUserProfilesResponse{UserProfiles: found}, err
 }
 
-func (s *userProfiles) newestFirst(ctx context.Context, matches func(*userprofilev1.UserProfile) bool) []*userprofilev1.UserProfile {
-	s.store.mu.RLock()
-	defer s.store.mu.RUnlock()
-	found := s.store.profiles.visible(executingGroup(ctx), matches)
-	slices.Reverse(found)
-	return found
+func (s *userProfiles) newestFirst(ctx context.Context, matches func(*userprofilev1.UserProfile) bool) ([]*userprofilev1.UserProfile, error) {
+	return store.View(s.db, func(tx *store.Tx) ([]*userprofilev1.UserProfile, error) {
+		found := visible(tx, s.profiles, executingGroup(ctx), matches)
+		slices.Reverse(found)
+		return found, nil
+	})
 }
 
 // UpdateUserProfile changes only the fields that are set.
 func (s *userProfiles) UpdateUserProfile(ctx context.Context, request *userprofilev1.UpdateUserProfileRequest) (*userprofilev1.UserProfile, error) {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	profile, err := s.store.profiles.getForUpdate(executingGroup(ctx), request.GetUserProfile().GetName())
-	if err != nil {
-		return nil, err
-	}
-	given := proto.CloneOf(request.GetUserProfile())
-	given.Name, given.Owner, given.Owners, given.User = "", "", nil, ""
-	// A message that is given replaces the one that was there; merging alone
-	// would mix the two.
-	if given.DisplayCurrency != nil {
-		profile.DisplayCurrency = nil
-	}
-	if given.ReportingCurrency != nil {
-		profile.ReportingCurrency = nil
-	}
-	if given.NotificationPreferences != nil {
-		profile.NotificationPreferences = nil
-		given.NotificationPreferences.UpdatedAt = timestamppb.New(s.store.now())
-	}
-	proto.Merge(profile, given)
-	return profile, s.store.profiles.put(profile)
+	return store.Update(s.db, func(tx *store.Tx) (*userprofilev1.UserProfile, error) {
+		profile, err := getForUpdate(tx, s.profiles, executingGroup(ctx), request.GetUserProfile().GetName())
+		if err != nil {
+			return nil, err
+		}
+		given := proto.CloneOf(request.GetUserProfile())
+		given.Name, given.Owner, given.Owners, given.User = "", "", nil, ""
+		// A message that is given replaces the one that was there; merging alone
+		// would mix the two.
+		if given.DisplayCurrency != nil {
+			profile.DisplayCurrency = nil
+		}
+		if given.ReportingCurrency != nil {
+			profile.ReportingCurrency = nil
+		}
+		if given.NotificationPreferences != nil {
+			profile.NotificationPreferences = nil
+			given.NotificationPreferences.UpdatedAt = timestamppb.New(s.now(tx))
+		}
+		proto.Merge(profile, given)
+		return profile, s.profiles.Update(tx, profile)
+	})
 }
 
 // GetUserProfilePictureUploadUrl answers with a URL on a host that cannot
 // exist (RFC 6761): the sandbox stores no pictures.
 func (s *userProfiles) GetUserProfilePictureUploadUrl(ctx context.Context, request *userprofilev1.GetUserProfilePictureUploadUrlRequest) (*userprofilev1.GetUserProfilePictureUploadUrlResponse, error) {
-	s.store.mu.Lock() // the random source is not safe for two
-	defer s.store.mu.Unlock()
-	profile, err := s.store.profiles.getVisible(executingGroup(ctx), request.GetName())
-	if err != nil {
-		return nil, err
-	}
-	token, err := s.store.newKey()
-	if err != nil {
-		return nil, err
-	}
-	return &userprofilev1.GetUserProfilePictureUploadUrlResponse{
-		UploadUrl: "https://pictures.sandbox.invalid/" + profile.GetName() + "?token=" + token,
-		ExpiresAt: timestamppb.New(s.store.now().Add(uploadTime)),
-	}, nil
+	return store.Update(s.db, func(tx *store.Tx) (*userprofilev1.GetUserProfilePictureUploadUrlResponse, error) {
+		profile, err := getVisible(tx, s.profiles, executingGroup(ctx), request.GetName())
+		if err != nil {
+			return nil, err
+		}
+		token, err := s.newKey()
+		if err != nil {
+			return nil, err
+		}
+		return &userprofilev1.GetUserProfilePictureUploadUrlResponse{
+			UploadUrl: "https://pictures.sandbox.invalid/" + profile.GetName() + "?token=" + token,
+			ExpiresAt: timestamppb.New(s.now(tx).Add(uploadTime)),
+		}, nil
+	})
 }
