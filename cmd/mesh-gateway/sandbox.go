@@ -21,8 +21,8 @@ func (f *sandboxFlags) set() bool {
 }
 
 // open starts the sandbox.
-func (f *sandboxFlags) open() (*sandbox.Sandbox, error) {
-	var options []sandbox.Option
+func (f *sandboxFlags) open(logger *slog.Logger) (*sandbox.Sandbox, error) {
+	options := []sandbox.Option{sandbox.WithLogger(logger)}
 	if f.SandboxSeed != nil {
 		options = append(options, sandbox.WithSeed(*f.SandboxSeed))
 	}
@@ -49,7 +49,8 @@ func (c *sandboxCommand) Validate() error { return checkAddress("listen", c.List
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
-	mesh, err := c.open()
+	logger := slog.New(slog.NewJSONHandler(std.err, nil))
+	mesh, err := c.open(logger)
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	if c.Describe {
 		return mesh.Describe(std.out)
 	}
-	s := newServer(ctx, std.err, slog.New(slog.NewJSONHandler(std.err, nil)), 0)
+	s := newServer(ctx, std.err, logger, 0)
 	address, err := s.ListenService(c.Listen, mesh.NewServer())
 	if err != nil {
 		return listenError("listen", c.Listen, err)

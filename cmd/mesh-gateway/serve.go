@@ -202,7 +202,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 
 	if c.Sandbox {
-		if options.Sandbox, err = c.open(); err != nil {
+		if options.Sandbox, err = c.open(logger); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, options.Sandbox.Close()) }()
