@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -191,6 +193,39 @@ func TestSandboxFaultsOverHTTP(t *testing.T) {
 			t.Errorf("%d groups", len(found))
 		}
 	})
+}
+
+// TestADroppedCallBreaksNoOther has a stream open while the connection of a call breaks.
+func TestADroppedCallBreaksNoOther(t *testing.T) {
+	p := start(t, "--sandbox", "--sandbox-clock", "manual")
+	broker := credential(t, "Broker Admin")
+	opened := p.call(t, "POST", "/v1/accounts/00000000000000000000000005:open", as(broker), "{}").object(t)["ledgerTransaction"].(string)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/v1/"+opened+"/state:monitor", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = as(broker)
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	stream := bufio.NewReader(response.Body)
+	if _, err := stream.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	header := as(broker)
+	header.Set("X-Sandbox-Fault", "drop-after-send")
+	if a := p.call(t, "POST", "/v1/groups", header, `{"owner":"`+broker.Group+`","displayName":"Dropped"}`); a.status != http.StatusServiceUnavailable || a.detail(t, "ErrorInfo")["reason"] != "OUTCOME_UNKNOWN" {
+		t.Errorf("status %d: %s", a.status, a.body)
+	}
+	if a := p.call(t, "POST", "/sandbox:advance?by=1s", nil, ""); a.status != http.StatusNoContent {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	rest, err := io.ReadAll(stream)
+	if err != nil || !bytes.Contains(rest, []byte("TRANSACTION_STATE_SUCCESSFUL")) || bytes.Contains(rest, []byte("error")) {
+		t.Errorf("the stream goes on with %q, %v", rest, err)
+	}
 }
 
 // TestFaultsAreOnlyForTheSandbox sends the header to another upstream.

@@ -207,10 +207,12 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		}
 		defer func() { err = errors.Join(err, options.Sandbox.Close()) }()
 	}
-	if options.Conn, err = c.connect(options.Sandbox); err != nil {
+	conn, err := c.connect(options.Sandbox)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, options.Conn.Close()) }()
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	options.Conn = conn
 
 	routes, err := server.Routes(options)
 	if err != nil {
@@ -249,7 +251,7 @@ func (c *serveCommand) serveAdmin(s *server.Server, at string, routes http.Handl
 
 // connect returns the connection to the Mesh to front. This is the one place
 // where live and sandbox differ: in how the connection is made.
-func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
+func (c *serveCommand) connect(mesh *sandbox.Sandbox) (meshConn, error) {
 	options := upstream.Options{
 		Plaintext: c.UpstreamPlaintext,
 		UserAgent: "mesh-gateway/" + buildVersion(),
@@ -258,11 +260,21 @@ func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) 
 	if mesh != nil {
 		options.Plaintext, options.Dialer, target = true, mesh.DialContext, "sandbox:1"
 	}
-	conn, err := upstream.Dial(target, options)
+	dial := func() (*grpc.ClientConn, error) { return upstream.Dial(target, options) }
+	conn, err := dial()
 	if err != nil {
 		return nil, &usageError{"upstream", err}
 	}
+	if mesh != nil {
+		return sandbox.Isolate(conn, dial), nil
+	}
 	return conn, nil
+}
+
+// meshConn is a connection that its owner closes.
+type meshConn interface {
+	server.Conn
+	io.Closer
 }
 
 // addresses are where a gateway listens. admin and grpc may be nil.

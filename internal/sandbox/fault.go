@@ -15,8 +15,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// maxFaultTime bounds what a fault can hold up.
-const maxFaultTime = time.Minute
+const (
+	// maxFaultTime bounds what a fault can hold up.
+	maxFaultTime  = time.Minute
+	dropAfterSend = "drop-after-send"
+)
 
 // fault is one that a call asks for: what happens before it and after it.
 type fault struct{ before, after func(context.Context) error }
@@ -29,8 +32,7 @@ type fault struct{ before, after func(context.Context) error }
 //	slow=2s           the answer takes that much longer, one minute at most
 //	deadline          no answer until the client's deadline, one minute at most
 //	drop-after-send   the call is carried out, and the connection breaks before
-//	                  the answer, or in place of a stream's second message; other
-//	                  calls over that connection break too
+//	                  the answer, or in place of a stream's second message
 //
 // A call without the header gets a fault that does nothing.
 func faultOf(ctx context.Context) (fault, error) {
@@ -63,7 +65,7 @@ func faultOf(ctx context.Context) (fault, error) {
 			}
 			return refuse(codes.DeadlineExceeded)(ctx)
 		}, none}, nil
-	case "drop-after-send":
+	case dropAfterSend:
 		return fault{none, drop}, nil
 	}
 	return fault{}, status.Errorf(codes.InvalidArgument,

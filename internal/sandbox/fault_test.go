@@ -45,6 +45,30 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestADroppedCallBreaksNoOther has a stream open on the connection that the call is made on.
+func TestADroppedCallBreaksNoOther(t *testing.T) {
+	m := newStanding(t)
+	client, request := transactionv1.NewTransactionServiceClient(m), &transactionv1.MonitorTransactionStateRequest{Name: m.open(t)}
+	stream, err := client.MonitorTransactionState(m.as(t, "Broker Admin"), request)
+	wantCode(t, err, codes.OK)
+	_, err = stream.Recv()
+	wantCode(t, err, codes.OK)
+	dropping := metadata.AppendToOutgoingContext(m.as(t, "Broker Admin"), "x-sandbox-fault", "drop-after-send")
+	_, err = groupv1.NewGroupServiceClient(m).ListGroups(dropping, new(groupv1.ListGroupsRequest))
+	wantCode(t, err, codes.Unavailable)
+	dropped, err := client.MonitorTransactionState(dropping, request)
+	wantCode(t, err, codes.OK)
+	_, err = dropped.Recv()
+	wantCode(t, err, codes.OK)
+	m.tick(t, 1)
+	_, err = dropped.Recv()
+	wantCode(t, err, codes.Unavailable)
+	m.tick(t, 3)
+	if states := drain(t, stream); len(states) != 4 {
+		t.Errorf("the stream got %v", states)
+	}
+}
+
 func TestASlowCallTakesItsTime(t *testing.T) {
 	m := newMesh(t)
 	const delay = 50 * time.Millisecond

@@ -52,7 +52,7 @@ type Sandbox struct {
 	guard  *guard
 	server *grpc.Server // of the connection in the process
 	memory *bufconn.Listener
-	conn   *grpc.ClientConn
+	conn   *IsolatedConn
 	close  func() error
 	// stopped ends the clock, and running waits for it.
 	stopped chan struct{}
@@ -146,15 +146,18 @@ func New(opts ...Option) (*Sandbox, error) {
 	server := newServer(mesh, guard)
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
-	conn, err := grpc.NewClient("passthrough:///sandbox",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
-	)
+	dial := func() (*grpc.ClientConn, error) {
+		return grpc.NewClient("passthrough:///sandbox",
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+		)
+	}
+	conn, err := dial()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.db.Close())
 	}
-	s := &Sandbox{mesh: mesh, guard: guard, server: server, memory: listener, conn: conn, stopped: make(chan struct{})}
+	s := &Sandbox{mesh: mesh, guard: guard, server: server, memory: listener, conn: Isolate(conn, dial), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
 	s.running.Go(func() { _ = server.Serve(droppable{listener}) }) // it ends when the server stops
 	if interval := o.clock.interval(); interval > 0 {
@@ -164,7 +167,7 @@ func New(opts ...Option) (*Sandbox, error) {
 }
 
 // Conn returns the connection to the sandbox. Close closes it.
-func (s *Sandbox) Conn() *grpc.ClientConn { return s.conn }
+func (s *Sandbox) Conn() *IsolatedConn { return s.conn }
 
 // Close stops the sandbox and discards its state, except that in a file. It may be called more than
 // once.
@@ -190,7 +193,7 @@ func (s *Sandbox) Advance(d time.Duration) error {
 	if d <= 0 || d > MaxAdvance {
 		return fmt.Errorf("must be more than 0s and at most %s, not %s", MaxAdvance, d)
 	}
-	return s.mesh.advance(int((d+tick-1)/tick))
+	return s.mesh.advance(int((d + tick - 1) / tick))
 }
 
 // Reset restores the seed data. Open streams end with ABORTED.

@@ -31,7 +31,7 @@ const nobody = "groups/ZZZZZZZZZZZZZZZZZZZZZZZZZZ"
 
 // mesh is a fresh sandbox and its seeded callers.
 type mesh struct {
-	*grpc.ClientConn
+	*sandbox.IsolatedConn
 	seeded map[string]sandbox.Credential
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 
@@ -29,7 +28,7 @@ func version(version string) http.Handler {
 
 // ready handles readiness checks. It responds with 200 if the upstream is connected and stopping,
 // which may be nil, is not done. It connects to the upstream if necessary.
-func ready(conn *grpc.ClientConn, stopping context.Context) http.Handler {
+func ready(conn Conn, stopping context.Context) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopping != nil && stopping.Err() != nil {

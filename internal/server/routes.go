@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
@@ -27,10 +28,18 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
+// Conn is a connection to the Mesh API or to the sandbox. [grpc.ClientConn] is one.
+type Conn interface {
+	grpc.ClientConnInterface
+	Connect()
+	GetState() connectivity.State
+	WaitForStateChange(ctx context.Context, from connectivity.State) bool
+}
+
 // Options configure [Routes] and [AdminRoutes].
 type Options struct {
 	// Conn is the connection to the Mesh API or to the sandbox.
-	Conn *grpc.ClientConn
+	Conn Conn
 	// Sandbox is the sandbox that Conn is connected to, or nil for the live API. If it is set, all
 	// responses have the header X-Mesh-Environment.
 	Sandbox *sandbox.Sandbox
