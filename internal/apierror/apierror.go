@@ -79,7 +79,7 @@ func meanings() []struct {
 		{RequestTimeout, "408: the body did not arrive in time."},
 		{BodyTooLarge, "413: the body is larger than the gateway accepts."},
 		{UnsupportedMediaType, "415: the body is not JSON."},
-		{MisdirectedRequest, "421: a gateway that adds its owner's key (local mode) was called with an unknown `Host`."},
+		{MisdirectedRequest, "421: a gateway that adds its owner's key (local mode), or the controls of the sandbox, were called with an unknown `Host`."},
 		{RateLimited, "429: a limit was exceeded. Nothing was sent. Repeat the request after `Retry-After`."},
 		{ClientClosedRequest, "499: the client closed the request. It appears in logs only."},
 		{Internal, "500: a defect of the gateway."},

@@ -127,7 +127,7 @@ func Routes(o Options) (http.Handler, error) {
 	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
 
 	if o.Sandbox != nil {
-		addSandboxRoutes(r, o.Sandbox)
+		addSandboxRoutes(r, o.Sandbox, o.PublicURL)
 	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
