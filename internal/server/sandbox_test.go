@@ -10,6 +10,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
 // TestWhoControlsTheSandbox calls the routes that need no key in the ways that a page in a browser
@@ -25,7 +26,8 @@ func TestWhoControlsTheSandbox(t *testing.T) {
 		}
 	}()
 	routes, err := server.Routes(server.Options{
-		Conn: mesh.Conn(), Sandbox: mesh, PublicURL: "https://mesh.example.com/api", Logger: slog.New(slog.DiscardHandler),
+		Metrics: telemetry.New("test"),
+		Conn:    mesh.Conn(), Sandbox: mesh, PublicURL: "https://mesh.example.com/api", Logger: slog.New(slog.DiscardHandler),
 		Streams: policy.StreamLimits{PerKey: 1, All: 1}, MaxBodyBytes: 1, RequestTimeout: time.Second,
 	})
 	if err != nil {
