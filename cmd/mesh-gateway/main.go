@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -104,7 +105,7 @@ func newParser(c *cli, std streams, exit func(code int)) (*kong.Kong, error) {
 		kong.Writers(std.out, std.err),
 		kong.Exit(exit),
 		kong.DefaultEnvars("MESH_GATEWAY"),
-		kong.Vars{"production": upstream.DefaultTarget},
+		kong.Vars{"production": upstream.DefaultTarget, "connections": strconv.Itoa(upstream.DefaultConnections)},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: maxHelpWidth}),
 		kong.ValueFormatter(describeFlag),
 	)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
 // TestMain fails if a program that has ended leaves goroutines behind.
@@ -73,23 +75,43 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the public listener has /metrics: %s", public.Status)
 	}
 
-	response, err := http.Get(strings.Fields(p.stdout.Wait(t, "Admin"))[1] + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s %s %v", response.Status, body, err)
-	}
+	body := p.admin(t, "/metrics")
 	for _, want := range []string{
 		`mesh_gateway_build_info{goversion="` + runtime.Version() + `",version="` + buildVersion() + `"} 1`,
 		`mesh_gateway_requests_total{code="OK",rpc="/meshtrade.iam.group.v1.GroupService/GetGroup",status="200"} 0`,
 		"go_goroutines ",
 	} {
-		if !strings.Contains(string(body), "\n"+want) {
+		if !strings.Contains(body, "\n"+want) {
 			t.Errorf("no line %s in\n%s", want, body)
 		}
+	}
+}
+
+func TestUpstreamConnections(t *testing.T) {
+	mesh := meshtest.NewUpstream(t)
+	live := []string{"--upstream", mesh.Target, "--upstream-plaintext"}
+	for _, test := range []struct {
+		name  string
+		flags []string
+		want  int
+	}{
+		{"by default", live, upstream.DefaultConnections},
+		{"as many as asked for", append(live, "--upstream-connections", "3"), 3},
+		{"one to the sandbox", []string{"--sandbox"}, 1},
+		{"to the sandbox as many as asked for", []string{"--sandbox", "--upstream-connections", "2"}, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := start(t, append(test.flags, "--admin-listen", "127.0.0.1:0")...)
+			// One connection is enough to be ready. The others connect at the same time.
+			p.admin(t, "/readyz")
+			want := fmt.Sprintf("mesh_gateway_upstream_connections{state=%q} %d\n", "ready", test.want)
+			deadline := time.Now().Add(10 * time.Second)
+			for metrics := ""; !strings.Contains(metrics, want); time.Sleep(time.Millisecond) {
+				if metrics = p.admin(t, "/metrics"); time.Now().After(deadline) {
+					t.Fatalf("no line %sin\n%s", want, metrics)
+				}
+			}
+		})
 	}
 }
 
@@ -149,6 +171,21 @@ func start(t *testing.T, flags ...string) *program {
 	})
 	p.base = strings.TrimSuffix(strings.Fields(p.stdout.Wait(t, "Mesh API"))[2], "/v1")
 	return p
+}
+
+// admin returns the answer of the admin listener, which the program must have.
+func (p *program) admin(t *testing.T, path string) string {
+	t.Helper()
+	response, err := http.Get(strings.Fields(p.stdout.Wait(t, "Admin"))[1] + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s %v", path, response.Status, body, err)
+	}
+	return string(body)
 }
 
 // send makes a request as the first API user of the sandbox, or as nobody.

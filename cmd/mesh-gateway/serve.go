@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
@@ -31,10 +29,11 @@ type serveCommand struct {
 	Listen      string  `placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
 	AdminListen *string `placeholder:"HOST:PORT" help:"Address to serve health checks, metrics and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
 
-	Upstream          string `placeholder:"HOST:PORT" help:"Address of the Mesh gRPC API (${production})."`
-	UpstreamPlaintext bool   `help:"Connect to the address of --upstream without TLS."`
-	Sandbox           bool   `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
-	SandboxGRPCListen string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
+	Upstream            string `placeholder:"HOST:PORT" help:"Address of the Mesh gRPC API (${production})."`
+	UpstreamPlaintext   bool   `help:"Connect to the address of --upstream without TLS."`
+	UpstreamConnections *int   `placeholder:"N" help:"Number of connections to the Mesh gRPC API (${connections}; 1 with --sandbox)."`
+	Sandbox             bool   `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
+	SandboxGRPCListen   string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
 	sandboxFlags
 
 	PublicURL      string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
@@ -98,6 +97,8 @@ func (c *serveCommand) Validate() error {
 		return errors.New("--upstream-plaintext needs --upstream: API keys must not be sent to the production API without TLS")
 	case c.deployment().Validate() != nil:
 		return &usageError{"public-url", c.deployment().Validate()}
+	case c.upstreamConnections() < 1 || c.upstreamConnections() > upstream.MaxConnections:
+		return fmt.Errorf("--upstream-connections must be from 1 to %d, not %d", upstream.MaxConnections, c.upstreamConnections())
 	case c.MaxStreams < 1:
 		return fmt.Errorf("--max-streams must be at least 1, not %d", c.MaxStreams)
 	case c.MaxKeyStreams < 1:
@@ -152,6 +153,18 @@ func (c *serveCommand) drainDelay() time.Duration {
 		return 0
 	}
 	return 5 * time.Second
+}
+
+// upstreamConnections is the number of connections to Mesh. That to the sandbox, which is in the same
+// process, is not lost.
+func (c *serveCommand) upstreamConnections() int {
+	switch {
+	case c.UpstreamConnections != nil:
+		return *c.UpstreamConnections
+	case c.Sandbox:
+		return 1
+	}
+	return upstream.DefaultConnections
 }
 
 func loopback(address string) bool {
@@ -212,7 +225,11 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	options.Conn = conn
+	options.Conn, options.Ready = conn, conn.WaitUntilReady
+	options.Metrics.RegisterPool(telemetry.Pool{Connections: conn.Connections, InFlight: conn.InFlight})
+	if options.Sandbox != nil {
+		options.Conn = sandbox.Isolate(conn, func() (sandbox.Conn, error) { return c.connect(options.Sandbox) })
+	}
 
 	routes, err := server.Routes(options)
 	if err != nil {
@@ -249,32 +266,23 @@ func (c *serveCommand) serveAdmin(s *server.Server, at string, routes http.Handl
 	return address, false, listenError("admin-listen", at, err)
 }
 
-// connect returns the connection to the Mesh to front. This is the one place
+// connect returns the connections to the Mesh to front. This is the one place
 // where live and sandbox differ: in how the connection is made.
-func (c *serveCommand) connect(mesh *sandbox.Sandbox) (meshConn, error) {
+func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*upstream.Pool, error) {
 	options := upstream.Options{
-		Plaintext: c.UpstreamPlaintext,
-		UserAgent: "mesh-gateway/" + buildVersion(),
+		Plaintext:   c.UpstreamPlaintext,
+		UserAgent:   "mesh-gateway/" + buildVersion(),
+		Connections: c.upstreamConnections(),
 	}
 	target := cmp.Or(c.Upstream, upstream.DefaultTarget)
 	if mesh != nil {
 		options.Plaintext, options.Dialer, target = true, mesh.DialContext, "sandbox:1"
 	}
-	dial := func() (*grpc.ClientConn, error) { return upstream.Dial(target, options) }
-	conn, err := dial()
+	conn, err := upstream.Dial(target, options)
 	if err != nil {
 		return nil, &usageError{"upstream", err}
 	}
-	if mesh != nil {
-		return sandbox.Isolate(conn, dial), nil
-	}
 	return conn, nil
-}
-
-// meshConn is a connection that its owner closes.
-type meshConn interface {
-	server.Conn
-	io.Closer
 }
 
 // addresses are where a gateway listens. admin and grpc may be nil.

@@ -64,6 +64,8 @@ func TestUsageErrors(t *testing.T) {
 		{"not a number", "serve --max-streams many", "--max-streams", serve},
 		{"not a duration", "serve --request-timeout 10", "--request-timeout", serve},
 		{"number out of range", "serve --max-streams 0", "--max-streams must be at least 1, not 0", serve},
+		{"no connections", "serve --upstream-connections 0", "--upstream-connections must be from 1 to 64, not 0", serve},
+		{"too many connections", "serve --sandbox --upstream-connections 65", "--upstream-connections must be from 1 to 64, not 65", serve},
 		{"duration out of range", "serve --drain-delay 30s", "--drain-delay must be", serve},
 		{"address without a port", "serve --listen localhost", `--listen: "localhost" is not HOST:PORT: missing port in address`, serve},
 		{"address with an empty port", "serve --admin-listen localhost:", `--admin-listen: "localhost:" is not HOST:PORT: missing port`, serve},

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"io"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -18,19 +19,23 @@ import (
 // server of grpc-go cannot reset one. A gRPC client that is not in this process, such as an SDK, has
 // a connection of its own, and the fault breaks that.
 type IsolatedConn struct {
-	*grpc.ClientConn
-	dial func() (*grpc.ClientConn, error)
+	Conn
+	dial func() (Conn, error)
+}
+
+// Conn is a connection that its owner closes, such as a [grpc.ClientConn].
+type Conn interface {
+	grpc.ClientConnInterface
+	io.Closer
 }
 
 // Isolate returns conn with the calls that break their connection made over another, from dial.
-func Isolate(conn *grpc.ClientConn, dial func() (*grpc.ClientConn, error)) *IsolatedConn {
-	return &IsolatedConn{conn, dial}
-}
+func Isolate(conn Conn, dial func() (Conn, error)) *IsolatedConn { return &IsolatedConn{conn, dial} }
 
 // Invoke implements [grpc.ClientConnInterface].
 func (c *IsolatedConn) Invoke(ctx context.Context, method string, request, reply any, opts ...grpc.CallOption) error {
 	if !drops(ctx) {
-		return c.ClientConn.Invoke(ctx, method, request, reply, opts...)
+		return c.Conn.Invoke(ctx, method, request, reply, opts...)
 	}
 	own, err := c.dial()
 	if err != nil {
@@ -43,7 +48,7 @@ func (c *IsolatedConn) Invoke(ctx context.Context, method string, request, reply
 // NewStream implements [grpc.ClientConnInterface].
 func (c *IsolatedConn) NewStream(ctx context.Context, description *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if !drops(ctx) {
-		return c.ClientConn.NewStream(ctx, description, method, opts...)
+		return c.Conn.NewStream(ctx, description, method, opts...)
 	}
 	own, err := c.dial()
 	if err != nil {

@@ -146,7 +146,7 @@ func New(opts ...Option) (*Sandbox, error) {
 	server := newServer(mesh, guard)
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
-	dial := func() (*grpc.ClientConn, error) {
+	dial := func() (Conn, error) {
 		return grpc.NewClient("passthrough:///sandbox",
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),

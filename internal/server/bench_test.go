@@ -20,15 +20,13 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	accountv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/account/v1"
 )
 
@@ -99,7 +97,7 @@ func BenchmarkStreams(b *testing.B) {
 type bench struct {
 	b       *testing.B
 	sandbox *exec.Cmd
-	conn    *grpc.ClientConn
+	conn    *upstream.Pool
 	control string // the HTTP address of the sandbox
 	server  *httptest.Server
 	headers string
@@ -122,7 +120,7 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	control, target := addresses(b, stdout)
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := upstream.Dial(target, upstream.Options{Plaintext: true})
 	if err != nil {
 		b.Fatal(err)
 	}

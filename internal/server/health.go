@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
@@ -26,9 +25,9 @@ func version(version string) http.Handler {
 	return object(map[string]string{"version": version})
 }
 
-// ready handles readiness checks. It responds with 200 if the upstream is connected and stopping,
-// which may be nil, is not done. It connects to the upstream if necessary.
-func ready(conn Conn, stopping context.Context) http.Handler {
+// ready handles readiness checks. It responds with 200 if connected, which may wait for the
+// upstream, and if stopping, which may be nil, is not done.
+func ready(connected func(context.Context) bool, stopping context.Context) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopping != nil && stopping.Err() != nil {
@@ -37,12 +36,9 @@ func ready(conn Conn, stopping context.Context) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyWait)
 		defer cancel()
-		conn.Connect()
-		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
-			if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-				apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
-				return
-			}
+		if !connected(ctx) {
+			apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
+			return
 		}
 		ok.ServeHTTP(w, r)
 	})

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
@@ -28,18 +27,13 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-// Conn is a connection to the Mesh API or to the sandbox. [grpc.ClientConn] is one.
-type Conn interface {
-	grpc.ClientConnInterface
-	Connect()
-	GetState() connectivity.State
-	WaitForStateChange(ctx context.Context, from connectivity.State) bool
-}
-
 // Options configure [Routes] and [AdminRoutes].
 type Options struct {
 	// Conn is the connection to the Mesh API or to the sandbox.
-	Conn Conn
+	Conn grpc.ClientConnInterface
+	// Ready connects to the upstream if necessary and reports whether it is connected. It returns
+	// when it is, or when the context is done.
+	Ready func(context.Context) bool
 	// Sandbox is the sandbox that Conn is connected to, or nil for the live API. If it is set, all
 	// responses have the header X-Mesh-Environment.
 	Sandbox *sandbox.Sandbox
@@ -137,7 +131,7 @@ func Routes(o Options) (http.Handler, error) {
 		get(r, path, spec)
 	}
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Conn, o.Stopping))
+	get(r, "/readyz", ready(o.Ready, o.Stopping))
 	get(r, "/version", version(o.Version))
 
 	all := chi.Chain(
@@ -181,7 +175,7 @@ func AdminRoutes(o Options) http.Handler {
 	r.NotFound(notFound(""))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Conn, o.Stopping))
+	get(r, "/readyz", ready(o.Ready, o.Stopping))
 	get(r, "/version", version(o.Version))
 	get(r, "/metrics", o.Metrics.Handler())
 	r.HandleFunc("/debug/pprof/*", pprof.Index)

@@ -31,6 +31,19 @@ const DefaultTarget = "production-service-mesh-api-gateway-lb-frontend.mesh.trad
 const MaxReplyBytes = 64 << 20
 
 const (
+	// DefaultConnections is the default number of connections. More than one is for the time when
+	// one is lost: calls then use the other, instead of failing until it is connected again.
+	//
+	// On two cores, more connections are not faster. CPU time per request in relation to one
+	// connection, medians of 7 rounds: of a small reply, 1.02 with two connections, 1.04 with four
+	// and 1.08 with eight; of a list of 1,000 accounts, at 128 clients, 1.01, 0.99 and 1.01, while
+	// its p99 latency is 1.2, 1.5 and 2.0 times that of one.
+	DefaultConnections = 2
+	// MaxConnections is the maximum number of connections.
+	MaxConnections = 64
+)
+
+const (
 	// The default enforcement policy of gRPC servers allows one ping in 5 minutes. Servers respond
 	// to more frequent pings with GOAWAY, which would abort calls in flight.
 	keepaliveTime    = 5 * time.Minute
@@ -48,7 +61,7 @@ const (
 	readAttempts = 3
 )
 
-// Options configure a connection.
+// Options configure the connections of a pool.
 type Options struct {
 	// Plaintext disables TLS. It is only for a local upstream, since each call contains the API
 	// key.
@@ -58,20 +71,22 @@ type Options struct {
 	TLS *tls.Config
 	// UserAgent is the user agent, to which grpc-go appends its own.
 	UserAgent string
+	// Connections is the number of connections. 0 is one connection.
+	Connections int
 	// Dialer, if not nil, opens connections instead of the network. It is used for a Mesh in the
 	// same process. The target is then only a name.
 	Dialer func(context.Context) (net.Conn, error)
 }
 
-// Dial returns a client connection to target, host:port. It does not connect: that happens on the
-// first call or when Connect is called. The caller must close the connection.
+// Dial returns a pool of connections to target, host:port. It does not connect: that happens on the
+// first calls or when Connect is called. The caller must close the pool.
 //
 // A READ method of the contract is attempted up to three times while the upstream is unavailable.
 // All other methods are treated as WRITE and attempted once.
 //
 // The error of a call is either the unchanged status that the upstream sent, or an
 // [apierror.Error] whose cause is the error of grpc-go.
-func Dial(target string, opts Options) (*grpc.ClientConn, error) {
+func Dial(target string, opts Options) (*Pool, error) {
 	address, err := parseTarget(target)
 	if err != nil {
 		return nil, err
@@ -86,6 +101,11 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 	}
 	faults := new(faults)
 
+	// The flow control windows are not set, so that grpc-go sizes them by its estimate of bandwidth
+	// times delay. Static windows from 64 KiB to 4 MiB took the same CPU time for large replies (0.95
+	// to 1.03). With a round trip of 20 ms and windows of 256 KiB for a stream and 1 MiB for a
+	// connection, lists of 1,000 accounts took 1.9 times as long for 4 clients and 5.5 times for 128.
+	// Buffers other than the default of 32 KiB, from 8 to 256 KiB, took 0.96 to 1.11 of the CPU time.
 	dialOptions := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -119,11 +139,15 @@ func Dial(target string, opts Options) (*grpc.ClientConn, error) {
 		dialOptions = append(dialOptions, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return opts.Dialer(ctx) }))
 	}
 	// Without an explicit scheme, a host named "unix" or "dns" would be parsed as one.
-	conn, err := grpc.NewClient(scheme+address, dialOptions...)
-	if err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
+	pool := new(Pool)
+	for range max(opts.Connections, 1) {
+		client, err := grpc.NewClient(scheme+address, dialOptions...)
+		if err != nil {
+			return nil, fmt.Errorf("upstream: %w", errors.Join(err, pool.Close()))
+		}
+		pool.conns = append(pool.conns, &conn{ClientConn: client})
 	}
-	return conn, nil
+	return pool, nil
 }
 
 // parseTarget returns target in the form host:port, or an error that says what is wrong with it.

@@ -56,7 +56,7 @@ func (s *server) closeConns() {
 	s.conns = nil
 }
 
-func serve(t *testing.T, handle func(s *server, stream grpc.ServerStream) error) *server {
+func serve(t testing.TB, handle func(s *server, stream grpc.ServerStream) error) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,7 +79,7 @@ func serve(t *testing.T, handle func(s *server, stream grpc.ServerStream) error)
 	return s
 }
 
-func dial(t *testing.T, address string, opts Options) *grpc.ClientConn {
+func dial(t testing.TB, address string, opts Options) *Pool {
 	t.Helper()
 	conn, err := Dial(address, opts)
 	if err != nil {
@@ -89,7 +89,7 @@ func dial(t *testing.T, address string, opts Options) *grpc.ClientConn {
 	return conn
 }
 
-func invoke(t *testing.T, conn *grpc.ClientConn, method string) error {
+func invoke(t *testing.T, conn *Pool, method string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -9,8 +9,6 @@ import (
 	"net/http/httptest"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
@@ -71,7 +69,7 @@ func visit(ctx context.Context, call examples.Call) (recording examples.Recordin
 }
 
 // dial connects to the sandbox in the same way as the program, so that errors have the same text.
-func dial(mesh *sandbox.Sandbox) (*grpc.ClientConn, error) {
+func dial(mesh *sandbox.Sandbox) (*upstream.Pool, error) {
 	return upstream.Dial("sandbox:1", upstream.Options{Plaintext: true, Dialer: mesh.DialContext})
 }
 
