@@ -11,8 +11,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
@@ -178,7 +181,6 @@ func loopback(address string) bool {
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
-	limitMemory(c.MaxInflight)
 	log := telemetry.NewLogWriter(std.err)
 	defer func() { err = errors.Join(err, log.Close()) }()
 	logger := slog.New(slog.NewJSONHandler(log, nil))
@@ -250,7 +252,11 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 			return listenError("sandbox-grpc-listen", c.SandboxGRPCListen, err)
 		}
 	}
+	// Not before, so that the garbage of the start is collected early.
+	defer tuneMemory(os.LookupEnv, memlimit.FromCgroup, c.MaxInflight, logger)()
 	c.announce(std.out, at, options.Credentials)
+	conn.Connect()
+	go debug.FreeOSMemory() // the start takes more than the program needs at rest
 	return s.Run(ctx)
 }
 
