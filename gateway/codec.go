@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/encoding"
@@ -8,6 +9,36 @@ import (
 
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that sends requests
 )
+
+// codecs makes the codecs of calls.
+type codecs struct {
+	requests encoding.CodecV2
+	// buffers are for replies that arrive in several buffers of grpc-go. Its default pool has no
+	// sizes between 32 KiB and 1 MiB, and clears what it hands out.
+	buffers mem.BufferPool
+}
+
+// The sizes of buffers for replies are powers of two, from 4 KiB to 4 MiB.
+const minBuffer, maxBuffer = 12, 22
+
+func newCodecs() (*codecs, error) {
+	requests := encoding.GetCodecV2("proto")
+	if requests == nil {
+		return nil, errors.New("gateway: grpc-go has no codec called proto")
+	}
+	var sizes []uint8
+	for exponent := uint8(minBuffer); exponent <= maxBuffer; exponent++ {
+		sizes = append(sizes, exponent)
+	}
+	buffers, err := mem.NewBinaryTieredBufferPool(sizes...)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return &codecs{requests, buffers}, nil
+}
+
+// ofCall returns the codec of one call.
+func (c *codecs) ofCall() wireCodec { return wireCodec{CodecV2: c.requests, buffers: c.buffers} }
 
 // wireCodec is the gRPC codec of one call. It sends the request as usual. It keeps a reply in
 // its wire form and leaves the message empty, which the generated code then passes on.
@@ -18,22 +49,14 @@ import (
 type wireCodec struct {
 	encoding.CodecV2 // for requests
 
-	held mem.Buffer // nil if there was no reply
-}
-
-// requestCodec returns the codec that sends requests.
-func requestCodec() (encoding.CodecV2, error) {
-	codec := encoding.GetCodecV2("proto")
-	if codec == nil {
-		return nil, fmt.Errorf("gateway: grpc-go has no codec called proto")
-	}
-	return codec, nil
+	buffers mem.BufferPool
+	held    mem.Buffer // nil if there was no reply
 }
 
 // Unmarshal implements [encoding.CodecV2]. It releases the reply before.
 func (c *wireCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	c.release()
-	c.held = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	c.held = data.MaterializeToBuffer(c.buffers)
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 	if err != nil {
 		return nil, err
 	}
-	s := &validatingStream{rules: c.rules, keepAlive: c.keepAlive, request: q, codec: wireCodec{CodecV2: q.codec.CodecV2}}
+	s := &validatingStream{rules: c.rules, keepAlive: c.keepAlive, request: q, codec: q.route.codecs.ofCall()}
 	s.open = func() (grpc.ClientStream, error) {
 		return c.conn.NewStream(metadata.NewOutgoingContext(ctx, q.metadata), desc, method, grpc.StaticMethod(), grpc.ForceCodecV2(&s.codec))
 	}

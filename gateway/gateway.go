@@ -144,7 +144,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 		return nil, err
 	}
 	g := &gateway{notFound: o.notFound, routes: make(map[*contract.Binding]http.Handler)}
-	codec, err := requestCodec()
+	codecs, err := newCodecs()
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	forwarded := forwardedHeaders(o.headers)
 	var types wirejson.Types
 	for binding, handler := range generated {
-		var chain http.Handler = newRoute(binding, handler, &o, rules, codec, forwarded, &types)
+		var chain http.Handler = newRoute(binding, handler, &o, rules, codecs, forwarded, &types)
 		middleware := o.middleware(Method{binding.Method})
 		for i := len(middleware) - 1; i >= 0; i-- {
 			chain = middleware[i](chain)

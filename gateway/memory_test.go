@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -122,6 +123,10 @@ func TestRepliesWithinTheBudget(t *testing.T) {
 			}
 			if calls := len(mesh.Calls()); calls != test.calls {
 				t.Errorf("%d calls reached the upstream, want %d", calls, test.calls)
+			}
+			// The client has the response before the handler returns.
+			for deadline := time.Now().Add(10 * time.Second); memory.Held() != before && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
 			}
 			if memory.Held() != before {
 				t.Errorf("held = %d, want %d", memory.Held(), before)

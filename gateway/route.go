@@ -13,7 +13,6 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -30,7 +29,7 @@ type route struct {
 	handle  runtime.HandlerFunc
 	options *options
 	rules   *rules
-	codec   encoding.CodecV2 // of requests
+	codecs  *codecs
 	headers headerList
 	// input is the request message. bodyField is the field of it that the body
 	// fills, nil where that is all of it or nothing.
@@ -49,10 +48,10 @@ type route struct {
 	workbook protoreflect.FieldDescriptor
 }
 
-func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, codec encoding.CodecV2, headers headerList, types *wirejson.Types) *route {
+func newRoute(binding *contract.Binding, handle runtime.HandlerFunc, o *options, rules *rules, codecs *codecs, headers headerList, types *wirejson.Types) *route {
 	input := binding.Method.Descriptor.Input()
 	rt := &route{
-		Binding: binding, handle: handle, options: o, rules: rules, codec: codec, headers: headers, input: input,
+		Binding: binding, handle: handle, options: o, rules: rules, codecs: codecs, headers: headers, input: input,
 		reply:      types.Of(binding.Method.Descriptor.Output()),
 		workbook:   binding.Method.Descriptor.Output().Fields().ByName(workbookField),
 		parameters: make(map[string]parameter),
@@ -149,7 +148,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	q := &request{
 		route: rt, response: w, metadata: rt.headers.metadata(r.Header),
-		codec: wireCodec{CodecV2: rt.codec}, path: rt.pathValue(r), body: r.Body, length: r.ContentLength,
+		codec: rt.codecs.ofCall(), path: rt.pathValue(r), body: r.Body, length: r.ContentLength,
 		lease: budget.Of(r.Context()),
 	}
 	q.ctx = context.WithValue(r.Context(), requestKey{}, q)
