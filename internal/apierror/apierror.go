@@ -58,6 +58,11 @@ const (
 	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"
 	UpstreamReply        Reason = "UPSTREAM_REPLY"
 	UpstreamFailed       Reason = "UPSTREAM_FAILED"
+
+	IdempotencyKeyInUse    Reason = "IDEMPOTENCY_KEY_IN_USE"
+	IdempotencyKeyReused   Reason = "IDEMPOTENCY_KEY_REUSED"
+	IdempotencyUnavailable Reason = "IDEMPOTENCY_UNAVAILABLE"
+	AlreadyFinished        Reason = "ALREADY_FINISHED"
 )
 
 // meanings returns the reasons and their descriptions, in the order of the documentation.
@@ -90,6 +95,10 @@ func meanings() []struct {
 		{UpstreamTimeout, "504: there was no response to a read in time. It is safe to repeat."},
 		{UpstreamReply, "502: the response to a read cannot be used."},
 		{UpstreamFailed, "500: the Mesh API failed to process a read."},
+		{IdempotencyKeyInUse, "409: a request with this `Idempotency-Key` is still being processed. Repeat it with the same key after `Retry-After`."},
+		{AlreadyFinished, "409: a request with this `Idempotency-Key` was finished, and its answer is no longer available. The message says whether it was carried out."},
+		{IdempotencyKeyReused, "422: the `Idempotency-Key` was used for another request. Nothing was sent."},
+		{IdempotencyUnavailable, "503: the gateway cannot record the `Idempotency-Key`. Nothing was sent. Repeat the request after `Retry-After`."},
 	}
 }
 
@@ -240,6 +249,10 @@ func Write(w http.ResponseWriter, err error) {
 	case http.StatusUnauthorized:
 		// Required by RFC 9110, section 15.5.2.
 		header.Set(wire.AuthenticateHeader, `Bearer realm="mesh"`)
+	case http.StatusConflict:
+		if reasonOf(st) == string(IdempotencyKeyInUse) {
+			header.Set(wire.RetryAfterHeader, strconv.Itoa(retrySeconds(st)))
+		}
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		// Many clients repeat a request automatically if there is a Retry-After. They
 		// must not if the first call may have been carried out.
@@ -308,15 +321,7 @@ func Marshal(st *spb.Status, requestID string) []byte {
 	return compact.Bytes()
 }
 
-func outcomeUnknown(st *spb.Status) bool {
-	for _, detail := range st.GetDetails() {
-		info := new(errdetails.ErrorInfo)
-		if detail.UnmarshalTo(info) == nil && info.GetDomain() == Domain && info.GetReason() == string(OutcomeUnknown) {
-			return true
-		}
-	}
-	return false
-}
+func outcomeUnknown(st *spb.Status) bool { return reasonOf(st) == string(OutcomeUnknown) }
 
 // retrySeconds returns the delay of the RetryInfo in seconds, rounded up, and at least 1.
 func retrySeconds(st *spb.Status) int {

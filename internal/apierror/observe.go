@@ -7,6 +7,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 )
 
 // An Observer is an [http.ResponseWriter] that learns of the error of its request. The access log
@@ -43,6 +45,10 @@ func CodeOf(err error) codes.Code {
 // It is "" for a status of the upstream, whose ErrorInfo has another domain.
 func ReasonOf(err error) string {
 	st, _ := resolve(err)
+	return reasonOf(st)
+}
+
+func reasonOf(st *spb.Status) string {
 	for _, detail := range st.GetDetails() {
 		info := new(errdetails.ErrorInfo)
 		if detail.UnmarshalTo(info) == nil && info.GetDomain() == Domain {

@@ -1,0 +1,114 @@
+package idempotency
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+)
+
+const (
+	// inFlightDelay is the Retry-After for a request that is in flight. Most calls take less.
+	inFlightDelay = time.Second
+	// limitDelay is the Retry-After for a caller with too many records. They expire one by one.
+	limitDelay = time.Minute
+)
+
+// errOtherVersion is an error for the log.
+var errOtherVersion = errors.New("the record was written by another version of the gateway")
+
+// goneError is for a request that ended before anything was done.
+func goneError(ctx context.Context) *apierror.Error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request. Nothing was sent to the Mesh API.")
+	}
+	return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,
+		"The request timed out before it could be sent to the Mesh API. Nothing was sent. Try again.")
+}
+
+// storeError is for a request that was not sent because its key could not be claimed.
+func storeError(cause error) *apierror.Error {
+	switch {
+	case errors.Is(cause, ErrCallerLimit):
+		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
+			"This API key has used too many idempotency keys in the last 7 days. Nothing was sent to the Mesh API. Try again later.",
+			retryAfter(limitDelay)).WithCause(cause)
+	case errors.Is(cause, ErrFull):
+		return apierror.New(codes.Unavailable, apierror.IdempotencyUnavailable,
+			"The gateway has no space for another idempotency key. Nothing was sent to the Mesh API. Try again later.",
+			retryAfter(limitDelay)).WithCause(cause)
+	case errors.Is(cause, errOtherVersion):
+		return apierror.New(codes.Unavailable, apierror.IdempotencyUnavailable,
+			"A gateway of another version has processed a request with this Idempotency-Key, and this one cannot read its record. Nothing was sent to the Mesh API by this request. Try again.").WithCause(cause)
+	}
+	return apierror.New(codes.Unavailable, apierror.IdempotencyUnavailable,
+		"The gateway cannot record the Idempotency-Key at the moment. Nothing was sent to the Mesh API. Try again.").WithCause(cause)
+}
+
+func reusedError() *apierror.Error {
+	return apierror.New(codes.InvalidArgument, apierror.IdempotencyKeyReused,
+		"This Idempotency-Key was used for another request. Nothing was sent to the Mesh API. Send a new key with a new request, or repeat the first request unchanged.").
+		WithHTTPStatus(http.StatusUnprocessableEntity)
+}
+
+func inFlightError() *apierror.Error {
+	return apierror.New(codes.Aborted, apierror.IdempotencyKeyInUse,
+		"A request with this Idempotency-Key is still being processed. Nothing was sent to the Mesh API by this request. Repeat it later with the same key to get the answer.",
+		retryAfter(inFlightDelay))
+}
+
+// unknownError has no RetryInfo, because a repeated request gets the same answer.
+func (r *Request) unknownError() *apierror.Error {
+	return apierror.New(codes.Aborted, apierror.OutcomeUnknown,
+		"A request with this Idempotency-Key was sent to the Mesh API, but its outcome is not known. It may or may not have been carried out. Check whether it took effect before you send it with a new key."+r.lookup())
+}
+
+// finishedError is for a request whose answer is not there to be replayed.
+func (r *Request) finishedError(state State) *apierror.Error {
+	if state == Refused {
+		return apierror.New(codes.Aborted, apierror.AlreadyFinished,
+			"A request with this Idempotency-Key was refused by the Mesh API and not carried out. The answer is no longer available. Nothing was sent by this request. To try again, send a new key.")
+	}
+	return apierror.New(codes.Aborted, apierror.AlreadyFinished,
+		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. Nothing was sent by this request."+r.lookup())
+}
+
+// lookup returns a sentence that says where to look, with a space before it, or "".
+func (r *Request) lookup() string {
+	text := ""
+	if r.Lookup != "" {
+		text = " " + r.Lookup
+	}
+	id := IDOf(CallerOf(r.APIKey), r.Group, r.Method, r.Key)
+	if reference := derivedReference(r.Message, id); reference != "" {
+		text += " Its " + string(referenceField) + " is " + reference + "."
+	}
+	return text
+}
+
+func retryAfter(delay time.Duration) *errdetails.RetryInfo {
+	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
+}
+
+func isAlreadyExists(err error) bool { return apierror.CodeOf(err) == codes.AlreadyExists }
+
+// statusBytes returns the status of an error in wire form.
+func statusBytes(err error) []byte {
+	st := apierror.Status(err).Proto()
+	// A status in HTTP headers may have any bytes. One of protobuf may not.
+	st.Message = strings.ToValidUTF8(st.GetMessage(), "\ufffd")
+	bytes, err := proto.Marshal(st)
+	if err != nil {
+		st.Details = nil
+		bytes, _ = proto.Marshal(st) // cannot fail without details
+	}
+	return bytes
+}
