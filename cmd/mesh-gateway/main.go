@@ -27,6 +27,7 @@ type cli struct {
 	OpenAPI     openAPICommand     `cmd:"" name:"openapi" help:"Print the OpenAPI document of a gateway with these flags."`
 	Version     versionCommand     `cmd:"" help:"Print the version, and the release of Go that built it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check a running gateway: exit 0 if it is healthy, 1 if it is not."`
+	Store       storeCommand       `cmd:"" help:"Look after the store of idempotency keys."`
 }
 
 // streams are where a command writes: results to out, everything else to err.

@@ -73,6 +73,12 @@ func Open(ctx context.Context, url string, limits idempotency.Limits) (*Store, e
 	return s, nil
 }
 
+// Check returns an error if a URL cannot be read. It does not connect.
+func Check(url string) error {
+	_, err := parse(url)
+	return err
+}
+
 // parse returns the configuration for a URL.
 func parse(text string) (*pgxpool.Config, error) {
 	parsed, err := url.Parse(text)
