@@ -442,7 +442,8 @@ func TestDerivedReference(t *testing.T) {
 type brokenStore struct {
 	*memstore.Store
 	claim, finish, release error
-	attempts               int
+	// attempts is the number of calls of Finish, of which some fail as well.
+	attempts, failing int
 }
 
 func (s *brokenStore) Claim(ctx context.Context, r idempotency.Record, timeout time.Duration) (idempotency.Claim, error) {
@@ -455,6 +456,9 @@ func (s *brokenStore) Claim(ctx context.Context, r idempotency.Record, timeout t
 func (s *brokenStore) Finish(ctx context.Context, id idempotency.ID, token idempotency.Token, state idempotency.State, sealed []byte) error {
 	if s.attempts++; s.finish != nil {
 		return s.finish
+	}
+	if s.attempts <= s.failing {
+		return idempotency.ErrUnavailable
 	}
 	return s.Store.Finish(ctx, id, token, state, sealed)
 }
@@ -558,13 +562,12 @@ func TestStoreFailsAfterTheCall(t *testing.T) {
 
 func TestOutcomeIsWrittenWhenTheStoreComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &brokenStore{Store: memstore.New(memstore.DefaultLimits()), finish: idempotency.ErrUnavailable}
-		time.AfterFunc(2*time.Second, func() { store.finish = nil })
+		store := &brokenStore{Store: memstore.New(memstore.DefaultLimits()), failing: 4}
 		d := newDesk(t, store)
 		if _, err := d.do(transfer("a"), idempotency.Replied(nil)); err != nil {
 			t.Error(err)
 		}
-		if answer, err := d.do(transfer("a"), idempotency.Replied(nil)); err != nil || !answer.Replayed || store.attempts < 2 {
+		if answer, err := d.do(transfer("a"), idempotency.Replied(nil)); err != nil || !answer.Replayed || store.attempts != 5 {
 			t.Errorf("%+v, %v after %d attempts", answer, err, store.attempts)
 		}
 	})

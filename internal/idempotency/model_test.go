@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,12 +76,14 @@ func bubble(t *testing.T, f func()) {
 	}
 }
 
-// model is one play. Its fields are used by one goroutine at a time, since all others are blocked.
+// model is one play. One goroutine runs at a time, except for those whose timers end together.
 type model struct {
 	t     *rapid.T
 	store *memstore.Store
-	runs  []*run
-	keys  map[idempotency.ID]*history
+
+	mu   sync.Mutex // guards what follows, and the fields of the runs
+	runs []*run
+	keys map[idempotency.ID]*history
 	// late are writes that failed and will take effect.
 	late   []func()
 	passed time.Duration
@@ -123,7 +126,10 @@ func (m *model) act() {
 	if len(waiting) > 0 {
 		kinds = append(kinds, slices.Repeat([]string{"step"}, 12)...)
 	}
-	if len(m.late) > 0 {
+	m.mu.Lock()
+	late := len(m.late)
+	m.mu.Unlock()
+	if late > 0 {
 		kinds = append(kinds, "late")
 	}
 	if len(m.keys) > 0 {
@@ -142,9 +148,11 @@ func (m *model) act() {
 		r := waiting[rapid.IntRange(0, len(waiting)-1).Draw(m.t, "run")]
 		r.choose(rapid.SampledFrom(choices(r)).Draw(m.t, "choice"))
 	case "late":
-		i := rapid.IntRange(0, len(m.late)-1).Draw(m.t, "write")
+		i := rapid.IntRange(0, late-1).Draw(m.t, "write")
+		m.mu.Lock()
 		m.late[i]()
 		m.late = slices.Delete(m.late, i, i+1)
+		m.mu.Unlock()
 	case "settle":
 		m.settle()
 	case "purge":
@@ -156,6 +164,8 @@ func (m *model) act() {
 }
 
 func (m *model) waiting() []*run {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var waiting []*run
 	for _, r := range m.runs {
 		if r.step != "" && !r.ended {
@@ -174,6 +184,8 @@ func (m *model) start() {
 	}
 	r := &run{m: m, sent: proto.Clone(message), choice: make(chan string), request: idempotency.Request{
 		Key: rapid.SampledFrom([]string{"a", "b"}).Draw(m.t, "key"), APIKey: apiKey, Group: group, Method: method, Message: message}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	r.id = idempotency.IDOf(idempotency.CallerOf(apiKey), group, method, r.request.Key)
 	if r.history = m.keys[r.id]; r.history == nil {
 		r.history = new(history)
@@ -187,7 +199,7 @@ func (m *model) start() {
 func (r *run) run() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	defer func() { r.ended = true }()
+	defer r.do(func() { r.ended = true })
 	keeper := idempotency.NewKeeper(faultyStore{r.m.store, r}, slog.New(slog.DiscardHandler))
 	answer, err := keeper.Do(ctx, r.request, r.call)
 	r.judge(answer, err)
@@ -195,14 +207,21 @@ func (r *run) run() {
 
 // await blocks until the test chooses how the step goes on. A crash ends the goroutine.
 func (r *run) await(step string) string {
-	r.step = step
+	r.do(func() { r.step = step })
 	choice := <-r.choice
-	r.step = ""
+	r.do(func() { r.step = "" })
 	if choice == "crash" {
-		r.m.seen["crash"]++
+		r.do(func() { r.m.seen["crash"]++ })
 		runtime.Goexit()
 	}
 	return choice
+}
+
+// do does something with what other goroutines use.
+func (r *run) do(f func()) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	f()
 }
 
 func (r *run) choose(choice string) { r.choice <- choice }
@@ -229,30 +248,36 @@ func (r *run) call(ctx context.Context) idempotency.Outcome {
 	if ctx.Err() != nil {
 		return idempotency.NotSent(apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "too late")) // as grpc-go does
 	}
-	h := r.history
-	h.calls++
-	h.atMesh++
-	settled := h.settled
-	h.message = r.sent
-	r.called = true
-
+	h, settled := r.history, 0
+	r.do(func() {
+		h.calls++
+		h.atMesh++
+		settled = h.settled
+		h.message = r.sent
+		r.called = true
+	})
 	how := r.await("mesh")
-	h.atMesh--
-	if strings.HasPrefix(how, "carried out") || how == "reply" {
-		h.carriedOut++
-	}
-	if how == "UNAUTHENTICATED" || how == "RESOURCE_EXHAUSTED" {
-		h.calls-- // the key may be used again
-	}
+	r.do(func() {
+		h.atMesh--
+		switch {
+		case strings.HasPrefix(how, "carried out"), how == "reply":
+			h.carriedOut++
+		case how == "UNAUTHENTICATED", how == "RESOURCE_EXHAUSTED":
+			h.calls-- // the key may be used again
+		}
+	})
 	r.await("answer of Mesh")
 	switch how {
 	case "reply":
-		h.first = fmt.Sprintf("reply %p", r)
-		return idempotency.Replied([]byte(h.first))
+		reply := fmt.Sprintf("reply %p", r)
+		r.do(func() { h.first = reply })
+		return idempotency.Replied([]byte(reply))
 	case "refuse":
-		if h.settled == settled {
-			h.first = "NotFound"
-		}
+		r.do(func() {
+			if h.settled == settled {
+				h.first = "NotFound"
+			}
+		})
 		return idempotency.RefusedByMesh(status.Error(codes.NotFound, "no such account"))
 	case "UNAUTHENTICATED":
 		return idempotency.RefusedByMesh(status.Error(codes.Unauthenticated, "who?"))
@@ -261,7 +286,7 @@ func (r *run) call(ctx context.Context) idempotency.Outcome {
 	case "INTERNAL", "carried out, INTERNAL":
 		return idempotency.RefusedByMesh(status.Error(codes.Internal, "sorry"))
 	case "carried out, ALREADY_EXISTS":
-		r.m.seen["already exists"]++
+		r.do(func() { r.m.seen["already exists"]++ })
 		return idempotency.RefusedByMesh(status.Error(codes.AlreadyExists, "twice"))
 	default:
 		return idempotency.Unanswered(apierror.New(codes.Unavailable, apierror.OutcomeUnknown, "no answer"))
@@ -270,6 +295,8 @@ func (r *run) call(ctx context.Context) idempotency.Outcome {
 
 // judge checks an answer against what really happened.
 func (r *run) judge(answer idempotency.Answer, err error) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
 	t, h := r.m.t, r.history
 	end := apierror.ReasonOf(err)
 	switch {
@@ -312,6 +339,8 @@ func (r *run) judge(answer idempotency.Answer, err error) {
 
 // settle is an operator who knows what Mesh did, and who waits for calls that Mesh is working on.
 func (m *model) settle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	err := m.store.List(context.Background(), idempotency.Filter{Sent: true}, func(record idempotency.Record, now time.Time) error {
 		h := m.keys[record.ID]
 		if !record.Unknown(now) || h.atMesh > 0 {
@@ -334,6 +363,8 @@ func (m *model) settle() {
 
 // check checks what must hold at all times.
 func (m *model) check() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for id, h := range m.keys {
 		if h.calls > 1 || h.carriedOut > 1 {
 			m.t.Fatalf("record %s: %d calls, carried out %d times", id, h.calls, h.carriedOut)
@@ -361,10 +392,12 @@ func (m *model) check() {
 // finish lets everything end without further faults.
 func (m *model) finish() {
 	for {
+		m.mu.Lock()
 		for _, write := range m.late {
 			write()
 		}
 		m.late = nil
+		m.mu.Unlock()
 		waiting := m.waiting()
 		for _, r := range waiting {
 			if r.step == "mesh" {
@@ -374,7 +407,7 @@ func (m *model) finish() {
 			}
 			synctest.Wait()
 		}
-		if len(waiting) == 0 && !slices.ContainsFunc(m.runs, func(r *run) bool { return !r.ended }) {
+		if len(waiting) == 0 && m.idle() {
 			return
 		}
 		time.Sleep(time.Second) // a repeated write
@@ -382,17 +415,21 @@ func (m *model) finish() {
 	}
 }
 
+// idle reports whether all requests have ended.
+func (m *model) idle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.runs, func(r *run) bool { return !r.ended })
+}
+
 // stop ends the goroutines that are left after a failure.
 func (m *model) stop() {
-	for _, r := range m.runs {
-		for !r.ended {
-			synctest.Wait()
-			if r.step == "" {
-				time.Sleep(time.Second)
-				continue
-			}
+	for !m.idle() {
+		synctest.Wait()
+		for _, r := range m.waiting() {
 			r.choose("crash")
 		}
+		time.Sleep(time.Second) // a repeated write
 	}
 }
 
@@ -423,7 +460,7 @@ func (s faultyStore) write(name string, write func() error) error {
 	case "fail":
 		return idempotency.ErrUnavailable
 	case "fail late":
-		s.r.m.late = append(s.r.m.late, func() { _ = write() })
+		s.r.do(func() { s.r.m.late = append(s.r.m.late, func() { _ = write() }) })
 		return idempotency.ErrUnavailable
 	case "fail after":
 		_ = write()
