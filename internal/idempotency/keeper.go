@@ -215,19 +215,20 @@ func (r *Request) answer(record *Record, now time.Time) (Answer, error) {
 		return Answer{}, r.unknownError()
 	case record.State == Sent:
 		return Answer{}, inFlightError()
-	case record.State == Settled, len(record.Sealed) == 0, !now.Before(record.Finished.Add(ReplayTime)):
+	case len(record.Sealed) == 0, !now.Before(record.Finished.Add(ReplayTime)):
 		return Answer{}, r.finishedError(record.State)
 	}
 	answer, err := open(r.APIKey, record)
 	if err != nil {
-		return Answer{}, r.finishedError(record.State).WithCause(err)
+		// The record was changed, so nothing in it can be trusted.
+		return Answer{}, r.unknownError().WithCause(err)
 	}
 	if record.State == Done {
 		return Answer{Reply: answer, Replayed: true}, nil
 	}
 	var st spb.Status
 	if err := proto.Unmarshal(answer, &st); err != nil || st.GetCode() == 0 {
-		return Answer{}, r.finishedError(record.State).WithCause(err)
+		return Answer{}, r.unknownError().WithCause(errors.Join(errors.New("the record has no status"), err))
 	}
 	return Answer{Replayed: true}, status.ErrorProto(&st)
 }

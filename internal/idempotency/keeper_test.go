@@ -457,6 +457,9 @@ func (s *brokenStore) Finish(ctx context.Context, id idempotency.ID, token idemp
 	if s.attempts++; s.finish != nil {
 		return s.finish
 	}
+	if ctx.Err() != nil {
+		return idempotency.ErrUnavailable
+	}
 	if s.attempts <= s.failing {
 		return idempotency.ErrUnavailable
 	}
@@ -573,6 +576,25 @@ func TestOutcomeIsWrittenWhenTheStoreComesBack(t *testing.T) {
 	})
 }
 
+// TestOutcomeIsWrittenAfterTheDeadline is about an answer that arrives in the last moment, and about
+// a gateway that was paused.
+func TestOutcomeIsWrittenAfterTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, &brokenStore{Store: memstore.New(memstore.DefaultLimits())})
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		if _, err := d.keeper.Do(ctx, transfer("a"), func(context.Context) idempotency.Outcome {
+			time.Sleep(timeout + idempotency.Margin + time.Hour)
+			return idempotency.Replied(nil)
+		}); err != nil {
+			t.Error(err)
+		}
+		if answer, err := d.do(transfer("a"), idempotency.Replied(nil)); err != nil || !answer.Replayed {
+			t.Errorf("%+v, %v", answer, err)
+		}
+	})
+}
+
 // spyStore changes the records that are found.
 type spyStore struct {
 	*memstore.Store
@@ -595,9 +617,10 @@ func TestRecordThatWasChanged(t *testing.T) {
 		httpStatus int
 		reason     apierror.Reason
 	}{
-		{"the answer", func(r *idempotency.Record) { r.Sealed = append([]byte("x"), r.Sealed...) }, 409, apierror.AlreadyFinished},
-		{"the answer of another key", func(r *idempotency.Record) { r.Sealed = other.Sealed }, 409, apierror.AlreadyFinished},
-		{"the state", func(r *idempotency.Record) { r.State = idempotency.Refused }, 409, apierror.AlreadyFinished},
+		{"a refusal to a reply", func(r *idempotency.Record) { r.State = idempotency.Done }, 409, apierror.OutcomeUnknown},
+		{"the answer", func(r *idempotency.Record) { r.Sealed = append([]byte("x"), r.Sealed...) }, 409, apierror.OutcomeUnknown},
+		{"the answer of another key", func(r *idempotency.Record) { r.Sealed = other.Sealed }, 409, apierror.OutcomeUnknown},
+		{"an unknown state", func(r *idempotency.Record) { r.State = "other" }, 409, apierror.OutcomeUnknown},
 		{"a newer version", func(r *idempotency.Record) { r.Version++ }, 503, apierror.IdempotencyUnavailable},
 		{"a newer fingerprint", func(r *idempotency.Record) { r.Fingerprint[0]++ }, 503, apierror.IdempotencyUnavailable},
 		{"another fingerprint", func(r *idempotency.Record) { r.Fingerprint[1]++ }, 422, apierror.IdempotencyKeyReused},
@@ -610,10 +633,10 @@ func TestRecordThatWasChanged(t *testing.T) {
 				if err := store.List(context.Background(), idempotency.Filter{}, func(r idempotency.Record, _ time.Time) error { other = r; return nil }); err != nil {
 					t.Fatal(err)
 				}
-				_, _ = d.do(transfer("a"), idempotency.Replied([]byte("reply")))
+				_, _ = d.do(transfer("a"), idempotency.RefusedByMesh(status.Error(codes.NotFound, "no")))
 				store.change = test.change
 				_, err := d.do(transfer("a"), idempotency.Replied(nil))
-				d.want(err, test.httpStatus, test.reason, 2, "Nothing was sent")
+				d.want(err, test.httpStatus, test.reason, 2)
 			})
 		})
 	}

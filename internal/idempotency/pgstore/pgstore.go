@@ -88,11 +88,7 @@ func parse(text string) (*pgxpool.Config, error) {
 	}
 	config, err := pgxpool.ParseConfig(text)
 	if err != nil {
-		message := err.Error()
-		if password, ok := parsed.User.Password(); ok && password != "" {
-			message = strings.ReplaceAll(message, password, "xxxxxx")
-		}
-		return nil, errors.New("idempotency store: " + message)
+		return nil, fmt.Errorf("idempotency store: %w", err) // pgx hides the password
 	}
 	conn := config.ConnConfig
 	if conn.ConnectTimeout == 0 {

@@ -22,6 +22,7 @@ func TestLocation(t *testing.T) {
 		{"a file without a path", "file:", "", "has no path"},
 		{"a path without a scheme", "/var/lib/keys.db", "", "is not a kind of store"},
 		{"a password with a slash", "postgres://mesh:s3cret/x@db.example/mesh", "", "%XX"},
+		{"a password with a slash after digits", "postgres://mesh:1/s3cret@db.example/mesh", "", "%XX"},
 		{"no such mode", "postgres://mesh:s3cret@db.example/mesh?sslmode=strict", "", "sslmode"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
