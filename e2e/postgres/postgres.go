@@ -36,7 +36,7 @@ type Server struct {
 }
 
 // Start runs a server until the test ends. settings are those of postgresql.conf, such as fsync=off.
-func Start(t *testing.T, settings ...string) *Server {
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(found) == 0 {
@@ -86,7 +86,7 @@ func (s *Server) URL() string {
 }
 
 // Run starts the server after Kill, and waits until it accepts connections.
-func (s *Server) Run(t *testing.T) {
+func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses="}
 	for _, setting := range s.settings {
@@ -116,7 +116,7 @@ func (s *Server) Run(t *testing.T) {
 
 // Kill ends the server at once, so that it recovers when it is started again. It does nothing if the
 // server does not run.
-func (s *Server) Kill(t *testing.T) {
+func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	if s.process == nil {
 		return
@@ -130,7 +130,7 @@ func (s *Server) Kill(t *testing.T) {
 }
 
 // Exec runs a statement.
-func (s *Server) Exec(t *testing.T, sql string, args ...any) {
+func (s *Server) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, s.URL())

@@ -16,7 +16,7 @@ import (
 )
 
 // migrated returns a server with the tables.
-func migrated(t *testing.T, settings ...string) *postgres.Server {
+func migrated(t testing.TB, settings ...string) *postgres.Server {
 	t.Helper()
 	server := postgres.Start(t, settings...)
 	if _, err := pgstore.Migrate(t.Context(), server.URL()); err != nil {
@@ -25,7 +25,7 @@ func migrated(t *testing.T, settings ...string) *postgres.Server {
 	return server
 }
 
-func open(t *testing.T, url string, limits idempotency.Limits) *pgstore.Store {
+func open(t testing.TB, url string, limits idempotency.Limits) *pgstore.Store {
 	t.Helper()
 	store, err := pgstore.Open(t.Context(), url, limits)
 	if err != nil {
@@ -209,4 +209,8 @@ func TestErrorsDoNotHaveThePassword(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, open(b, migrated(b).URL(), pgstore.DefaultLimits()))
 }

@@ -195,7 +195,8 @@ func statusOf(status int) int {
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
 		http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusRequestTimeout, http.StatusConflict,
 		http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
-		http.StatusRequestedRangeNotSatisfiable, http.StatusMisdirectedRequest, http.StatusTooManyRequests,
+		http.StatusRequestedRangeNotSatisfiable, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests,
 		apierror.StatusClientClosedRequest,
 		http.StatusInternalServerError, http.StatusNotImplemented, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return status

@@ -152,3 +152,12 @@ func TestClosedFileIsUnavailable(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkStore(b *testing.B) {
+	store, err := filestore.Open(filepath.Join(b.TempDir(), "keys.db"), filestore.DefaultLimits())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	storetest.Benchmark(b, store)
+}

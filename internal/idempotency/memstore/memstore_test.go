@@ -17,3 +17,7 @@ func TestStore(t *testing.T) {
 		Pass: func(_ *testing.T, _ idempotency.Store, by time.Duration) { time.Sleep(by) },
 	})
 }
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, memstore.New(idempotency.Limits{PerCaller: 100_000_000, Total: 100_000_000}))
+}
