@@ -25,9 +25,9 @@ const (
 // errOtherVersion is an error for the log.
 var errOtherVersion = errors.New("the record was written by another version of the gateway")
 
-// goneError is for a request that ended before anything was done.
-func goneError(ctx context.Context) *apierror.Error {
-	if errors.Is(ctx.Err(), context.Canceled) {
+// goneError is for a request that ended before it was sent. cause is an error of a context.
+func goneError(cause error) *apierror.Error {
+	if errors.Is(cause, context.Canceled) {
 		return apierror.New(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request. Nothing was sent to the Mesh API.")
 	}
 	return apierror.New(codes.Unavailable, apierror.UpstreamUnreachable,

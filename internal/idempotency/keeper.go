@@ -80,7 +80,7 @@ func (k *Keeper) Do(ctx context.Context, request Request, call func(ctx context.
 		return Answer{}, errors.New("idempotency: a request without a key or an API key")
 	}
 	if ctx.Err() != nil {
-		return Answer{}, goneError(ctx)
+		return Answer{}, goneError(ctx.Err())
 	}
 	ctx, cancel := detach(ctx)
 	defer cancel()
@@ -94,6 +94,10 @@ func (k *Keeper) Do(ctx context.Context, request Request, call func(ctx context.
 		return request.answer(claim.Existing, claim.Now)
 	}
 
+	if late(ctx) {
+		k.release(ctx, record)
+		return Answer{}, goneError(context.DeadlineExceeded)
+	}
 	reference := SetReference(request.Message, record.ID)
 	outcome := call(ctx)
 	switch outcome.effect(reference != "") {
@@ -118,6 +122,14 @@ func detach(ctx context.Context) (context.Context, context.CancelFunc) {
 		deadline = time.Now().Add(defaultTimeout)
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+}
+
+// late reports whether the deadline has passed, as after a pause of the gateway. Others may have read
+// the key as unknown then, and looked what Mesh did, so the call must not come after that. The clock
+// of timers stops while a machine is suspended, so the time of day is compared as well.
+func late(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return ctx.Err() != nil || time.Now().Round(0).After(deadline.Round(0))
 }
 
 func (r *Request) record() Record {

@@ -576,6 +576,33 @@ func TestOutcomeIsWrittenWhenTheStoreComesBack(t *testing.T) {
 	})
 }
 
+// slowStore pauses the gateway after a claim.
+type slowStore struct {
+	*memstore.Store
+	pause time.Duration
+}
+
+func (s *slowStore) Claim(ctx context.Context, r idempotency.Record, timeout time.Duration) (idempotency.Claim, error) {
+	claim, err := s.Store.Claim(ctx, r, timeout)
+	time.Sleep(s.pause)
+	return claim, err
+}
+
+// TestGatewayIsPausedBeforeTheCall pauses it until others may have looked what Mesh did.
+func TestGatewayIsPausedBeforeTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{memstore.New(memstore.DefaultLimits()), timeout + idempotency.Margin + time.Hour}
+		d := newDesk(t, store)
+		_, err := d.do(transfer("a"), idempotency.Replied(nil))
+		d.want(err, http.StatusServiceUnavailable, apierror.UpstreamUnreachable, 0, "Nothing was sent")
+		store.pause = timeout - 1
+		if _, err := d.do(transfer("a"), idempotency.Replied(nil)); err != nil {
+			t.Errorf("the key is not free, or the call is not made in time: %v", err)
+		}
+		d.wantCalls(1)
+	})
+}
+
 // TestOutcomeIsWrittenAfterTheDeadline is about an answer that arrives in the last moment, and about
 // a gateway that was paused.
 func TestOutcomeIsWrittenAfterTheDeadline(t *testing.T) {
