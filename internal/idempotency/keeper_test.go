@@ -491,7 +491,7 @@ func TestStoreFailsBeforeTheCall(t *testing.T) {
 				d := newDesk(t, &brokenStore{Store: memstore.New(memstore.DefaultLimits()), claim: test.err})
 				_, err := d.do(transfer("a"), idempotency.Replied(nil))
 				d.want(err, test.httpStatus, test.reason, 0, "Nothing was sent")
-				if strings.Contains(err.Error(), "10.0.0.1") || !errors.Is(err, test.err) {
+				if !errors.Is(err, test.err) || strings.Contains(err.Error(), "10.0.0.1") {
 					t.Errorf("the cause is for the log alone: %v", err)
 				}
 				var delay time.Duration
