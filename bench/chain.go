@@ -9,6 +9,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
@@ -29,7 +30,7 @@ func withChain(peer http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	tickets := middleware.NewTickets(middleware.NewMemoryTickets())
+	tickets := middleware.NewTickets(middleware.NewSealedTickets(memstore.New(memstore.DefaultLimits())))
 	methods := make(map[*contract.Method]http.Handler)
 	for _, method := range contract.Methods() {
 		handler := compressor.Reads(method)(peer)

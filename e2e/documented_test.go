@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"iter"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +66,19 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 						trespass = with(fails, "Sec-Fetch-Site", "cross-site")
 					}
 					visit(t, mesh, trespass, documented)
-				case "404", "409":
+				case "422":
+					reuseKey(t, mesh, works)
+				case "409":
+					if refusal := refusalFor(op, fails, documented); refusal.Status == http.StatusConflict {
+						reset(t, mesh)
+						visit(t, mesh, refusal, documented)
+						continue
+					}
+					upstream.Fail(status.New(codes.Unavailable, "the upstream failed"))
+					keyed := keyed(fails)
+					visit(t, failing, keyed, "503")
+					visit(t, failing, keyed, documented)
+				case "404":
 					refusal := refusalFor(op, fails, documented)
 					reset(t, mesh)
 					visit(t, mesh, refusal, documented)
@@ -211,3 +226,57 @@ func openSocket(t *testing.T, mesh *program, call examples.Call) {
 		t.Error(err)
 	}
 }
+
+// keyed returns the call with a new Idempotency-Key. A public method needs an API key for it.
+func keyed(call examples.Call) examples.Call {
+	return with(with(call, "X-Api-Key", examples.Key), "Idempotency-Key", rand.Text())
+}
+
+// reuseKey makes the call, and then another one of the same method with the same key.
+func reuseKey(t *testing.T, mesh *program, works examples.Call) {
+	t.Helper()
+	reset(t, mesh)
+	first := keyed(works)
+	visit(t, mesh, first, strconv.Itoa(works.Status))
+	first.Before = nil
+	var tried []int
+	for other := range otherRequests(first) {
+		_, got, err := other.Record(t.Context(), client, mesh.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == http.StatusUnprocessableEntity {
+			return
+		}
+		tried = append(tried, got)
+	}
+	t.Errorf("%s %s: statuses %v, want 422", works.Method, works.Path, tried)
+}
+
+// otherRequests returns variants of a call that are other requests of the same method: for another
+// resource, or with one value changed. Some of them are invalid.
+func otherRequests(call examples.Call) iter.Seq[examples.Call] {
+	return func(yield func(examples.Call) bool) {
+		for _, ulid := range ulids.FindAllString(call.Path, -1) {
+			other := call
+			absent := strings.Repeat("Z", len(ulid))
+			other.Path, other.Body = strings.ReplaceAll(call.Path, ulid, absent), strings.ReplaceAll(call.Body, ulid, absent)
+			if !yield(other) {
+				return
+			}
+		}
+		for _, at := range values.FindAllStringIndex(call.Body, -1) {
+			other := call
+			other.Body = call.Body[:at[1]-1] + "1" + call.Body[at[1]-1:]
+			if !yield(other) {
+				return
+			}
+		}
+	}
+}
+
+var (
+	ulids = regexp.MustCompile(`[0-9A-HJKMNP-TV-Z]{26}`)
+	// values are the strings of a JSON object that are values.
+	values = regexp.MustCompile(`:\s*"[^"]*"`)
+)

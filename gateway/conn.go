@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // validatingConn is the last step before the upstream. It checks the finished request
@@ -37,6 +39,9 @@ func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply 
 	}
 	q.sent, _ = args.(proto.Message) // which check has found it to be
 	err = c.invokeWithin(metadata.NewOutgoingContext(ctx, q.metadata), q, method, args, reply)
+	if replayed := q.replyMetadata.Get(wire.ReplayedHeader); len(replayed) > 0 {
+		q.response.Header()[wire.ReplayedHeader] = replayed
+	}
 	if form, raw := q.wireForm(); raw && err == nil {
 		q.hold(len(form))
 	}
@@ -52,7 +57,11 @@ func (c *validatingConn) invokeWithin(ctx context.Context, q *request, method st
 		limit = q.lease.Limit()
 	}
 	if limit == 0 {
-		return c.conn.Invoke(ctx, method, args, reply, q.options()...)
+		options := q.options()
+		if len(q.metadata.Get(wire.IdempotencyKeyHeader)) > 0 {
+			options = append(options, grpc.Header(&q.replyMetadata))
+		}
+		return c.conn.Invoke(ctx, method, args, reply, options...)
 	}
 	err := c.conn.Invoke(ctx, method, args, reply, q.options(grpc.MaxCallRecvMsgSize(int(limit)))...)
 	size, tooLarge := sizeOver(limit, err)
@@ -98,7 +107,7 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 }
 
 // options are those of the request's call. They take the place of the generated client's,
-// which ask for the metadata of the reply: none of it is passed on.
+// which ask for the metadata of the reply: hardly any of it is passed on.
 func (q *request) options(more ...grpc.CallOption) []grpc.CallOption {
 	return append(more, grpc.StaticMethod(), grpc.ForceCodecV2(&q.codec))
 }

@@ -48,6 +48,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/internal/wirejson"
 	"github.com/meshtrade/mesh-gateway/proto"
 )
@@ -70,6 +72,7 @@ type options struct {
 	writeTimeout time.Duration
 	origins      []string
 	fallback     func(Method)
+	idempotency  bool
 	// drain is done when streams are to end; nil is never.
 	drain context.Context
 }
@@ -92,6 +95,13 @@ func WithNotFound(handler http.Handler) Option {
 // metadata: X-Api-Key, X-Group, X-Request-Id, Traceparent and Tracestate.
 func WithForwardedHeaders(names ...string) Option {
 	return func(o *options) { o.headers = append(o.headers, names...) }
+}
+
+// WithIdempotency sends the Idempotency-Key of a WRITE to the upstream as metadata, and
+// passes Idempotent-Replayed on from the metadata of the reply. The connection must keep
+// the promise that clients connect with the key: that a write is made at most once.
+func WithIdempotency() Option {
+	return func(o *options) { o.idempotency = true }
 }
 
 // WithKeepAlive sets the interval between keep-alives on an idle stream, which is
@@ -152,10 +162,17 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	forwarded := forwardedHeaders(o.headers)
+	forwarded, forwardedOfWrites := forwardedHeaders(o.headers), forwardedHeaders(o.headers)
+	if o.idempotency {
+		forwardedOfWrites = forwardedHeaders(append(slices.Clone(o.headers), wire.IdempotencyKeyHeader))
+	}
 	var types wirejson.Types
 	for binding, handler := range generated {
-		var chain http.Handler = newRoute(binding, handler, &o, rules, codecs, forwarded, &types)
+		headers := forwarded
+		if binding.Method.Write {
+			headers = forwardedOfWrites
+		}
+		var chain http.Handler = newRoute(binding, handler, &o, rules, codecs, headers, &types)
 		middleware := o.middleware(Method{binding.Method})
 		for i := len(middleware) - 1; i >= 0; i-- {
 			chain = middleware[i](chain)

@@ -86,6 +86,8 @@ type request struct {
 	// metadata is what the upstream is sent with the call, and codec the codec of the call.
 	metadata metadata.MD
 	codec    wireCodec
+	// replyMetadata is the metadata of the reply to a WRITE with an Idempotency-Key.
+	replyMetadata metadata.MD
 	// sent is the request message of the call, nil until it has passed the check.
 	sent proto.Message
 	// receiving is the goroutine that receives the messages of a stream, and more reports

@@ -13,12 +13,15 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/stores"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
@@ -39,18 +42,20 @@ type serveCommand struct {
 	SandboxGRPCListen   string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
 	sandboxFlags
 
-	PublicURL      string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
-	CORSOrigin     []origin       `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call the API from a browser, such as https://app.example.com; repeatable (none)."`
-	RateLimitRead  policy.Rate    `default:"600/1m" placeholder:"N/PERIOD" help:"Read requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
-	RateLimitWrite policy.Rate    `default:"120/1m" placeholder:"N/PERIOD" help:"Write requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
-	MaxStreams     int            `default:"5000" placeholder:"N" help:"Maximum number of open streams (${default})."`
-	MaxKeyStreams  int            `default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
-	MaxBodyBytes   int64          `default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
-	MaxInflight    int64          `name:"max-inflight-bytes" default:"268435456" placeholder:"BYTES" help:"Memory for the request bodies and responses in flight, in bytes; those of one API key may take a quarter of it. Calls that do not fit are rejected with 503 (${default})."`
-	RequestTimeout time.Duration  `default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
-	DrainDelay     *time.Duration `placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
-	TrustedProxy   []trustedProxy `placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
-	Credentials    string         `placeholder:"auto|PATH" help:"Mesh credentials file. Its API key and group are added to requests that carry none, so --listen must be a loopback address. With auto, the file that the Mesh SDKs use (none)."`
+	PublicURL      string          `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
+	CORSOrigin     []origin        `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call the API from a browser, such as https://app.example.com; repeatable (none)."`
+	RateLimitRead  policy.Rate     `default:"600/1m" placeholder:"N/PERIOD" help:"Read requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	RateLimitWrite policy.Rate     `default:"120/1m" placeholder:"N/PERIOD" help:"Write requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	MaxStreams     int             `default:"5000" placeholder:"N" help:"Maximum number of open streams (${default})."`
+	MaxKeyStreams  int             `default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
+	MaxBodyBytes   int64           `default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
+	MaxInflight    int64           `name:"max-inflight-bytes" default:"268435456" placeholder:"BYTES" help:"Memory for the request bodies and responses in flight, in bytes; those of one API key may take a quarter of it. Calls that do not fit are rejected with 503 (${default})."`
+	Store          stores.Location `default:"memory" placeholder:"memory|file:PATH|postgres://…" help:"Where to keep what is known of writes with an Idempotency-Key, and stream tickets. Memory is forgotten when the gateway ends, a file is for one gateway, and PostgreSQL for several (${default})."`
+	Idempotency    string          `enum:"optional,required" default:"optional" placeholder:"optional|required" help:"Whether writes need an Idempotency-Key (${default})."`
+	RequestTimeout time.Duration   `default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
+	DrainDelay     *time.Duration  `placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
+	TrustedProxy   []trustedProxy  `placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
+	Credentials    string          `placeholder:"auto|PATH" help:"Mesh credentials file. Its API key and group are added to requests that carry none, so --listen must be a loopback address. With auto, the file that the Mesh SDKs use (none)."`
 }
 
 const defaultAdminListen = "127.0.0.1:9090"
@@ -194,10 +199,12 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		MaxBodyBytes:   c.MaxBodyBytes,
 		Budget:         budget.New(budget.Options{Limit: c.MaxInflight, MaxReply: upstream.MaxReplyBytes}),
 		RequestTimeout: c.RequestTimeout,
-		Stopping:       s.Stopping(),
-		Drain:          s.Draining(),
-		Metrics:        telemetry.New(buildVersion()),
-		Logger:         logger,
+
+		RequireIdempotencyKey: c.Idempotency == "required",
+		Stopping:              s.Stopping(),
+		Drain:                 s.Draining(),
+		Metrics:               telemetry.New(buildVersion()),
+		Logger:                logger,
 	}
 	for _, origin := range c.CORSOrigin {
 		options.CORSOrigins = append(options.CORSOrigins, string(origin))
@@ -222,6 +229,13 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		}
 		defer func() { err = errors.Join(err, options.Sandbox.Close()) }()
 	}
+	store, warnings, err := c.Store.Open(ctx)
+	if err != nil {
+		return &usageError{"store", err}
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	options.Keeper, options.Tickets = idempotency.NewKeeper(store, logger), middleware.NewSealedTickets(store)
+	defer runUntil(options.Keeper.Run)()
 	conn, err := c.connect(options.Sandbox)
 	if err != nil {
 		return err
@@ -255,9 +269,26 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	// Not before, so that the garbage of the start is collected early.
 	defer tuneMemory(os.LookupEnv, memlimit.FromCgroup, c.MaxInflight, logger)()
 	c.announce(std.out, at, options.Credentials)
+	if c.Store.Memory() && !c.Sandbox {
+		warnings = append(warnings, "the idempotency keys of writes are kept in memory and forgotten when the gateway ends; set --store to keep them")
+	}
+	for _, warning := range warnings {
+		logger.Warn(warning)
+	}
 	conn.Connect()
 	go debug.FreeOSMemory() // the start takes more than the program needs at rest
 	return s.Run(ctx)
+}
+
+// runUntil runs f until the function that it returns is called, which waits for it.
+func runUntil(f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // serveAdmin opens the admin listener. A second sandbox on a machine must not

@@ -219,6 +219,16 @@ func newError(code codes.Code, message string, info *errdetails.ErrorInfo, detai
 	return e
 }
 
+// Sent reports whether the upstream may have received the call ([NewSent], [Unknown]).
+func (e *Error) Sent() bool {
+	for _, detail := range e.status.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetMetadata()["sent"] == "true"
+		}
+	}
+	return false
+}
+
 // Unwrap returns the cause, or nil.
 func (e *Error) Unwrap() error { return e.cause }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 const (
@@ -67,8 +68,8 @@ func inFlightError() *apierror.Error {
 
 // unknownError has no RetryInfo, because a repeated request gets the same answer.
 func (r *Request) unknownError() *apierror.Error {
-	return apierror.New(codes.Aborted, apierror.OutcomeUnknown,
-		"A request with this Idempotency-Key was sent to the Mesh API, but its outcome is not known. It may or may not have been carried out. Check whether it took effect before you send it with a new key."+r.lookup())
+	rpc, path := r.lookup()
+	return apierror.Unknown(codes.Aborted, "A request with this Idempotency-Key was sent to the Mesh API, but its outcome is not known."+r.reference(), rpc, path)
 }
 
 // finishedError is for a request whose answer is not there to be replayed.
@@ -77,21 +78,30 @@ func (r *Request) finishedError(state State) *apierror.Error {
 		return apierror.New(codes.Aborted, apierror.AlreadyFinished,
 			"A request with this Idempotency-Key was refused by the Mesh API and not carried out. The answer is no longer available. Nothing was sent by this request. To try again, send a new key.")
 	}
+	where := ""
+	if _, path := r.lookup(); path != "" {
+		where = " See GET " + path + "."
+	}
 	return apierror.New(codes.Aborted, apierror.AlreadyFinished,
-		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. Nothing was sent by this request."+r.lookup())
+		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. Nothing was sent by this request."+r.reference()+where)
 }
 
-// lookup returns a sentence that says where to look, with a space before it, or "".
-func (r *Request) lookup() string {
-	text := ""
-	if r.Lookup != "" {
-		text = " " + r.Lookup
+// lookup returns where to look for the effect of the request ([contract.Method.Lookup]).
+func (r *Request) lookup() (rpc, path string) {
+	if method := contract.ByName(r.Method); method != nil {
+		return method.Lookup(r.Message.ProtoReflect())
 	}
+	return "", ""
+}
+
+// reference returns a sentence with the reference that the request was given, with a space before
+// it, or "".
+func (r *Request) reference() string {
 	id := IDOf(CallerOf(r.APIKey), r.Group, r.Method, r.Key)
 	if reference := derivedReference(r.Message, id); reference != "" {
-		text += " Its " + string(referenceField) + " is " + reference + "."
+		return " Its " + string(referenceField) + " is " + reference + "."
 	}
-	return text
+	return ""
 }
 
 func retryAfter(delay time.Duration) *errdetails.RetryInfo {

@@ -8,10 +8,8 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
-
-// Header is the name of the header that holds the key, in the form of net/http.
-const Header = "Idempotency-Key"
 
 // maxKeyLength is the maximum length of a key, in characters.
 const maxKeyLength = 255
@@ -86,5 +84,5 @@ func unquote(s string) (string, bool) {
 
 func invalid(problem string) error {
 	return apierror.New(codes.InvalidArgument, apierror.InvalidRequest,
-		Header+" "+problem+". Nothing was sent to the Mesh API.")
+		wire.IdempotencyKeyHeader+" "+problem+". Nothing was sent to the Mesh API.")
 }

@@ -52,9 +52,6 @@ type Request struct {
 	// Message is the request, which is valid. [Keeper.Do] may set the reference in it
 	// ([SetReference]), and only then calls.
 	Message proto.Message
-	// Lookup is a sentence that says how to find out whether the request was carried out. It is for
-	// the error of a request whose outcome is unknown.
-	Lookup string
 }
 
 // Answer is the answer to a request that was carried out, or the way in which an error was found.

@@ -44,7 +44,7 @@ func newDesk(t *testing.T, store idempotency.Store) *desk {
 }
 
 func transfer(key string) idempotency.Request {
-	return idempotency.Request{Key: key, APIKey: apiKey, Group: group, Method: createTransfer, Message: transferOf("1"), Lookup: "Look at GET /v1/wallet/transfers."}
+	return idempotency.Request{Key: key, APIKey: apiKey, Group: group, Method: createTransfer, Message: transferOf("1")}
 }
 
 func order(key string) idempotency.Request {
@@ -214,7 +214,7 @@ func TestUnknownSaysHowToLook(t *testing.T) {
 		time.Sleep(timeout + idempotency.Margin + 1)
 		_, err := d.do(order("a"), idempotency.Replied(nil))
 		reference := idempotency.SetReference(orderOf("x"), idempotency.IDOf(idempotency.CallerOf(apiKey), group, order("a").Method, "a"))
-		d.want(err, http.StatusConflict, apierror.OutcomeUnknown, 1, "GET /v1/wallet/transfers", reference)
+		d.want(err, http.StatusConflict, apierror.OutcomeUnknown, 1, "GET /v1/limit_orders (ListLimitOrders)", reference)
 	})
 }
 

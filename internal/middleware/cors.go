@@ -37,11 +37,12 @@ func CORS(origins []string) func(http.Handler) http.Handler {
 		},
 		AllowedHeaders: []string{
 			wire.APIKeyHeader, wire.GroupHeader, wire.AuthorizationHeader, "Content-Type", wire.RequestTimeoutHeader,
-			wire.RequestIDHeader, wire.LastEventIDHeader, wire.TraceparentHeader, wire.SandboxFaultHeader,
+			wire.RequestIDHeader, wire.IdempotencyKeyHeader, wire.LastEventIDHeader, wire.TraceparentHeader,
+			wire.SandboxFaultHeader,
 		},
 		ExposedHeaders: []string{
 			wire.RequestIDHeader, wire.RateLimitHeader, wire.RateLimitPolicyHeader, wire.RetryAfterHeader,
-			wire.EnvironmentHeader, "Allow", wire.AuthenticateHeader, wire.ContentDispositionHeader,
+			wire.EnvironmentHeader, wire.ReplayedHeader, "Allow", wire.AuthenticateHeader, wire.ContentDispositionHeader,
 		},
 		MaxAge: corsMaxAge,
 		// The page sends keys in headers. There are no cookies.

@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 )
 
 const streamPath = "/v1/limit_orders/00000000000000000000000001:monitor"
@@ -31,7 +33,7 @@ func TestIssue(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			NewTickets(NewMemoryTickets()).Issue(w, httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(test.body)))
+			NewTickets(newTicketStore()).Issue(w, httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(test.body)))
 			if w.Code != test.want {
 				t.Errorf("status %d, want %d: %s", w.Code, test.want, w.Body)
 			}
@@ -63,9 +65,9 @@ func TestRedeem(t *testing.T) {
 		{"on a write", writeMethod, http.MethodPost, "/v1/groups", "ticket=TICKET", false, "ticket=TICKET", otherKey},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			store := NewMemoryTickets()
+			store := newTicketStore()
 			tickets := NewTickets(store)
-			if err := store.Keep(t.Context(), "TICKET", Ticket{Key: testKey, Group: testGroup, Path: streamPath, Expires: store.now().Add(ticketTime)}); err != nil {
+			if err := store.Keep(t.Context(), "TICKET", Ticket{Key: testKey, Group: testGroup, Path: streamPath, Expires: time.Now().Add(ticketTime)}); err != nil {
 				t.Fatal(err)
 			}
 			r := headers(httptest.NewRequest(test.method, test.path+"?"+test.query, nil), "X-Api-Key", otherKey, "X-Group", otherGroup, "Authorization", "Basic x")
@@ -143,3 +145,5 @@ func TestFailingTicketStore(t *testing.T) {
 		})
 	}
 }
+
+func newTicketStore() TicketStore { return NewSealedTickets(memstore.New(memstore.DefaultLimits())) }

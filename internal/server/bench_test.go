@@ -22,6 +22,9 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/meshtrade/mesh-gateway/internal/idempotency"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
@@ -125,7 +128,9 @@ func newBench(b *testing.B) *bench {
 		b.Fatal(err)
 	}
 	unlimited := policy.Rate{}
+	store := memstore.New(memstore.DefaultLimits())
 	routes, err := server.Routes(server.Options{
+		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
 		Conn: conn, ReadRate: unlimited, WriteRate: unlimited, Metrics: telemetry.New("test"),
 		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),

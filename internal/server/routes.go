@@ -19,6 +19,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
@@ -34,6 +35,12 @@ type Options struct {
 	// Ready connects to the upstream if necessary and reports whether it is connected. It returns
 	// when it is, or when the context is done.
 	Ready func(context.Context) bool
+	// Keeper makes writes with an Idempotency-Key at most once.
+	Keeper *idempotency.Keeper
+	// Tickets keeps stream tickets.
+	Tickets middleware.TicketStore
+	// RequireIdempotencyKey makes Idempotency-Key mandatory for writes with an API key.
+	RequireIdempotencyKey bool
 	// Sandbox is the sandbox that Conn is connected to, or nil for the live API. If it is set, all
 	// responses have the header X-Mesh-Environment.
 	Sandbox *sandbox.Sandbox
@@ -78,7 +85,11 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
-	tickets := middleware.NewTickets(middleware.NewMemoryTickets())
+	tickets := middleware.NewTickets(o.Tickets)
+	idempotent, err := idempotency.NewConn(o.Conn, o.Keeper, o.RequireIdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
 	docs, err := ui.New(docsOptions(o))
 	if err != nil {
 		return nil, err
@@ -88,8 +99,9 @@ func Routes(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	fallbacks := o.Metrics.Fallbacks()
-	api, err := gateway.New(o.Conn,
+	api, err := gateway.New(idempotent,
 		gateway.WithForwardedHeaders(headers...),
+		gateway.WithIdempotency(),
 		gateway.WithOrigins(o.CORSOrigins...),
 		gateway.WithDrain(o.Drain),
 		gateway.WithNotFound(notFound("The routes are listed at /docs.")),

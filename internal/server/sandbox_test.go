@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshtrade/mesh-gateway/internal/idempotency"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
@@ -25,7 +28,9 @@ func TestWhoControlsTheSandbox(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	store := memstore.New(memstore.DefaultLimits())
 	routes, err := server.Routes(server.Options{
+		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
 		Metrics: telemetry.New("test"),
 		Conn:    mesh.Conn(), Sandbox: mesh, PublicURL: "https://mesh.example.com/api", Logger: slog.New(slog.DiscardHandler),
 		Streams: policy.StreamLimits{PerKey: 1, All: 1}, MaxBodyBytes: 1, RequestTimeout: time.Second,

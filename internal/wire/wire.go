@@ -9,6 +9,7 @@ const (
 	GroupHeader          = "X-Group"
 	AuthorizationHeader  = "Authorization"   // RFC 9110, section 11.6.2
 	RequestTimeoutHeader = "Request-Timeout" // in seconds
+	IdempotencyKeyHeader = "Idempotency-Key" // draft-ietf-httpapi-idempotency-key-header-07 (expired)
 	LastEventIDHeader    = "Last-Event-Id"   // HTML, section 9.2.4
 	SandboxFaultHeader   = "X-Sandbox-Fault" // the sandbox only
 	TraceparentHeader    = "Traceparent"     // W3C Trace Context
@@ -24,6 +25,7 @@ const (
 	EnvironmentHeader        = "X-Mesh-Environment" // "sandbox", absent on the live API
 	AuthenticateHeader       = "Www-Authenticate"   // RFC 9110, section 11.6.1
 	ContentDispositionHeader = "Content-Disposition"
+	ReplayedHeader           = "Idempotent-Replayed" // "true", absent on other answers
 )
 
 // Media types.

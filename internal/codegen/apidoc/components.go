@@ -15,6 +15,7 @@ const (
 	fieldsParameter    = "Fields"
 	altParameter       = "Alt"
 	timeoutParameter   = "RequestTimeout"
+	keyParameter       = "IdempotencyKey"
 	lastEventParameter = "LastEventID"
 	faultParameter     = "SandboxFault"
 )
@@ -42,7 +43,7 @@ func headerRefs(names ...string) object {
 // specifications.
 var headerNames = map[string]string{
 	"RequestID": wire.RequestIDHeader, "RateLimit": "RateLimit", "RateLimitPolicy": "RateLimit-Policy", "Environment": wire.EnvironmentHeader,
-	"RetryAfter": wire.RetryAfterHeader, "Challenge": "WWW-Authenticate", "ContentDisposition": wire.ContentDispositionHeader,
+	"RetryAfter": wire.RetryAfterHeader, "Replayed": wire.ReplayedHeader, "Challenge": "WWW-Authenticate", "ContentDisposition": wire.ContentDispositionHeader,
 }
 
 // addComponents adds the components that the operations refer to.
@@ -63,6 +64,7 @@ func (d *document) addComponents() {
 		"RateLimitPolicy":    text("The quotas: `q` requests in `w` seconds.", `"read";q=600;w=60`),
 		"Environment":        text("`sandbox` in responses of the sandbox, which uses play money. The live API does not send this header.", "sandbox"),
 		"RetryAfter":         object{"description": "The number of seconds to wait before you repeat the call. The header is absent if the call may have been carried out. In that case, check whether it took effect before you repeat it.", "schema": object{"type": "integer", "minimum": 1}, "example": 1},
+		"Replayed":           object{"description": "`true` if this is the response to an earlier request with the same `Idempotency-Key`. Other responses do not have this header.", "schema": object{"type": "string", "enum": []string{"true"}}, "example": "true"},
 		"Challenge":          text("How to authenticate (RFC 9110, section 11.6.1).", `Bearer realm="mesh"`),
 		"ContentDisposition": text("The file name, if the response is a file (RFC 6266).", `attachment; filename="account-report-1000000.xlsx"`),
 	}
@@ -81,6 +83,10 @@ func parameters() object {
 		timeoutParameter: object{
 			"name": wire.RequestTimeoutHeader, "in": "header", "schema": object{"type": "number", "exclusiveMinimum": 0},
 			"description": "The timeout of the call, in seconds. After that, the gateway gives up and cancels the call to Mesh. The gateway may be configured with a lower limit.",
+		},
+		keyParameter: object{
+			"name": wire.IdempotencyKeyHeader, "in": "header", "schema": object{"type": "string", "minLength": 1, "maxLength": 255}, "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+			"description": "A key that makes this write safe to repeat: at most 255 visible ASCII characters, such as a UUID, with or without quotes. The gateway sends the request to Mesh at most once for each key. A repeated request gets the first response for 24 hours. Use a new key for each new request (draft-ietf-httpapi-idempotency-key-header-07). An API key is required. The gateway may be configured to require a key.",
 		},
 		lastEventParameter: object{
 			"name": "Last-Event-ID", "in": "header", "schema": object{"type": "string"},
@@ -109,7 +115,8 @@ func errorResponses() object {
 		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group."),
 		"NotFound":             response("The resource does not exist, or the API user is not allowed to see it."),
 		"NotAcceptable":        response("No available response format matches `Accept`."),
-		"Conflict":             response("The resource already exists."),
+		"Conflict":             response("The resource already exists, or a request with the same `Idempotency-Key` is in flight, has an unknown outcome, or has been answered more than 24 hours ago. See the reason.", "RetryAfter"),
+		"KeyReused":            response("The `Idempotency-Key` was used for another request. Nothing was sent to Mesh."),
 		"BodyTooLarge":         response("The body is larger than the gateway accepts."),
 		"UnsupportedMediaType": response("The body is not JSON."),
 		"TooManyRequests":      response("A limit was exceeded. Nothing was done. Repeat the request after `Retry-After`.", "RetryAfter"),

@@ -126,6 +126,9 @@ func (op operation) finishParameters(content object) error {
 		given = append(given, parameterRef(lastEventParameter))
 	} else {
 		given = append(given, parameterRef(timeoutParameter))
+		if op.Method.Write {
+			given = append(given, parameterRef(keyParameter))
+		}
 	}
 	content["parameters"] = append(given, parameterRef(faultParameter))
 	return nil
@@ -248,6 +251,9 @@ func (op operation) finishResponses(content object) error {
 		return fmt.Errorf("no response 200")
 	}
 	response["headers"] = headerRefs(answerHeaders...)
+	if op.Method.Write {
+		response["headers"] = headerRefs(append(slices.Clone(answerHeaders), "Replayed")...)
+	}
 	switch {
 	case op.Method.Streams():
 		if err := op.unwrapStream(response); err != nil {
@@ -277,6 +283,12 @@ func (op operation) errors(content object) map[string]string {
 	}
 	if strings.Contains(op.route.path, "{") {
 		can["404"] = "NotFound"
+	}
+	if op.Method.Write {
+		can["409"] = "Conflict"
+		if op.Method.Descriptor.Input().Fields().Len() > 0 { // otherwise all requests are the same
+			can["422"] = "KeyReused"
+		}
 	}
 	if op.Verb != http.MethodGet {
 		// A request without fields may still have a body: {}.

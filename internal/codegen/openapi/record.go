@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
+	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
@@ -46,7 +49,9 @@ func visit(ctx context.Context, call examples.Call) (recording examples.Recordin
 		return recording, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	store := memstore.New(memstore.DefaultLimits())
 	handler, err := server.Routes(server.Options{
+		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
 		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: policy.StreamLimits{PerKey: 100, All: 100},
 		Metrics: telemetry.New(""), Logger: slog.New(slog.DiscardHandler),
 	})
