@@ -91,7 +91,7 @@ func meanings() []struct {
 		{Draining, "503: the gateway is shutting down. Connect again."},
 		{Overloaded, "503: the gateway has no memory for the call. Nothing was sent, or the call only reads. Repeat the request after `Retry-After`."},
 		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},
-		{OutcomeUnknown, "500, 502, 503 or 504: the write was sent, but the Mesh API did not say what became of it. Check whether it took effect before you repeat it. The message and the metadata `lookup_rpc` and `lookup_path` say how."},
+		{OutcomeUnknown, "409, 500, 502, 503 or 504: the write was sent, but the Mesh API did not say what became of it. Check whether it took effect before you repeat it. The message and the metadata `lookup_rpc` and `lookup_path` say how."},
 		{UpstreamTimeout, "504: there was no response to a read in time. It is safe to repeat."},
 		{UpstreamReply, "502: the response to a read cannot be used."},
 		{UpstreamFailed, "500: the Mesh API failed to process a read."},

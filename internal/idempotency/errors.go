@@ -47,11 +47,11 @@ func storeError(cause error) *apierror.Error {
 			"The gateway has no space for another idempotency key. Nothing was sent to the Mesh API. Try again later.",
 			retryAfter(limitDelay)).WithCause(cause)
 	case errors.Is(cause, errOtherVersion):
-		return apierror.New(codes.Unavailable, apierror.IdempotencyUnavailable,
-			"A gateway of another version has processed a request with this Idempotency-Key, and this one cannot read its record. Nothing was sent to the Mesh API by this request. Try again.").WithCause(cause)
+		return apierror.NewSent(codes.Unavailable, apierror.IdempotencyUnavailable,
+			"A gateway of another version has processed a request with this Idempotency-Key, and this one cannot read its record. It was not sent again. Try again with the same key.").WithCause(cause)
 	}
 	return apierror.New(codes.Unavailable, apierror.IdempotencyUnavailable,
-		"The gateway cannot record the Idempotency-Key at the moment. Nothing was sent to the Mesh API. Try again.").WithCause(cause)
+		"The gateway cannot record the Idempotency-Key at the moment. Nothing was sent to the Mesh API. Try again with the same key.").WithCause(cause)
 }
 
 func reusedError() *apierror.Error {
@@ -61,47 +61,48 @@ func reusedError() *apierror.Error {
 }
 
 func inFlightError() *apierror.Error {
-	return apierror.New(codes.Aborted, apierror.IdempotencyKeyInUse,
-		"A request with this Idempotency-Key is still being processed. Nothing was sent to the Mesh API by this request. Repeat it later with the same key to get the answer.",
+	return apierror.NewSent(codes.Aborted, apierror.IdempotencyKeyInUse,
+		"A request with this Idempotency-Key is still being processed. It was not sent again. Repeat it later with the same key to get the answer.",
 		retryAfter(inFlightDelay))
 }
 
 // unknownError has no RetryInfo, because a repeated request gets the same answer.
 func (r *Request) unknownError() *apierror.Error {
 	rpc, path := r.lookup()
-	return apierror.Unknown(codes.Aborted, "A request with this Idempotency-Key was sent to the Mesh API, but its outcome is not known."+r.reference(), rpc, path)
+	return apierror.Unknown(codes.Aborted,
+		"A request with this Idempotency-Key was sent to the Mesh API, but its outcome is not known."+r.reference(), rpc, path)
 }
 
 // finishedError is for a request whose answer is not there to be replayed.
 func (r *Request) finishedError(state State) *apierror.Error {
 	if state == Refused {
-		return apierror.New(codes.Aborted, apierror.AlreadyFinished,
-			"A request with this Idempotency-Key was refused by the Mesh API and not carried out. The answer is no longer available. Nothing was sent by this request. To try again, send a new key.")
+		return apierror.NewSent(codes.Aborted, apierror.AlreadyFinished,
+			"A request with this Idempotency-Key was refused by the Mesh API and not carried out. The answer is no longer available. It was not sent again. To try again, send a new key.")
 	}
-	where := ""
-	if _, path := r.lookup(); path != "" {
-		where = " See GET " + path + "."
+	look := ""
+	if rpc, path := r.lookup(); path != "" {
+		look = " See what it did with GET " + path + " (" + rpc[strings.LastIndexByte(rpc, '/')+1:] + ")."
 	}
-	return apierror.New(codes.Aborted, apierror.AlreadyFinished,
-		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. Nothing was sent by this request."+r.reference()+where)
+	return apierror.NewSent(codes.Aborted, apierror.AlreadyFinished,
+		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. It was not sent again."+r.reference()+look)
 }
 
-// lookup returns where to look for the effect of the request ([contract.Method.Lookup]).
+// lookup returns how to find out what became of the request ([contract.Method.Lookup]).
 func (r *Request) lookup() (rpc, path string) {
-	if method := contract.ByName(r.Method); method != nil {
-		return method.Lookup(r.Message.ProtoReflect())
+	method := contract.ByName(r.Method)
+	if method == nil {
+		return "", ""
 	}
-	return "", ""
+	return method.Lookup(r.Message.ProtoReflect())
 }
 
-// reference returns a sentence with the reference that the request was given, with a space before
-// it, or "".
+// reference returns a sentence with the reference that was derived from the key, or "".
 func (r *Request) reference() string {
-	id := IDOf(CallerOf(r.APIKey), r.Group, r.Method, r.Key)
-	if reference := derivedReference(r.Message, id); reference != "" {
-		return " Its " + string(referenceField) + " is " + reference + "."
+	reference := derivedReference(r.Message, IDOf(CallerOf(r.APIKey), r.Group, r.Method, r.Key))
+	if reference == "" {
+		return ""
 	}
-	return ""
+	return " Its " + string(referenceField) + " is " + reference + "."
 }
 
 func retryAfter(delay time.Duration) *errdetails.RetryInfo {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -67,6 +68,19 @@ func (d *desk) do(request idempotency.Request, outcome idempotency.Outcome) (ide
 // want checks an error of the gateway and the number of calls so far.
 func (d *desk) want(err error, httpStatus int, reason apierror.Reason, calls int, parts ...string) {
 	d.Helper()
+	// A client that is told that nothing was sent may use a new key.
+	sent := "true"
+	switch reason {
+	case apierror.IdempotencyKeyReused, apierror.RateLimited, apierror.UpstreamUnreachable, apierror.ClientClosedRequest, apierror.Internal:
+		sent = "false"
+	case apierror.IdempotencyUnavailable:
+		sent = strconv.FormatBool(strings.Contains(err.Error(), "another version"))
+	}
+	for _, detail := range apierror.Status(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetMetadata()["sent"] != sent {
+			d.Errorf("sent is %q, want %s: %v", info.GetMetadata()["sent"], sent, err)
+		}
+	}
 	if apierror.HTTPStatusOf(err) != httpStatus || apierror.ReasonOf(err) != string(reason) {
 		d.Errorf("status %d, reason %q, want %d and %s: %v", apierror.HTTPStatusOf(err), apierror.ReasonOf(err), httpStatus, reason, err)
 	}
@@ -224,7 +238,7 @@ func TestInFlight(t *testing.T) {
 		defer cancel()
 		_, err := d.keeper.Do(ctx, transfer("a"), func(context.Context) idempotency.Outcome {
 			_, err := d.do(transfer("a"), idempotency.Replied(nil))
-			d.want(err, http.StatusConflict, apierror.IdempotencyKeyInUse, 0, "Nothing was sent")
+			d.want(err, http.StatusConflict, apierror.IdempotencyKeyInUse, 0, "It was not sent again")
 			return idempotency.Replied(nil)
 		})
 		if err != nil {
