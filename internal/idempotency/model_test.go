@@ -40,16 +40,14 @@ import (
 func TestModel(t *testing.T) {
 	seen := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
-		bubble(t, func() {
-			m := &model{t: rt, store: memstore.New(memstore.DefaultLimits()), keys: make(map[idempotency.ID]*history), seen: seen}
-			defer m.stop()
-			for range rapid.IntRange(50, 300).Draw(rt, "steps") {
-				m.act()
-				m.check()
-			}
-			m.finish()
-			m.check()
-		})
+		m := &model{
+			script: rapid.SliceOfN(rapid.Uint16(), 300, 1000).Draw(rt, "script"),
+			store:  memstore.New(memstore.DefaultLimits()), keys: make(map[idempotency.ID]*history), seen: seen,
+		}
+		synctest.Test(t, func(*testing.T) { m.play() })
+		if len(m.failures) > 0 {
+			rt.Fatalf("%s\nafter:\n%s", strings.Join(m.failures, "\n"), strings.Join(m.trace, "\n"))
+		}
 	})
 	// The test is worth nothing if it does not reach all ends of a request.
 	for _, end := range []string{
@@ -63,25 +61,15 @@ func TestModel(t *testing.T) {
 	t.Log(seen)
 }
 
-// bubble calls f with a clock of its own. A panic, with which rapid ends a failed play, is passed on
-// to the caller.
-func bubble(t *testing.T, f func()) {
-	var problem any
-	synctest.Test(t, func(*testing.T) {
-		defer func() { problem = recover() }()
-		f()
-	})
-	if problem != nil {
-		panic(problem)
-	}
-}
-
 // model is one play. One goroutine runs at a time, except for those whose timers end together.
 type model struct {
-	t     *rapid.T
-	store *memstore.Store
+	script []uint16 // the choices that are left
+	store  *memstore.Store
 
-	mu   sync.Mutex // guards what follows, and the fields of the runs
+	mu sync.Mutex // guards what follows, and the fields of the runs
+	// trace is what was done, and failures are what was wrong.
+	trace, failures []string
+
 	runs []*run
 	keys map[idempotency.ID]*history
 	// late are writes that failed and will take effect.
@@ -108,6 +96,7 @@ type history struct {
 
 // run is a request at a gateway.
 type run struct {
+	number  int
 	m       *model
 	request idempotency.Request
 	sent    proto.Message // as the client sent it
@@ -119,10 +108,46 @@ type run struct {
 	called  bool
 }
 
-// act does one random thing.
+// play follows the script and then lets everything end without further faults.
+func (m *model) play() {
+	for len(m.script) > 0 && !m.failed() {
+		m.act()
+		m.check()
+	}
+	m.finish()
+	m.check()
+}
+
+// pick takes one of the values, by the next choice of the script.
+func pick[T any](m *model, what string, values []T) T {
+	i := 0
+	if len(m.script) > 0 {
+		i = int(m.script[0]) % len(values)
+		m.script = m.script[1:]
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if chosen := fmt.Sprint(values[i]); chosen != "" {
+		m.trace = append(m.trace, what+": "+chosen)
+	}
+	return values[i]
+}
+
+// fail records a failure. The caller holds the lock.
+func (m *model) fail(format string, args ...any) {
+	m.failures = append(m.failures, fmt.Sprintf(format, args...))
+}
+
+func (m *model) failed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.failures) > 0
+}
+
+// act does one thing.
 func (m *model) act() {
 	waiting := m.waiting()
-	kinds := []string{"request", "request", "time"}
+	kinds := []string{"", "request", "request", "time"} // the first is for scripts that rapid shrinks
 	if len(waiting) > 0 {
 		kinds = append(kinds, slices.Repeat([]string{"step"}, 12)...)
 	}
@@ -135,20 +160,20 @@ func (m *model) act() {
 	if len(m.keys) > 0 {
 		kinds = append(kinds, "settle", "purge")
 	}
-	switch rapid.SampledFrom(kinds).Draw(m.t, "act") {
+	switch pick(m, "act", kinds) {
 	case "request":
 		m.start()
 	case "time":
-		by := rapid.SampledFrom([]time.Duration{time.Second, time.Second, 10 * time.Second, 10 * time.Second, time.Minute, 25 * time.Hour}).Draw(m.t, "by")
+		by := pick(m, "by", []time.Duration{time.Second, time.Second, 10 * time.Second, 10 * time.Second, time.Minute, 25 * time.Hour})
 		if m.passed+by < idempotency.Retention { // then the key is new again
 			m.passed += by
 			time.Sleep(by)
 		}
 	case "step":
-		r := waiting[rapid.IntRange(0, len(waiting)-1).Draw(m.t, "run")]
-		r.choose(rapid.SampledFrom(choices(r)).Draw(m.t, "choice"))
+		r := pick(m, "request", waiting)
+		r.choose(pick(m, "choice", choices(r)))
 	case "late":
-		i := rapid.IntRange(0, late-1).Draw(m.t, "write")
+		i := pick(m, "write", []int{0, 1, 2, 3}[:min(late, 4)])
 		m.mu.Lock()
 		m.late[i]()
 		m.late = slices.Delete(m.late, i, i+1)
@@ -157,7 +182,7 @@ func (m *model) act() {
 		m.settle()
 	case "purge":
 		if _, err := m.store.Purge(context.Background()); err != nil {
-			m.t.Fatal(err)
+			panic(err) // a store in memory does not fail
 		}
 	}
 	synctest.Wait()
@@ -177,13 +202,13 @@ func (m *model) waiting() []*run {
 
 // start sends a request with one of a few keys, so that most are repeated.
 func (m *model) start() {
-	amount := rapid.SampledFrom([]string{"1", "1", "1", "2"}).Draw(m.t, "amount")
+	amount := pick(m, "amount", []string{"1", "1", "1", "2"})
 	method, message := "/transfer", proto.Message(transferOf(amount))
-	if rapid.Bool().Draw(m.t, "order") {
+	if pick(m, "order", []bool{false, true}) {
 		method, message = "/order", orderOf(amount)
 	}
-	r := &run{m: m, sent: proto.Clone(message), choice: make(chan string), request: idempotency.Request{
-		Key: rapid.SampledFrom([]string{"a", "b"}).Draw(m.t, "key"), APIKey: apiKey, Group: group, Method: method, Message: message}}
+	r := &run{number: len(m.runs) + 1, m: m, sent: proto.Clone(message), choice: make(chan string), request: idempotency.Request{
+		Key: pick(m, "key", []string{"a", "b"}), APIKey: apiKey, Group: group, Method: method, Message: message}}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.id = idempotency.IDOf(idempotency.CallerOf(apiKey), group, method, r.request.Key)
@@ -193,6 +218,11 @@ func (m *model) start() {
 	}
 	m.runs = append(m.runs, r)
 	go r.run()
+}
+
+// String is for the trace.
+func (r *run) String() string {
+	return fmt.Sprintf("%d, %s with key %s, at %q", r.number, r.request.Method, r.request.Key, r.step)
 }
 
 // run is the goroutine of a request.
@@ -234,7 +264,7 @@ func choices(r *run) []string {
 	case r.step == "mesh":
 		all := []string{"reply", "reply", "carried out, no answer", "carried out, INTERNAL", "refuse", "no answer", "INTERNAL", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"}
 		if _, ok := r.request.Message.(*limitorderv1.CreateLimitOrderRequest); ok {
-			all = append(all, "carried out, ALREADY_EXISTS")
+			all = append(all, "carried out, ALREADY_EXISTS", "carried out, ALREADY_EXISTS")
 		}
 		return all
 	default:
@@ -297,42 +327,42 @@ func (r *run) call(ctx context.Context) idempotency.Outcome {
 func (r *run) judge(answer idempotency.Answer, err error) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	t, h := r.m.t, r.history
+	m, h := r.m, r.history
 	end := apierror.ReasonOf(err)
 	switch {
 	case err == nil && answer.Replayed:
 		end = "replayed reply"
 		if r.called || string(answer.Reply) != h.first || !proto.Equal(r.sent, h.message) {
-			t.Errorf("replayed %q; the first answer was %q, called %t", answer.Reply, h.first, r.called)
+			m.fail("replayed %q; the first answer was %q, called %t", answer.Reply, h.first, r.called)
 		}
 	case err == nil:
 		end = "reply"
 		if !r.called || string(answer.Reply) != h.first {
-			t.Errorf("answered %q; Mesh answered %q, called %t", answer.Reply, h.first, r.called)
+			m.fail("answered %q; Mesh answered %q, called %t", answer.Reply, h.first, r.called)
 		}
 	case answer.Replayed:
 		end = "replayed refusal"
 		if code := status.Code(err); r.called || code.String() != h.first || !proto.Equal(r.sent, h.message) || h.carriedOut > 0 {
-			t.Errorf("replayed %s; the first answer was %q, called %t", code, h.first, r.called)
+			m.fail("replayed %s; the first answer was %q, called %t", code, h.first, r.called)
 		}
 	case end == string(apierror.OutcomeUnknown):
 	case end == string(apierror.AlreadyFinished):
 		if r.called || strings.Contains(err.Error(), "not carried out") != (h.carriedOut == 0) {
-			t.Errorf("%s; it was carried out %d times", err, h.carriedOut)
+			m.fail("%s; it was carried out %d times", err, h.carriedOut)
 		}
 	case end == string(apierror.IdempotencyKeyReused):
 		if r.called || !slices.ContainsFunc(r.m.runs, func(o *run) bool { return o.id == r.id && !proto.Equal(o.sent, r.sent) }) {
-			t.Errorf("all requests with the key are the same: %v", err)
+			m.fail("all requests with the key are the same: %v", err)
 		}
 	case end == string(apierror.IdempotencyKeyInUse), end == string(apierror.IdempotencyUnavailable):
 		if r.called {
-			t.Errorf("called, and then: %v", err)
+			m.fail("called, and then: %v", err)
 		}
 	case r.called && end == "":
 		end = "refused"
 	case end == string(apierror.UpstreamUnreachable) && !r.called:
 	default:
-		t.Errorf("an unexpected answer: %v", err)
+		m.fail("an unexpected answer: %v", err)
 	}
 	r.m.seen[end]++
 }
@@ -357,7 +387,7 @@ func (m *model) settle() {
 		return nil
 	})
 	if err != nil {
-		m.t.Fatal(err)
+		m.fail("%v", err)
 	}
 }
 
@@ -367,7 +397,7 @@ func (m *model) check() {
 	defer m.mu.Unlock()
 	for id, h := range m.keys {
 		if h.calls > 1 || h.carriedOut > 1 {
-			m.t.Fatalf("record %s: %d calls, carried out %d times", id, h.calls, h.carriedOut)
+			m.fail("record %s: %d calls, carried out %d times", id, h.calls, h.carriedOut)
 		}
 	}
 	err := m.store.List(context.Background(), idempotency.Filter{}, func(record idempotency.Record, _ time.Time) error {
@@ -385,11 +415,11 @@ func (m *model) check() {
 		return nil
 	})
 	if err != nil {
-		m.t.Fatal(err)
+		m.fail("%v", err)
 	}
 }
 
-// finish lets everything end without further faults.
+// finish lets everything end.
 func (m *model) finish() {
 	for {
 		m.mu.Lock()
@@ -420,17 +450,6 @@ func (m *model) idle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !slices.ContainsFunc(m.runs, func(r *run) bool { return !r.ended })
-}
-
-// stop ends the goroutines that are left after a failure.
-func (m *model) stop() {
-	for !m.idle() {
-		synctest.Wait()
-		for _, r := range m.waiting() {
-			r.choose("crash")
-		}
-		time.Sleep(time.Second) // a repeated write
-	}
 }
 
 // faultyStore is the store as one gateway sees it.
