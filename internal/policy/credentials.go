@@ -13,11 +13,15 @@ import (
 
 // authenticate checks that a request has well-formed credentials. The upstream checks whether they
 // are valid. The key is in X-Api-Key or in "Authorization: Bearer" (RFC 6750, section 2.1), the
-// group in X-Group. A public method requires neither, but those that are sent must be well-formed.
+// group in X-Group. A public method requires neither. It ignores X-Group, which is not forwarded, but a
+// key that is sent must be well-formed.
 //
 // It returns the key, or "" if there is none, and moves it to X-Api-Key. The error lists everything
 // that is wrong and never contains a value.
 func authenticate(header http.Header, public bool) (string, error) {
+	if public {
+		header.Del(wire.GroupHeader)
+	}
 	key, keyProblem := apiKey(header)
 	group, groupProblem := groupName(header)
 

@@ -81,7 +81,11 @@ func TestAuthenticate(t *testing.T) {
 		{"public, key", true, []string{"X-Api-Key", testKey}, "", nil, testKey},
 		{"public, bearer", true, []string{"Authorization", "Bearer " + testKey}, "", nil, testKey},
 		{"public, malformed key", true, []string{"X-Api-Key", testKey[:42]}, malformed, []string{"API key is malformed"}, ""},
-		{"public, malformed group", true, []string{"X-Group", "groups/x"}, malformed, []string{"X-Group is malformed"}, ""},
+		{"public, group", true, []string{"X-Group", testGroup}, "", nil, ""},
+		{"public, malformed group", true, []string{"X-Group", "groups/x"}, "", nil, ""},
+		{"public, two groups", true, []string{"X-Group", "groups/x", "X-Group", "groups/y"}, "", nil, ""},
+		{"public, key and malformed group", true, []string{"X-Api-Key", testKey, "X-Group", "groups/x"}, "", nil, testKey},
+		{"public, malformed key and group", true, []string{"X-Api-Key", testKey[:42], "X-Group", "groups/x"}, malformed, []string{"API key is malformed"}, ""},
 		{"public, another scheme", true, []string{"Authorization", "Basic eDp5"}, malformed, []string{"scheme is Bearer"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -93,6 +97,9 @@ func TestAuthenticate(t *testing.T) {
 				}
 				if _, left := header["Authorization"]; left {
 					t.Error("Authorization was not removed")
+				}
+				if forwarded := header.Values("X-Group"); test.public && len(forwarded) > 0 {
+					t.Errorf("X-Group %q is forwarded to a public method", forwarded)
 				}
 				sent := header.Values("X-Api-Key")
 				if key != test.key || test.key == "" && len(sent) > 0 || test.key != "" && (len(sent) != 1 || sent[0] != test.key) {
