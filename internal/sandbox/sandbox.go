@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
@@ -48,12 +50,13 @@ const (
 
 // Sandbox is a running sandbox.
 type Sandbox struct {
-	mesh   *mesh
-	guard  *guard
-	server *grpc.Server // of the connection in the process
-	memory *bufconn.Listener
-	conn   *IsolatedConn
-	close  func() error
+	mesh        *mesh
+	guard       *guard
+	descriptors protodesc.Resolver // of reflection
+	server      *grpc.Server       // of the connection in the process
+	memory      *bufconn.Listener
+	conn        *IsolatedConn
+	close       func() error
 	// stopped ends the clock, and running waits for it.
 	stopped chan struct{}
 	running sync.WaitGroup
@@ -137,13 +140,17 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+	descriptors, err := withOlderName(protoregistry.GlobalFiles)
+	if err != nil {
+		return nil, err
+	}
 	mesh, err := openMesh(o)
 	if err != nil {
 		return nil, err
 	}
 
 	guard := &guard{mesh: mesh, validator: validator}
-	server := newServer(mesh, guard)
+	server := newServer(mesh, guard, descriptors)
 	listener := bufconn.Listen(bufferBytes)
 	// The target is never resolved; the name stands in errors.
 	dial := func() (Conn, error) {
@@ -157,7 +164,7 @@ func New(opts ...Option) (*Sandbox, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), listener.Close(), mesh.db.Close())
 	}
-	s := &Sandbox{mesh: mesh, guard: guard, server: server, memory: listener, conn: Isolate(conn, dial), stopped: make(chan struct{})}
+	s := &Sandbox{mesh: mesh, guard: guard, descriptors: descriptors, server: server, memory: listener, conn: Isolate(conn, dial), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.stop)
 	s.running.Go(func() { _ = server.Serve(droppable{listener}) }) // it ends when the server stops
 	if interval := o.clock.interval(); interval > 0 {
@@ -201,14 +208,14 @@ func (s *Sandbox) Reset() error { return s.mesh.reset() }
 
 // newServer returns a gRPC server of the store. Its options come first, so that
 // interceptors among them see a call before all others.
-func newServer(mesh *mesh, guard *guard, opts ...grpc.ServerOption) *grpc.Server {
+func newServer(mesh *mesh, guard *guard, descriptors protodesc.Resolver, opts ...grpc.ServerOption) *grpc.Server {
 	server := grpc.NewServer(append(opts,
 		grpc.ChainUnaryInterceptor(mesh.recoverUnary, faultUnary, guard.unary),
 		grpc.ChainStreamInterceptor(mesh.recoverStream, faultStream, guard.stream),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 	)...)
 	register(server, mesh)
-	registerTools(server)
+	registerTools(server, descriptors)
 	return server
 }
 

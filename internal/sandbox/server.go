@@ -28,7 +28,7 @@ type Server struct {
 func (s *Sandbox) NewServer() *Server {
 	server := new(Server)
 	server.stopping, server.stop = context.WithCancel(context.Background())
-	server.grpc = newServer(s.mesh, s.guard,
+	server.grpc = newServer(s.mesh, s.guard, s.descriptors,
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ChainUnaryInterceptor(server.countUnary),
 		grpc.ChainStreamInterceptor(server.countStream, server.endStream),

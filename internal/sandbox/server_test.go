@@ -8,12 +8,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
@@ -89,6 +95,77 @@ func TestServe(t *testing.T) {
 		}
 		if err := stream.CloseSend(); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("reflection describes the older API-user service", func(t *testing.T) {
+		const older = "meshtrade.iam.api_user.v1.ApiUserService"
+		stream, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+		wantCode(t, err, codes.OK)
+		ask := func(request *reflectionv1.ServerReflectionRequest) *reflectionv1.ServerReflectionResponse {
+			wantCode(t, stream.Send(request), codes.OK)
+			answer, err := stream.Recv()
+			wantCode(t, err, codes.OK)
+			return answer
+		}
+		list := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+		if !slices.ContainsFunc(list.GetListServicesResponse().GetService(), func(s *reflectionv1.ServiceResponse) bool { return s.GetName() == older }) {
+			t.Error("it is not listed")
+		}
+		// The first file is the one asked for. All that it imports follows.
+		files := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: older}}).GetFileDescriptorResponse().GetFileDescriptorProto()
+		set := new(descriptorpb.FileDescriptorSet)
+		for _, content := range files {
+			file := new(descriptorpb.FileDescriptorProto)
+			if err := proto.Unmarshal(content, file); err != nil {
+				t.Fatal(err)
+			}
+			set.File = append(set.File, file)
+		}
+		known, err := protodesc.NewFiles(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := known.FindDescriptorByName(older)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var methods []string
+		for i := range found.(protoreflect.ServiceDescriptor).Methods().Len() {
+			methods = append(methods, string(found.(protoreflect.ServiceDescriptor).Methods().Get(i).Name()))
+		}
+		slices.Sort(methods)
+		if diff := cmp.Diff([]string{
+			"ActivateApiUser", "AssignRolesToAPIUser", "CreateApiUser", "DeactivateApiUser", "GetApiUser", "GetApiUserByKeyHash",
+			"ListApiUsers", "RevokeRolesFromAPIUser", "SearchApiUsers",
+		}, methods); diff != "" {
+			t.Error(diff)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the methods of the older API-user service", func(t *testing.T) {
+		for _, test := range []struct {
+			method string
+			want   codes.Code
+		}{
+			{"CreateApiUser", codes.InvalidArgument},
+			{"GetApiUser", codes.InvalidArgument},
+			{"GetApiUserByKeyHash", codes.InvalidArgument},
+			{"ListApiUsers", codes.OK},
+			{"SearchApiUsers", codes.OK},
+			{"ActivateApiUser", codes.InvalidArgument},
+			{"DeactivateApiUser", codes.InvalidArgument},
+			{"AssignRolesToAPIUser", codes.InvalidArgument},
+			{"RevokeRolesFromAPIUser", codes.InvalidArgument},
+			{"AssignRolesToApiUser", codes.Unimplemented},
+			{"RevokeRolesFromApiUser", codes.Unimplemented},
+			{"ListAPIUsers", codes.Unimplemented},
+		} {
+			t.Run(test.method, func(t *testing.T) {
+				err := conn.Invoke(m.as(t, "Broker Admin"), "/meshtrade.iam.api_user.v1.ApiUserService/"+test.method, new(emptypb.Empty), new(emptypb.Empty))
+				wantCode(t, err, test.want)
+			})
 		}
 	})
 	t.Run("the older name of the API-user service", func(t *testing.T) {
