@@ -10,7 +10,6 @@ import (
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
 	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
-	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
 // The groups of the seed: a brokerage.
@@ -116,11 +115,7 @@ func (m *mesh) seedIAM(tx *store.Tx) error {
 		if err := m.users.Create(tx, user); err != nil {
 			return err
 		}
-		first, _, _ := strings.Cut(user.GetEmail(), "@")
-		if err := m.profiles.Create(tx, &userprofilev1.UserProfile{
-			Name:  fmt.Sprintf("iam/user_profiles/%026d", i+1),
-			Owner: user.GetOwner(), Owners: user.GetOwners(), User: user.GetName(), FirstName: first,
-		}); err != nil {
+		if err := m.profiles.Create(tx, m.newProfile(tx, fmt.Sprintf("iam/user_profiles/%026d", i+1), user)); err != nil {
 			return err
 		}
 	}

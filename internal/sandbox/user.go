@@ -10,7 +10,6 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
 	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
-	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
 // users is the UserService.
@@ -19,8 +18,7 @@ type users struct {
 	*mesh
 }
 
-// CreateUser makes a user and, since no method makes one, the user's profile,
-// with a first name taken from the email until it is changed.
+// CreateUser makes a user and, since no method makes one, the user's profile.
 func (s *users) CreateUser(ctx context.Context, request *userv1.CreateUserRequest) (*userv1.User, error) {
 	return store.Update(s.db, func(tx *store.Tx) (*userv1.User, error) {
 		user := request.GetUser()
@@ -48,10 +46,7 @@ func (s *users) CreateUser(ctx context.Context, request *userv1.CreateUserReques
 		if err := s.users.Create(tx, created); err != nil {
 			return nil, err
 		}
-		first, _, _ := strings.Cut(user.GetEmail(), "@")
-		return created, s.profiles.Create(tx, &userprofilev1.UserProfile{
-			Name: profile, Owner: group, Owners: s.path(tx, group), User: name, FirstName: first,
-		})
+		return created, s.profiles.Create(tx, s.newProfile(tx, profile, created))
 	})
 }
 

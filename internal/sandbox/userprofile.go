@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox/store"
+	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
 	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
@@ -63,6 +66,23 @@ func (s *userProfiles) newestFirst(ctx context.Context, matches func(*userprofil
 	})
 }
 
+// newProfile returns the profile of a new user, named after the mailbox until it is changed.
+func (m *mesh) newProfile(tx *store.Tx, name string, user *userv1.User) *userprofilev1.UserProfile {
+	first, _, _ := strings.Cut(user.GetEmail(), "@")
+	email := func() *userprofilev1.ChannelSettings { return &userprofilev1.ChannelSettings{EmailEnabled: true} }
+	return &userprofilev1.UserProfile{
+		Name: name, Owner: user.GetOwner(), Owners: user.GetOwners(), User: user.GetName(), FirstName: first,
+		NotificationPreferences: &userprofilev1.NotificationPreferences{
+			SecurityAlerts:      email(),
+			TransactionalAlerts: email(),
+			AccountUpdates:      email(),
+			PlatformUpdates:     &userprofilev1.ChannelSettings{},
+			Marketing:           &userprofilev1.ChannelSettings{},
+			UpdatedAt:           timestamppb.New(m.now(tx)),
+		},
+	}
+}
+
 // UpdateUserProfile changes only the fields that are set.
 func (s *userProfiles) UpdateUserProfile(ctx context.Context, request *userprofilev1.UpdateUserProfileRequest) (*userprofilev1.UserProfile, error) {
 	return store.Update(s.db, func(tx *store.Tx) (*userprofilev1.UserProfile, error) {
@@ -81,8 +101,13 @@ func (s *userProfiles) UpdateUserProfile(ctx context.Context, request *userprofi
 			profile.ReportingCurrency = nil
 		}
 		if given.NotificationPreferences != nil {
+			// These two always have a channel: the contract refuses settings without one, and settings
+			// that are left out stay.
+			present, next := profile.GetNotificationPreferences(), given.GetNotificationPreferences()
+			next.SecurityAlerts = cmp.Or(next.GetSecurityAlerts(), present.GetSecurityAlerts())
+			next.TransactionalAlerts = cmp.Or(next.GetTransactionalAlerts(), present.GetTransactionalAlerts())
+			next.UpdatedAt = timestamppb.New(s.now(tx))
 			profile.NotificationPreferences = nil
-			given.NotificationPreferences.UpdatedAt = timestamppb.New(s.now(tx))
 		}
 		proto.Merge(profile, given)
 		return profile, s.profiles.Update(tx, profile)

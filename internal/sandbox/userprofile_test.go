@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
+	userv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user/v1"
 	userprofilev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/user_profile/v1"
 )
 
@@ -71,6 +73,22 @@ func TestUpdateUserProfileKeepsWhatIsNotSet(t *testing.T) {
 	email := &userprofilev1.ChannelSettings{EmailEnabled: true}
 	update(t, &userprofilev1.UserProfile{NotificationPreferences: &userprofilev1.NotificationPreferences{
 		SecurityAlerts: both, TransactionalAlerts: both, Marketing: both}})
+	t.Run("alerts that must have a channel stay", func(t *testing.T) {
+		got := update(t, &userprofilev1.UserProfile{NotificationPreferences: &userprofilev1.NotificationPreferences{Marketing: both}}).GetNotificationPreferences()
+		if !proto.Equal(got.GetSecurityAlerts(), both) || !proto.Equal(got.GetTransactionalAlerts(), both) {
+			t.Errorf("%v", got)
+		}
+	})
+	t.Run("alerts without a channel are refused", func(t *testing.T) {
+		for _, given := range []*userprofilev1.NotificationPreferences{
+			{SecurityAlerts: &userprofilev1.ChannelSettings{}},
+			{TransactionalAlerts: &userprofilev1.ChannelSettings{}},
+		} {
+			_, err := userprofilev1.NewUserProfileServiceClient(m).UpdateUserProfile(m.as(t, "Broker Admin"), &userprofilev1.UpdateUserProfileRequest{UserProfile: &userprofilev1.UserProfile{
+				Name: before.GetName(), Owner: before.GetOwner(), User: before.GetUser(), FirstName: "Ada", NotificationPreferences: given}})
+			wantCode(t, err, codes.InvalidArgument)
+		}
+	})
 	t.Run("a message replaces the one before", func(t *testing.T) {
 		after := update(t, &userprofilev1.UserProfile{NotificationPreferences: &userprofilev1.NotificationPreferences{
 			SecurityAlerts: email, TransactionalAlerts: email}})
@@ -88,6 +106,28 @@ func TestUpdateUserProfileKeepsWhatIsNotSet(t *testing.T) {
 			t.Errorf("%v", after)
 		}
 	})
+}
+
+// TestNotificationPreferencesOfANewProfile reads those of a seeded user and of a new one.
+func TestNotificationPreferencesOfANewProfile(t *testing.T) {
+	m := newMesh(t)
+	_, err := userv1.NewUserServiceClient(m).CreateUser(m.as(t, "Broker Admin"), &userv1.CreateUserRequest{User: &userv1.User{
+		Owner: m.seeded["Broker Admin"].Group, Email: "new@harbour.example"}})
+	wantCode(t, err, codes.OK)
+	on, off := &userprofilev1.ChannelSettings{EmailEnabled: true}, new(userprofilev1.ChannelSettings)
+	want := &userprofilev1.NotificationPreferences{SecurityAlerts: on, TransactionalAlerts: on, AccountUpdates: on, PlatformUpdates: off, Marketing: off}
+	for _, email := range []string{"operations@harbour.example", "new@harbour.example"} {
+		t.Run(email, func(t *testing.T) {
+			got := proto.CloneOf(profileOf(t, m, email).GetNotificationPreferences())
+			if got.GetUpdatedAt() == nil {
+				t.Error("the time is not set")
+			}
+			got.UpdatedAt = nil
+			if !proto.Equal(got, want) {
+				t.Errorf("%v", got)
+			}
+		})
+	}
 }
 
 func TestUserProfilesNewestFirst(t *testing.T) {
