@@ -81,8 +81,8 @@ func (s *guardedStream) RecvMsg(message any) error {
 	return s.guard.validate(message)
 }
 
-// admit checks, in this order: the key, the group, the roles, the verification
-// of the client behind the group.
+// admit checks, in this order: the key, the group, the roles, and the verification of the API user's
+// client. A public method ignores the group, but not a key.
 func (g *guard) admit(ctx context.Context, name string) (context.Context, error) {
 	if tool(name) {
 		return ctx, nil
@@ -111,7 +111,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 				entity.GetDisplayName(), entity.GetName(), group.GetName(), roleNames(method.Roles))
 		}
 		if method.Verified {
-			if err := g.verified(tx, group.GetName()); err != nil {
+			if err := g.verified(tx, entity); err != nil {
 				return nil, err
 			}
 		}
@@ -166,17 +166,19 @@ func roleNames(roles []rolev1.Role) string {
 	return strings.Join(names, ", ")
 }
 
-// verified checks the compliance client that owns the group.
-func (g *guard) verified(tx *store.Tx, group string) error {
+// verified checks the compliance client of an API user, which is the one of the group that the API user
+// belongs to. The executing group may belong to another client.
+func (g *guard) verified(tx *store.Tx, entity *apiuserv1.APIUser) error {
+	group := entity.GetOwner()
 	client := g.mesh.clientOf(tx, group)
 	switch {
 	case client == nil:
 		return status.Errorf(codes.FailedPrecondition,
-			"This call requires a verified compliance client, but no client owns %s or a group above it. Use the group of a verified client.", group)
+			"This call requires a verified compliance client, but the API user %s belongs to %s, which has none. Use an API user of a verified client.", entity.GetName(), group)
 	case client.GetVerificationStatus() != clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED:
 		return status.Errorf(codes.FailedPrecondition,
-			"This call requires a verified compliance client, but the client %s (%s), which owns %s, is %s. Have it verified first.",
-			client.GetDisplayName(), client.GetName(), group,
+			"This call requires a verified compliance client, but the client %s (%s) of the API user %s is %s. Have it verified first.",
+			client.GetDisplayName(), client.GetName(), entity.GetName(),
 			strings.TrimPrefix(client.GetVerificationStatus().String(), "VERIFICATION_STATUS_"))
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	apiuserv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/api_user/v1"
 	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 	tokentapv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/testing/ledger/token_tap/v1"
 	limitorderv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/trading/limit_order/v1"
@@ -57,23 +59,48 @@ func TestAccessOrder(t *testing.T) {
 	}
 }
 
-func TestVerificationIsThatOfTheNearestClient(t *testing.T) {
+// TestVerificationIsThatOfTheAPIUsersClient acts in groups of verified and unverified clients with API
+// users of both.
+func TestVerificationIsThatOfTheAPIUsersClient(t *testing.T) {
 	m := newMesh(t)
+	groups, clients := groupv1.NewGroupServiceClient(m), clientv1.NewClientServiceClient(m)
 	below := func(caller string) string {
-		group, err := groupv1.NewGroupServiceClient(m).CreateGroup(m.as(t, caller), &groupv1.CreateGroupRequest{
-			Group: &groupv1.Group{Owner: m.seeded[caller].Group, DisplayName: "Below"}})
+		group, err := groups.CreateGroup(m.as(t, caller), &groupv1.CreateGroupRequest{Group: &groupv1.Group{Owner: m.seeded[caller].Group, DisplayName: "Below"}})
 		wantCode(t, err, codes.OK)
 		return group.GetName()
 	}
+	// A verified client below one that is not. The client above is its authority.
+	verified := below("Individual Admin")
+	above, in := m.as(t, "Individual Admin"), m.as(t, "Individual Admin", verified)
+	client, err := clients.CreateClient(in, &clientv1.CreateClientRequest{Client: &clientv1.Client{Owner: verified, DisplayName: "Verified", VerificationStatus: 1}})
+	wantCode(t, err, codes.OK)
+	_, err = clients.StartClientVerification(in, &clientv1.StartClientVerificationRequest{Client: client.GetName()})
+	wantCode(t, err, codes.OK)
+	_, err = clients.MarkClientVerified(above, &clientv1.MarkClientVerifiedRequest{Client: client.GetName()})
+	wantCode(t, err, codes.OK)
+	// An API user in a group without a client, below a verified one.
+	desk := below("Corporate Admin")
+	users, inDesk := apiuserv1.NewAPIUserServiceClient(m), m.as(t, "Corporate Admin", desk)
+	trader, err := users.CreateAPIUser(inDesk, &apiuserv1.CreateAPIUserRequest{ApiUser: &apiuserv1.APIUser{Owner: desk, DisplayName: "Trader", Roles: []string{desk + "/roles/1000001"}}})
+	wantCode(t, err, codes.OK)
+	_, err = users.ActivateAPIUser(inDesk, &apiuserv1.ActivateAPIUserRequest{Name: trader.GetName()})
+	wantCode(t, err, codes.OK)
+
 	for _, test := range []struct {
-		name, caller string
-		want         codes.Code
+		name string
+		ctx  context.Context
+		want codes.Code
 	}{
-		{"below a verified client", "Corporate Admin", codes.OK},
-		{"below an unverified client below a verified one", "Individual Admin", codes.FailedPrecondition},
+		{"of a verified client, in its own group", m.as(t, "Corporate Admin"), codes.OK},
+		{"of a verified client, in a group below without a client", m.as(t, "Corporate Admin", desk), codes.OK},
+		{"of a verified client, in the group of one that is not", m.as(t, "Broker Admin", m.seeded["Individual Admin"].Group), codes.OK},
+		{"of a client that is not verified, in its own group", above, codes.FailedPrecondition},
+		{"of a client that is not verified, in the group of one that is", in, codes.FailedPrecondition},
+		{"of no client, in the group of a verified one", m.as(t, "Root Admin", m.seeded["Broker Admin"].Group), codes.FailedPrecondition},
+		{"of a group that belongs to the verified client above it", metadata.AppendToOutgoingContext(t.Context(), "x-api-key", trader.GetApiKey(), "x-group", desk), codes.OK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := accountv1.NewAccountServiceClient(m).ListAccounts(m.as(t, test.caller, below(test.caller)), &accountv1.ListAccountsRequest{})
+			_, err := accountv1.NewAccountServiceClient(m).ListAccounts(test.ctx, &accountv1.ListAccountsRequest{})
 			wantCode(t, err, test.want)
 		})
 	}
@@ -81,14 +108,19 @@ func TestVerificationIsThatOfTheNearestClient(t *testing.T) {
 
 func TestPublicMethods(t *testing.T) {
 	m := newMesh(t)
+	with := func(pairs ...string) context.Context { return metadata.AppendToOutgoingContext(t.Context(), pairs...) }
 	for _, test := range []struct {
 		name string
 		ctx  context.Context
 		want codes.Code
 	}{
 		{"need no key", t.Context(), codes.OK},
-		{"take a valid key without a group", metadata.AppendToOutgoingContext(t.Context(), "x-api-key", m.seeded["Roleless"].APIKey), codes.OK},
-		{"refuse an unknown key", metadata.AppendToOutgoingContext(t.Context(), "x-api-key", strings.Repeat("k", 43)), codes.Unauthenticated},
+		{"take a valid key without a group", with("x-api-key", m.seeded["Roleless"].APIKey), codes.OK},
+		{"ignore a group that does not exist", m.as(t, "Roleless", nobody), codes.OK},
+		{"ignore a group that is none", m.as(t, "Roleless", "junk"), codes.OK},
+		{"ignore a group without a key", with("x-group", "junk"), codes.OK},
+		{"refuse an unknown key", with("x-api-key", strings.Repeat("k", 43)), codes.Unauthenticated},
+		{"refuse a malformed key", with("x-api-key", "junk", "x-group", "junk"), codes.Unauthenticated},
 		{"refuse an inactive key", m.as(t, "Retired"), codes.Unauthenticated},
 	} {
 		t.Run(test.name, func(t *testing.T) {

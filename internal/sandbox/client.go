@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -109,17 +110,16 @@ func (s *clients) GetClient(ctx context.Context, request *clientv1.GetClientRequ
 	})
 }
 
-// GetGroupClient returns the client that owns the group: its own, or the
-// nearest one up the tree.
+// GetGroupClient returns the client that the group itself owns, never one of a group above.
 func (s *clients) GetGroupClient(ctx context.Context, request *clientv1.GetGroupClientRequest) (*clientv1.Client, error) {
 	return store.View(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
 		executing, group := executingGroup(ctx), request.GetGroup()
 		if s.reaches(tx, executing, group) {
-			if client := s.clientOf(tx, group); client != nil {
+			if client := s.ownClient(tx, group); client != nil {
 				return client, nil
 			}
 		}
-		return nil, status.Errorf(codes.NotFound, "There is no client of %s that is visible to %s.", group, executing)
+		return nil, status.Errorf(codes.NotFound, "%s owns no client that is visible to %s. The client of a group above it is not returned.", group, executing)
 	})
 }
 
@@ -129,8 +129,9 @@ func (s *clients) ListClients(ctx context.Context, _ *clientv1.ListClientsReques
 	})
 }
 
-// UpdateClient changes only the fields that are set. A list or message that is
-// set replaces the one that was there.
+// UpdateClient changes only the fields that are set. A list or message that is set replaces the one that
+// was there. The owner changes a client that is NOT_STARTED or FAILED, but not what the server and the
+// authority set. The authority changes one that is PENDING or VERIFIED, its verification included.
 func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClientRequest) (*clientv1.Client, error) {
 	return store.Update(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
 		given := request.GetClient()
@@ -139,7 +140,7 @@ func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClie
 			return nil, err
 		}
 		open := current.GetVerificationStatus() == notStarted || current.GetVerificationStatus() == failed
-		if err := s.may(tx, executingGroup(ctx), current, open); err != nil {
+		if err := s.mayUpdate(tx, executingGroup(ctx), current, open); err != nil {
 			return nil, err
 		}
 		changed := proto.CloneOf(current)
@@ -147,9 +148,21 @@ func (s *clients) UpdateClient(ctx context.Context, request *clientv1.UpdateClie
 			changed.ProtoReflect().Set(field, value)
 			return true
 		})
-		keepServerFields(changed, current)
+		if open {
+			keepServerFields(changed, current)
+		} else {
+			changed.Name, changed.Owner, changed.Owners = current.GetName(), current.GetOwner(), current.GetOwners()
+		}
 		return changed, s.clients.Update(tx, changed)
 	})
+}
+
+// mayUpdate checks that the group may change the client. While it is open, that is its owner's.
+func (s *clients) mayUpdate(tx *store.Tx, group string, client *clientv1.Client, open bool) error {
+	if open && group != client.GetOwner() {
+		return notOwned(group, client)
+	}
+	return s.may(tx, group, client, open)
 }
 
 // may checks that the group acts for the client's verification authority, or,
@@ -177,35 +190,49 @@ func verificationName(client *clientv1.Client) string {
 }
 
 func (s *clients) StartClientVerification(ctx context.Context, request *clientv1.StartClientVerificationRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), startMove(), func(_ time.Time, client *clientv1.Client) {
+	return s.verify(ctx, request.GetClient(), startMove(), func(_ time.Time, client *clientv1.Client) error {
 		client.VerificationStatusReason = ""
+		return nil
 	})
 }
 
 // FailClientVerification keeps the comments, a line each, as the reason.
 func (s *clients) FailClientVerification(ctx context.Context, request *clientv1.FailClientVerificationRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), failMove(), func(_ time.Time, client *clientv1.Client) {
+	return s.verify(ctx, request.GetClient(), failMove(), func(_ time.Time, client *clientv1.Client) error {
 		reason := []rune(strings.Join(request.GetComments(), "\n"))
 		client.VerificationStatusReason = string(reason[:min(len(reason), maxReason)])
+		return nil
 	})
 }
 
-// MarkClientVerified sets the next verification to the date given, or a year
-// on.
+// MarkClientVerified sets the next verification to the date given, or a year on. A date that is given must
+// be after the dates that the client has, so that a review never shortens the time to the next one.
 func (s *clients) MarkClientVerified(ctx context.Context, request *clientv1.MarkClientVerifiedRequest) (*clientv1.Client, error) {
-	return s.verify(ctx, request.GetClient(), markMove(), func(now time.Time, client *clientv1.Client) {
-		client.VerificationDate = timestamppb.New(now)
-		client.NextVerificationDate = request.GetNextVerificationDate()
-		if client.GetNextVerificationDate() == nil {
-			client.NextVerificationDate = timestamppb.New(now.AddDate(1, 0, 0))
+	return s.verify(ctx, request.GetClient(), markMove(), func(now time.Time, client *clientv1.Client) error {
+		next := request.GetNextVerificationDate()
+		for _, present := range []struct {
+			field string
+			date  *timestamppb.Timestamp
+		}{
+			{"verification_date", client.GetVerificationDate()},
+			{"next_verification_date", client.GetNextVerificationDate()},
+		} {
+			if next != nil && present.date != nil && !next.AsTime().After(present.date.AsTime()) {
+				return invalid("next_verification_date", fmt.Sprintf("must be after the %s of the client, %s", present.field, present.date.AsTime().Format(time.RFC3339)))
+			}
 		}
+		if next == nil {
+			next = timestamppb.New(now.AddDate(1, 0, 0))
+		}
+		client.VerificationDate, client.NextVerificationDate = timestamppb.New(now), next
 		client.VerificationStatusReason = ""
 		client.Status = clientv1.ClientStatus_CLIENT_STATUS_ACTIVE
+		return nil
 	})
 }
 
 // verify takes one step of a client's verification.
-func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(now time.Time, client *clientv1.Client)) (*clientv1.Client, error) {
+func (s *clients) verify(ctx context.Context, name string, move verificationMove, change func(now time.Time, client *clientv1.Client) error) (*clientv1.Client, error) {
 	return store.Update(s.db, func(tx *store.Tx) (*clientv1.Client, error) {
 		current, err := getVisible(tx, s.clients, executingGroup(ctx), name)
 		if err != nil {
@@ -223,7 +250,9 @@ func (s *clients) verify(ctx context.Context, name string, move verificationMove
 		}
 		changed := proto.CloneOf(current)
 		changed.VerificationStatus = move.to
-		change(s.now(tx), changed)
+		if err := change(s.now(tx), changed); err != nil {
+			return nil, err
+		}
 		return changed, s.clients.Update(tx, changed)
 	})
 }

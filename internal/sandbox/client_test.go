@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	clientv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/compliance/client/v1"
+	groupv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/group/v1"
 )
 
 // newClient makes a client of the corporate group, whose authority is the
@@ -132,56 +133,82 @@ func TestFailingAClientNeedsComments(t *testing.T) {
 }
 
 func TestVerificationDates(t *testing.T) {
-	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	m := newMesh(t, sandbox.WithTime(func() time.Time { return now }))
-	service := clientv1.NewClientServiceClient(m)
-	later := timestamppb.New(time.Now().Add(40 * 24 * time.Hour))
+	// The contract compares a date that is given with the real time.
+	now := time.Now().UTC().Truncate(time.Second)
+	days := func(n int) *timestamppb.Timestamp { return timestamppb.New(now.AddDate(0, 0, n)) }
 	for _, test := range []struct {
-		name        string
-		given, want *timestamppb.Timestamp
+		name string
+		// verified and next are the dates that the client has, if it was verified before.
+		verified, next *timestamppb.Timestamp
+		given, want    *timestamppb.Timestamp
+		code           codes.Code
 	}{
-		{"a year on", nil, timestamppb.New(now.AddDate(1, 0, 0))},
-		{"as given", later, later},
+		{"none given: a year on", nil, nil, nil, timestamppb.New(now.AddDate(1, 0, 0)), codes.OK},
+		{"as given", nil, nil, days(40), days(40), codes.OK},
+		{"in the past", nil, nil, days(-1), nil, codes.InvalidArgument},
+		{"after both dates", days(-400), days(-35), days(40), days(40), codes.OK},
+		{"the present next date", days(-300), days(65), days(65), nil, codes.InvalidArgument},
+		{"before the present next date", days(-300), days(65), days(40), nil, codes.InvalidArgument},
+		{"before the present verification date", days(50), nil, days(40), nil, codes.InvalidArgument},
+		{"none given, before the present next date", days(-300), days(500), nil, timestamppb.New(now.AddDate(1, 0, 0)), codes.OK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			m := newMesh(t, sandbox.WithTime(func() time.Time { return now }))
+			service, authority := clientv1.NewClientServiceClient(m), m.as(t, "Broker Admin")
 			client := newClient(t, m, clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING)
-			client, err := service.MarkClientVerified(m.as(t, "Broker Admin"), &clientv1.MarkClientVerifiedRequest{Client: client.GetName(), NextVerificationDate: test.given})
+			before, err := service.UpdateClient(authority, &clientv1.UpdateClientRequest{Client: &clientv1.Client{
+				Name: client.GetName(), Owner: client.GetOwner(), DisplayName: "Client",
+				VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING, VerificationDate: test.verified, NextVerificationDate: test.next}})
 			wantCode(t, err, codes.OK)
-			if !proto.Equal(client.GetNextVerificationDate(), test.want) || !client.GetVerificationDate().AsTime().Equal(now) {
-				t.Errorf("verified on %s, next on %s", client.GetVerificationDate().AsTime(), client.GetNextVerificationDate().AsTime())
+			got, err := service.MarkClientVerified(authority, &clientv1.MarkClientVerifiedRequest{Client: client.GetName(), NextVerificationDate: test.given})
+			wantCode(t, err, test.code)
+			if err != nil {
+				after, err := service.GetClient(authority, &clientv1.GetClientRequest{Name: client.GetName()})
+				wantCode(t, err, codes.OK)
+				if !proto.Equal(after, before) {
+					t.Errorf("the refusal changed it to %v", after)
+				}
+				return
+			}
+			if !proto.Equal(got.GetNextVerificationDate(), test.want) || !got.GetVerificationDate().AsTime().Equal(now) {
+				t.Errorf("verified on %s, next on %s", got.GetVerificationDate().AsTime(), got.GetNextVerificationDate().AsTime())
 			}
 		})
 	}
-	t.Run("not in the past", func(t *testing.T) {
-		client := newClient(t, m, clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING)
-		_, err := service.MarkClientVerified(m.as(t, "Broker Admin"), &clientv1.MarkClientVerifiedRequest{Client: client.GetName(), NextVerificationDate: timestamppb.New(time.Unix(1, 0))})
-		wantCode(t, err, codes.InvalidArgument)
-	})
 }
 
+// TestUpdateClient changes a client in each state, by its owner, its authority and a stranger that sees
+// it, with all fields set that the server or the authority sets.
 func TestUpdateClient(t *testing.T) {
 	m := newMesh(t)
 	service := clientv1.NewClientServiceClient(m)
+	at := timestamppb.New(time.Date(2031, time.May, 1, 0, 0, 0, 0, time.UTC))
 	for _, test := range []struct {
 		state            clientv1.VerificationStatus
 		owner, authority codes.Code
 	}{
-		{clientv1.VerificationStatus_VERIFICATION_STATUS_NOT_STARTED, codes.OK, codes.OK},
-		{clientv1.VerificationStatus_VERIFICATION_STATUS_FAILED, codes.OK, codes.OK},
+		{clientv1.VerificationStatus_VERIFICATION_STATUS_NOT_STARTED, codes.OK, codes.PermissionDenied},
+		{clientv1.VerificationStatus_VERIFICATION_STATUS_FAILED, codes.OK, codes.PermissionDenied},
 		{clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING, codes.PermissionDenied, codes.OK},
 		{clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED, codes.PermissionDenied, codes.OK},
 	} {
-		for caller, want := range map[string]codes.Code{"Corporate Admin": test.owner, "Broker Admin": test.authority, "Root Admin": codes.PermissionDenied} {
+		for caller, code := range map[string]codes.Code{"Corporate Admin": test.owner, "Broker Admin": test.authority, "Root Admin": codes.PermissionDenied} {
 			t.Run(test.state.String()+" by "+caller, func(t *testing.T) {
 				client := newClient(t, m, test.state)
 				changed, err := service.UpdateClient(m.as(t, caller), &clientv1.UpdateClientRequest{Client: &clientv1.Client{
-					Name: client.GetName(), Owner: client.GetOwner(), DisplayName: "Renamed", VerificationStatus: 2, VerificationAuthority: client.GetName()}})
-				wantCode(t, err, want)
+					Name: client.GetName(), Owner: m.seeded["Broker Admin"].Group, Owners: []string{nobody}, DisplayName: "Renamed",
+					VerificationStatus: clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED, VerificationStatusReason: "Reviewed.",
+					VerificationAuthority: client.GetName(), VerificationDate: at, NextVerificationDate: at}})
+				wantCode(t, err, code)
 				if err != nil {
 					return
 				}
 				want := proto.CloneOf(client)
 				want.DisplayName = "Renamed"
+				if caller == "Broker Admin" {
+					want.VerificationStatus, want.VerificationStatusReason = clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED, "Reviewed."
+					want.VerificationAuthority, want.VerificationDate, want.NextVerificationDate = client.GetName(), at, at
+				}
 				if !proto.Equal(changed, want) {
 					t.Errorf("got %v\nwant %v", changed, want)
 				}
@@ -206,13 +233,72 @@ func TestUpdateClient(t *testing.T) {
 	})
 }
 
+// TestPeriodicReview plays the review of a verified client from its start to its end.
+func TestPeriodicReview(t *testing.T) {
+	now := time.Now().UTC()
+	m := newMesh(t, sandbox.WithTime(func() time.Time { return now }))
+	service := clientv1.NewClientServiceClient(m)
+	owner, authority := m.as(t, "Corporate Admin"), m.as(t, "Broker Admin")
+	client := newClient(t, m, clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED)
+	now = now.AddDate(1, 0, 1) // the next verification is due
+	update := func(ctx context.Context, name string, status clientv1.VerificationStatus) (*clientv1.Client, error) {
+		return service.UpdateClient(ctx, &clientv1.UpdateClientRequest{Client: &clientv1.Client{
+			Name: client.GetName(), Owner: client.GetOwner(), DisplayName: name, VerificationStatus: status, VerificationStatusReason: "Periodic review."}})
+	}
+	const (
+		pending  = clientv1.VerificationStatus_VERIFICATION_STATUS_PENDING
+		verified = clientv1.VerificationStatus_VERIFICATION_STATUS_VERIFIED
+		failed   = clientv1.VerificationStatus_VERIFICATION_STATUS_FAILED
+	)
+	for _, step := range []struct {
+		name string
+		do   func() (*clientv1.Client, error)
+		code codes.Code
+		want clientv1.VerificationStatus
+	}{
+		{"the owner cannot start it", func() (*clientv1.Client, error) { return update(owner, "Client", pending) }, codes.PermissionDenied, verified},
+		{"the authority starts it", func() (*clientv1.Client, error) { return update(authority, "Client", pending) }, codes.OK, pending},
+		{"the authority finds a fault", func() (*clientv1.Client, error) {
+			return service.FailClientVerification(authority, &clientv1.FailClientVerificationRequest{Client: client.GetName(), Comments: []string{"The address is old."}})
+		}, codes.OK, failed},
+		{"the owner corrects it", func() (*clientv1.Client, error) { return update(owner, "Client, moved", verified) }, codes.OK, failed},
+		{"the owner submits it again", func() (*clientv1.Client, error) {
+			return service.StartClientVerification(owner, &clientv1.StartClientVerificationRequest{Client: client.GetName()})
+		}, codes.OK, pending},
+		{"the authority verifies it", func() (*clientv1.Client, error) {
+			return service.MarkClientVerified(authority, &clientv1.MarkClientVerifiedRequest{Client: client.GetName(), NextVerificationDate: timestamppb.New(now.AddDate(2, 0, 0))})
+		}, codes.OK, verified},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			_, err := step.do()
+			wantCode(t, err, step.code)
+			got, err := service.GetClient(authority, &clientv1.GetClientRequest{Name: client.GetName()})
+			wantCode(t, err, codes.OK)
+			if got.GetVerificationStatus() != step.want {
+				t.Errorf("it is %s, want %s", got.GetVerificationStatus(), step.want)
+			}
+			client = got
+		})
+	}
+	if client.GetDisplayName() != "Client, moved" || !client.GetVerificationDate().AsTime().Equal(now) || !client.GetNextVerificationDate().AsTime().Equal(now.AddDate(2, 0, 0)) {
+		t.Errorf("after the review it is %v", client)
+	}
+}
+
 func TestClientOfAGroup(t *testing.T) {
 	m := newMesh(t)
+	group := func(caller string) string {
+		created, err := groupv1.NewGroupServiceClient(m).CreateGroup(m.as(t, caller), &groupv1.CreateGroupRequest{Group: &groupv1.Group{Owner: m.seeded[caller].Group, DisplayName: "Desk"}})
+		wantCode(t, err, codes.OK)
+		return created.GetName()
+	}
 	for _, test := range []struct {
 		name, caller, group, want string
 		code                      codes.Code
 	}{
-		{"its own", "Broker Admin", m.seeded["Corporate Admin"].Group, "Lighthouse Trading", codes.OK},
+		{"its own", "Corporate Admin", m.seeded["Corporate Admin"].Group, "Lighthouse Trading", codes.OK},
+		{"of a group below", "Broker Admin", m.seeded["Corporate Admin"].Group, "Lighthouse Trading", codes.OK},
+		{"not that of the group above it", "Broker Admin", group("Corporate Admin"), "", codes.NotFound},
 		{"none at the root", "Root Admin", m.seeded["Root Admin"].Group, "", codes.NotFound},
 		{"not of a group above", "Corporate Admin", m.seeded["Broker Admin"].Group, "", codes.NotFound},
 		{"not of one that does not exist", "Root Admin", nobody, "", codes.NotFound},

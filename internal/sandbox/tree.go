@@ -20,13 +20,22 @@ func (m *mesh) reaches(tx *store.Tx, upper, group string) bool {
 	return exists && (group == upper || slices.Contains(found.GetOwners(), upper))
 }
 
-// clientOf is the compliance client that owns the group: the nearest one on the way up the tree,
-// nil where there is none. Of two in one group it is the older.
+// clientOf returns the legal entity that a group belongs to: the compliance client of the nearest group
+// on the way up the tree that has one, or nil if there is none.
 func (m *mesh) clientOf(tx *store.Tx, group string) *clientv1.Client {
 	for _, owner := range slices.Backward(m.path(tx, group)) {
-		for client := range m.clients.Owned(tx, owner) {
+		if client := m.ownClient(tx, owner); client != nil {
 			return client
 		}
+	}
+	return nil
+}
+
+// ownClient returns the compliance client that a group itself owns, or nil if there is none. Of two it
+// is the older.
+func (m *mesh) ownClient(tx *store.Tx, group string) *clientv1.Client {
+	for client := range m.clients.Owned(tx, group) {
+		return client
 	}
 	return nil
 }
