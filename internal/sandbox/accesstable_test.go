@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -53,11 +54,11 @@ func newAccessTable(t *testing.T) accessTable {
 	}
 	const account = "accounts/00000000000000000000000006"
 	from, to := address(corporate, account), address(broker, "accounts/00000000000000000000000001")
-	xlm := object{"code": "XLM", "ledger": "LEDGER_STELLAR"}
-	one := object{"token": xlm, "value": object{"value": "1"}}
+	lumens := object{"code": "XLM", "issuer": native, "ledger": "LEDGER_STELLAR"}
+	one := object{"token": lumens, "value": object{"value": "1"}}
 	transfer, err := transferv1.NewTransferServiceClient(m).CreateTransfer(corporate, &transferv1.CreateTransferRequest{Transfer: &transferv1.Transfer{
 		Owner: m.owner, From: from, To: to,
-		Amount: &typev1.Amount{Token: &typev1.Token{Code: "XLM", Ledger: typev1.Ledger_LEDGER_STELLAR}, Value: &typev1.Decimal{Value: "1"}}}})
+		Amount: &typev1.Amount{Token: xlm(), Value: &typev1.Decimal{Value: "1"}}}})
 	wantCode(t, err, codes.OK)
 
 	m.names = map[string]string{
@@ -78,8 +79,8 @@ func newAccessTable(t *testing.T) accessTable {
 		"key_hash": base64.StdEncoding.EncodeToString(hash[:]), "email": "treasury@lighthouse.example", "external_reference": "seed-6",
 		"account_number": "1000006", "number": "3", "address": from, "from": from, "to": to, "comments": []string{"No."},
 		"roles": []string{m.owner + "/roles/3000000"}, "amount": one, "limit_price": one, "quantity": one,
-		"base_token": xlm, "quote_token": object{"code": "mZAR", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"},
-		"reporting_asset_token": xlm, "tokens": []object{xlm}, "period_start": "2020-01-01T00:00:00Z", "period_end": "2030-01-01T00:00:00Z",
+		"base_token": lumens, "quote_token": object{"code": "mZAR"},
+		"reporting_asset_token": lumens, "tokens": []object{lumens}, "period_start": "2020-01-01T00:00:00Z", "period_end": "2030-01-01T00:00:00Z",
 	}
 	return m
 }
@@ -205,6 +206,8 @@ func TestAccessTable(t *testing.T) {
 		column func(*contract.Method) bool
 		want   func(*contract.Method) codes.Code
 		cases  int
+		// sees is set if lists have the resource.
+		sees bool
 	}{
 		{
 			name:   "no key",
@@ -251,6 +254,50 @@ func TestAccessTable(t *testing.T) {
 			cases:  18,
 		},
 		{
+			name: "an API user without a client, in a verified group",
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
+				return m.as(t, "Root Admin", m.owner)
+			},
+			column: func(method *contract.Method) bool { return method.Verified },
+			want:   func(*contract.Method) codes.Code { return codes.FailedPrecondition },
+			cases:  18,
+		},
+		{
+			name: "an API user of a verified client, in a group that is not verified",
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
+				return m.as(t, "Broker Admin", m.seeded["Individual Admin"].Group)
+			},
+			column: func(method *contract.Method) bool { return method.Verified },
+			want: func(method *contract.Method) codes.Code {
+				switch about(method) {
+				case one:
+					return codes.NotFound
+				case creation:
+					return codes.PermissionDenied
+				}
+				return codes.OK
+			},
+			cases: 18,
+		},
+		{
+			name: "a public method with a group that is none",
+			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
+				return m.as(t, "Roleless", "junk")
+			},
+			column: func(method *contract.Method) bool { return method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.OK },
+			cases:  3,
+		},
+		{
+			name: "a public method with an unknown key",
+			ctx: func(t *testing.T, _ accessTable, _ *contract.Method) context.Context {
+				return metadata.AppendToOutgoingContext(t.Context(), "x-api-key", strings.Repeat("k", 43))
+			},
+			column: func(method *contract.Method) bool { return method.Public },
+			want:   func(*contract.Method) codes.Code { return codes.Unauthenticated },
+			cases:  3,
+		},
+		{
 			name: "READ by the owner",
 			ctx: func(t *testing.T, m accessTable, _ *contract.Method) context.Context {
 				return m.as(t, "Corporate Admin")
@@ -258,6 +305,7 @@ func TestAccessTable(t *testing.T) {
 			column: func(method *contract.Method) bool { return !method.Write && !method.Public },
 			want:   func(*contract.Method) codes.Code { return codes.OK },
 			cases:  39,
+			sees:   true,
 		},
 		{
 			name:   "READ up the tree",
@@ -265,6 +313,7 @@ func TestAccessTable(t *testing.T) {
 			column: func(method *contract.Method) bool { return !method.Write && !method.Public },
 			want:   func(*contract.Method) codes.Code { return codes.OK },
 			cases:  39,
+			sees:   true,
 		},
 		{
 			name: "READ beside",
@@ -321,7 +370,7 @@ func TestAccessTable(t *testing.T) {
 					wantCode(t, err, column.want(method))
 					if about(method) == several && !method.Public && err == nil {
 						// What can be seen is in the list, and nothing else is.
-						if shown, want := strings.Contains(answer, m.resourceOf(method)), column.name != "READ beside"; shown != want {
+						if shown, want := strings.Contains(answer, m.resourceOf(method)), column.sees; shown != want {
 							t.Errorf("%s is in the list: %t, want %t", m.resourceOf(method), shown, want)
 						}
 					}

@@ -30,16 +30,23 @@ const (
 	unknownAccount   = "accounts/ZZZZZZZZZZZZZZZZZZZZZZZZZZ"
 )
 
-const stellarIssuer = "GSANDB0XISSUER00000000000000000000000000000000000000000A"
+const (
+	native     = "__LEDGER__"
+	usdcIssuer = "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"
+	eurcIssuer = "GDHU6WRG4IEQXM5NZ4BMPKOXHW76MZM4Y2IEMFDVXBSDP6SJY4ITNPP2"
+	mzarIssuer = "GBC5UN72P27BVJVEJCEBVD5RO2JTXACFENBROGFIRB2CCLUK2VJEIAYE"
+)
 
-func xlm() *typev1.Token { return &typev1.Token{Code: "XLM", Ledger: typev1.Ledger_LEDGER_STELLAR} }
-func usdc() *typev1.Token {
-	return &typev1.Token{Code: "USDC", Issuer: stellarIssuer, Ledger: typev1.Ledger_LEDGER_STELLAR}
+func onStellar(code, issuer string) *typev1.Token {
+	return &typev1.Token{Code: code, Issuer: issuer, Ledger: typev1.Ledger_LEDGER_STELLAR}
 }
-func mzar() *typev1.Token {
-	return &typev1.Token{Code: "mZAR", Issuer: stellarIssuer, Ledger: typev1.Ledger_LEDGER_STELLAR}
+func xlm() *typev1.Token  { return onStellar("XLM", native) }
+func usdc() *typev1.Token { return onStellar("USDC", usdcIssuer) }
+func eurc() *typev1.Token { return onStellar("EURC", eurcIssuer) }
+func mzar() *typev1.Token { return onStellar("mZAR", mzarIssuer) }
+func eth() *typev1.Token {
+	return &typev1.Token{Code: "ETH", Issuer: native, Ledger: typev1.Ledger_LEDGER_ETHEREUM}
 }
-func eth() *typev1.Token { return &typev1.Token{Code: "ETH", Ledger: typev1.Ledger_LEDGER_ETHEREUM} }
 
 func amountOf(token *typev1.Token, value string) *typev1.Amount {
 	return &typev1.Amount{Token: token, Value: &typev1.Decimal{Value: value}}
@@ -95,7 +102,7 @@ func TestCreateAccount(t *testing.T) {
 		address string
 	}{
 		{"on Stellar", typev1.Ledger_LEDGER_STELLAR, `^G[A-Z2-7]{55}$`},
-		{"on Ethereum", typev1.Ledger_LEDGER_ETHEREUM, `^0x[0-9a-f]{40}$`},
+		{"on Ethereum", typev1.Ledger_LEDGER_ETHEREUM, `^0x[0-9a-fA-F]{40}$`},
 		{"on Bitcoin", typev1.Ledger_LEDGER_BITCOIN, `^bc1q[a-z0-9]{38}$`},
 		{"on XRP", typev1.Ledger_LEDGER_XRP, `^r[1-9A-HJ-NP-Za-km-z]{33}$`},
 	} {
@@ -286,7 +293,7 @@ func TestLedgerDataIsToldWhereItIsAskedFor(t *testing.T) {
 		found, err := service.SearchAccounts(ctx, &accountv1.SearchAccountsRequest{PopulateLedgerData: live, DisplayName: "trading, STELLAR"})
 		wantCode(t, err, codes.OK)
 		for i, account := range []*accountv1.Account{one, numbered, list.GetAccounts()[0], found.GetAccounts()[0]} {
-			told := account.GetState() == accountv1.AccountState_ACCOUNT_STATE_OPEN && len(account.GetBalances()) == 3 &&
+			told := account.GetState() == accountv1.AccountState_ACCOUNT_STATE_OPEN && len(account.GetBalances()) == 4 &&
 				len(account.GetSignatories()) == 1 && account.GetLiveDataRetrievedAt() != nil
 			hidden := account.GetState() == 0 && account.GetBalances() == nil && account.GetSignatories() == nil && account.GetLiveDataRetrievedAt() == nil
 			if account.GetName() != tradingAccount || told != live || hidden == live {

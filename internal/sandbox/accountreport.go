@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -37,9 +38,9 @@ func (s *accountReports) GetExcelAccountReport(ctx context.Context, request *acc
 	return &accountreportv1.GetExcelAccountReportResponse{ExcelBase64: base64.StdEncoding.EncodeToString(file)}, nil
 }
 
-// report tells what happened to an account from the start of the period to its
-// end, both included. Values are at the prices of now; where a token has no
-// price in the reporting currency they are left out.
+// report returns what happened to an account from the start of the period to its end, both included.
+// Values are in the reporting currency, at the prices of now. Amounts and balances are quantities of
+// their own tokens.
 func (s *accountReports) report(ctx context.Context, request interface {
 	GetAccountNumber() string
 	GetPeriodStart() *timestamppb.Timestamp
@@ -52,8 +53,8 @@ func (s *accountReports) report(ctx context.Context, request interface {
 			return nil, err
 		}
 		currency := ledger.TokenOf(request.GetReportingAssetToken())
-		if _, err := knownToken("reporting_asset_token", currency); err != nil {
-			return nil, err
+		if !s.ledger.Known(currency.Code) {
+			return nil, invalid("reporting_asset_token.code", fmt.Sprintf("must be the code of an asset that has a price, such as ZAR, USD or USDC, not %q", currency.Code))
 		}
 		start, end := request.GetPeriodStart(), request.GetPeriodEnd()
 		report := &accountreportv1.AccountReport{
@@ -111,22 +112,23 @@ func (s *accountReports) add(tx *store.Tx, report *accountreportv1.AccountReport
 			Amount: amount, Balance: e.Token.Amount(e.Balance),
 		}
 		if e.Kind == ledger.Trade {
-			line.Price, line.Cost = e.Quote.Amount(e.Price), e.Quote.Amount(e.Cost)
+			line.Price, line.Cost = s.value(tx, currency, e.Quote, e.Price), s.value(tx, currency, e.Quote, e.Cost)
 		}
 		report.TradingStatementEntries = append(report.TradingStatementEntries, line)
 	}
 }
 
 // reportScale is how many decimals a value in the reporting currency has.
-const reportScale = 4
+const reportScale = 8
 
+// value converts an amount to the reporting currency.
 func (s *accountReports) value(tx *store.Tx, currency, t ledger.Token, amount decimal.Decimal) *typev1.Amount {
-	if t == currency {
+	if t.Code == currency.Code {
 		return currency.Amount(amount)
 	}
-	price, ok := s.ledger.Price(tx, t, currency)
+	price, ok := s.ledger.Value(tx, t.Code, currency.Code)
 	if !ok {
-		return nil
+		return nil // not a token of the sandbox
 	}
 	return currency.Amount(amount.Mul(price).Round(reportScale))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/xuri/excelize/v2"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	accountreportv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/reporting/account_report/v1"
@@ -104,7 +105,7 @@ func TestReportPeriodIncludesItsEnds(t *testing.T) {
 
 func TestReportIncome(t *testing.T) {
 	m := newStanding(t)
-	rand := &typev1.Token{Code: "ZAR", Ledger: typev1.Ledger_LEDGER_SA_STOCK_BROKERS}
+	rand := &typev1.Token{Code: "ZAR"}
 	report, err := m.report(t, "Broker Admin", "1000004", clockStart, clockStart.Add(time.Hour), rand)
 	wantCode(t, err, codes.OK)
 	if len(report.GetIncomeEntries()) != 1 {
@@ -194,20 +195,79 @@ func TestReportValues(t *testing.T) {
 	m.tick(t, 4)
 	price, err := m.price(t, xlm(), usdc())
 	wantCode(t, err, codes.OK)
+	inRand, err := m.price(t, xlm(), &typev1.Token{Code: "ZAR"})
+	wantCode(t, err, codes.OK)
 	for _, test := range []struct {
 		name     string
 		currency *typev1.Token
 		want     string
 	}{
-		{"at the price of the pair", usdc(), decimal.RequireFromString("0.115").Mul(price).Round(4).String()},
+		{"at the price of the pair", usdc(), decimal.RequireFromString("0.115").Mul(price).Round(8).String()},
 		{"in the token itself", xlm(), "0.115"},
-		{"left out where there is no price", eth(), ""},
+		{"in a fiat currency, by its code", &typev1.Token{Code: "ZAR"}, decimal.RequireFromString("0.115").Mul(inRand).Round(8).String()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			report, err := m.report(t, "Broker Admin", "1000001", clockStart, clockStart.Add(time.Hour), test.currency)
 			wantCode(t, err, codes.OK)
 			if got := report.GetFeeEntries()[0].GetReportedCurrencyValue().GetValue().GetValue(); got != test.want {
 				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// TestReportStatesValuesInItsCurrency asks for reports in currencies of each kind, most of them by code
+// alone. Quantities stay in their own tokens.
+func TestReportStatesValuesInItsCurrency(t *testing.T) {
+	m := newStanding(t)
+	_, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "100"))
+	wantCode(t, err, codes.OK)
+	m.order(t, sell, "700", "0.15", "")
+	m.tick(t, 8)
+	for _, test := range []struct {
+		number   string
+		currency *typev1.Token
+	}{
+		{"1000001", &typev1.Token{Code: "ZAR"}},
+		{"1000001", &typev1.Token{Code: "EUR"}},
+		{"1000001", usdc()},
+		{"1000001", &typev1.Token{Code: "XAU"}},
+		{"1000004", &typev1.Token{Code: "ZAR"}},
+		{"1000004", &typev1.Token{Code: "USD"}}, // the price service has no price of an equity in US dollars
+	} {
+		t.Run(test.number+" in "+test.currency.GetCode(), func(t *testing.T) {
+			report, err := m.report(t, "Broker Admin", test.number, clockStart, clockStart.Add(time.Hour), test.currency)
+			wantCode(t, err, codes.OK)
+			if !proto.Equal(report.GetReportingCurrency(), test.currency) {
+				t.Errorf("the currency is %v", report.GetReportingCurrency())
+			}
+			in := func(what string, value *typev1.Amount) {
+				t.Helper()
+				if !proto.Equal(value.GetToken(), test.currency) || decimal.RequireFromString(value.GetValue().GetValue()).IsZero() {
+					t.Errorf("the %s is %v", what, value)
+				}
+			}
+			values := 0
+			for _, e := range report.GetIncomeEntries() {
+				in("income", e.GetReportedCurrencyValue())
+				values++
+			}
+			for _, e := range report.GetFeeEntries() {
+				in("fee", e.GetReportedCurrencyValue())
+				values++
+			}
+			for _, e := range report.GetTradingStatementEntries() {
+				if e.GetAmount().GetToken().GetCode() != e.GetTokenCode() || e.GetBalance().GetToken().GetCode() != e.GetTokenCode() {
+					t.Errorf("the quantities of %s are %v and %v", e.GetTokenCode(), e.GetAmount(), e.GetBalance())
+				}
+				if e.GetPrice() != nil {
+					in("price", e.GetPrice())
+					in("cost", e.GetCost())
+					values++
+				}
+			}
+			if values == 0 {
+				t.Error("there is no value")
 			}
 		})
 	}
@@ -242,7 +302,7 @@ func TestAPeriodThatEndsWithTheDateOfALineIncludesIt(t *testing.T) {
 // TestWorkbookCells compares every cell of the three tables with the report.
 func TestWorkbookCells(t *testing.T) {
 	m := newStanding(t)
-	rand := &typev1.Token{Code: "ZAR", Ledger: typev1.Ledger_LEDGER_SA_STOCK_BROKERS}
+	rand := &typev1.Token{Code: "ZAR"}
 	_, err := m.transfer(t, m.address(t, tradingAccount), m.address(t, treasuryAccount), amountOf(xlm(), "100"))
 	wantCode(t, err, codes.OK)
 	m.order(t, sell, "700", "0.15", "")

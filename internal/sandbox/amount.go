@@ -20,11 +20,22 @@ func knownToken(field string, t ledger.Token) (ledger.Instrument, error) {
 	if ok {
 		return known, nil
 	}
-	names := make([]string, 0, len(ledger.Instruments()))
-	for _, one := range ledger.Instruments() {
-		names = append(names, one.String())
+	if native := (ledger.Token{Code: t.Code, Issuer: ledger.NativeIssuer, Ledger: t.Ledger}); t.Issuer == "" {
+		if _, ok := ledger.InstrumentOf(native); ok {
+			return ledger.Instrument{}, invalid(field+".issuer", fmt.Sprintf("must be %q, which stands for the issuer of %s, the native asset of its ledger", ledger.NativeIssuer, native))
+		}
 	}
-	return ledger.Instrument{}, invalid(field, fmt.Sprintf("must be one of the tokens of the sandbox (%s), not %s", strings.Join(names, ", "), t))
+	var all, near []string // near are those on the same ledger
+	for _, one := range ledger.Instruments() {
+		all = append(all, one.String())
+		if one.Ledger == t.Ledger {
+			near = append(near, one.String())
+		}
+	}
+	if near == nil {
+		near = all
+	}
+	return ledger.Instrument{}, invalid(field, fmt.Sprintf("must be one of the tokens of the sandbox (%s), not %s", strings.Join(near, ", "), t))
 }
 
 // plainDecimal is a decimal without sign or exponent, short enough that no sum

@@ -274,7 +274,7 @@ func (m *machine) step() (call string, err error) {
 		all := ledger.Pairs()
 		p := rapid.OneOf(rapid.Just(all[0]), rapid.SampledFrom(all)).Draw(m.t, "pair")
 		side := rapid.SampledFrom([]limitorderv1.LimitOrderSide{1, 2}).Draw(m.t, "side")
-		price := rapid.SampledFrom([]string{p.Start().String(), "0.0001", "100", "3200", "0.2513"}).Draw(m.t, "price")
+		price := rapid.SampledFrom([]string{"0.25", "4.5", "18", "120.5", "3200", "0.0001", "100", "0.2513"}).Draw(m.t, "price")
 		order := &limitorderv1.LimitOrder{Owner: brokerGroup, Account: m.account().GetName(), Side: side, Quantity: m.amount(p.Base),
 			LimitPrice: &typev1.Amount{Token: p.Quote.Message(), Value: &typev1.Decimal{Value: price}}}
 		err = m.repeat(func() error {
@@ -384,7 +384,7 @@ func TestTheSameSeedAndCallsGiveTheSameAnswers(t *testing.T) {
 		text := order.String()
 		_, _ = store.View(m.db, func(tx *store.Tx) (struct{}, error) {
 			for _, p := range ledger.Pairs() {
-				price, _ := m.ledger.Price(tx, p.Base, p.Quote)
+				price, _ := m.ledger.Price(tx, p.Base.Code, p.Quote.Code)
 				text += " " + price.String()
 			}
 			return struct{}{}, nil

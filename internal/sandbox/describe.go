@@ -65,8 +65,8 @@ func (m *mesh) describe(tx *store.Tx, out io.Writer) error {
 	}
 	section("MARKET", "PRICE", "LEDGER")
 	for _, p := range ledger.Pairs() {
-		price, _ := m.ledger.Price(tx, p.Base, p.Quote)
-		row(p.Base.Code+"/"+p.Quote.Code, price, strings.TrimPrefix(p.Base.Ledger.String(), "LEDGER_"))
+		price, _ := m.ledger.Price(tx, p.Base.Code, p.Quote.Code)
+		row(p, price, strings.TrimPrefix(p.Base.Ledger.String(), "LEDGER_"))
 	}
 	return table.Flush()
 }

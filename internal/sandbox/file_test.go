@@ -109,8 +109,8 @@ func TestACrashLosesNothing(t *testing.T) {
 	defer closeSandbox(t, s)
 	order, err := limitorderv1.NewLimitOrderServiceClient(m).CreateLimitOrder(m.as(t, "Broker Admin"), &limitorderv1.CreateLimitOrderRequest{LimitOrder: &limitorderv1.LimitOrder{
 		Owner: m.seeded["Broker Admin"].Group, Account: "accounts/00000000000000000000000003", Side: limitorderv1.LimitOrderSide_LIMIT_ORDER_SIDE_BUY,
-		Quantity:   &typev1.Amount{Token: &typev1.Token{Code: "ETH", Ledger: typev1.Ledger_LEDGER_ETHEREUM}, Value: &typev1.Decimal{Value: "0.5"}},
-		LimitPrice: &typev1.Amount{Token: &typev1.Token{Code: "USDC", Issuer: "0x00000000000000000000000000000000005a4d42", Ledger: typev1.Ledger_LEDGER_ETHEREUM}, Value: &typev1.Decimal{Value: "1700.25"}},
+		Quantity:   &typev1.Amount{Token: eth(), Value: &typev1.Decimal{Value: "0.5"}},
+		LimitPrice: &typev1.Amount{Token: &typev1.Token{Code: "USDC", Issuer: "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", Ledger: typev1.Ledger_LEDGER_ETHEREUM}, Value: &typev1.Decimal{Value: "1700.25"}},
 	}})
 	wantCode(t, err, codes.OK)
 

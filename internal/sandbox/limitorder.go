@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/grpc"
@@ -82,7 +83,7 @@ func (s *limitOrders) CreateLimitOrder(ctx context.Context, request *limitorderv
 		if err := s.placeOrder(tx, order); err != nil {
 			return nil, err
 		}
-		return withoutFills(order, false), nil
+		return orderView(order, false), nil
 	})
 }
 
@@ -97,7 +98,7 @@ func (m *mesh) placeOrder(tx *store.Tx, order *limitorderv1.LimitOrder) error {
 		return err
 	}
 	if _, ok := ledger.PairOf(base, quote); !ok {
-		return precondition("The sandbox has no market that trades %s for %s. Its markets are XLM/USDC, XLM/mZAR, USDC/mZAR, ETH/USDC and LHS/ZAR.", base, quote)
+		return precondition("The sandbox has no market that trades %s for %s. Its markets are %s.", base, quote, markets())
 	}
 	if taken, ok := m.orders.Find(tx, referenceKey(order.GetOwner(), order.GetExternalReference())); ok {
 		return status.Errorf(codes.AlreadyExists, "%s already has the external_reference %q, which must be unique for each owner. Use another.", taken.GetName(), order.GetExternalReference())
@@ -116,6 +117,15 @@ func (m *mesh) placeOrder(tx *store.Tx, order *limitorderv1.LimitOrder) error {
 		return err
 	}
 	return m.orders.Create(tx, order)
+}
+
+// markets lists the markets for an error.
+func markets() string {
+	names := make([]string, 0, len(ledger.Pairs()))
+	for _, p := range ledger.Pairs() {
+		names = append(names, p.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // tokens returns what an order buys or sells, and what its price is in.
@@ -184,7 +194,7 @@ func (m *mesh) advanceOrder(tx *store.Tx, order *limitorderv1.LimitOrder) error 
 func (m *mesh) fill(tx *store.Tx, order *limitorderv1.LimitOrder) error {
 	base, quote := tokens(order)
 	p, _ := ledger.PairOf(base, quote)
-	price, ok := m.ledger.Price(tx, base, quote)
+	price, ok := m.ledger.Price(tx, base.Code, quote.Code)
 	if !ok {
 		return fmt.Errorf("sandbox: %s in %s has no price", base, quote)
 	}
@@ -233,22 +243,22 @@ func (m *mesh) fill(tx *store.Tx, order *limitorderv1.LimitOrder) error {
 // fillPriceScale is how many decimals a volume-weighted price has.
 const fillPriceScale = 10
 
-// withoutFills is an order as a client sees it: what was filled is told only
-// where it is asked for.
-func withoutFills(order *limitorderv1.LimitOrder, live bool) *limitorderv1.LimitOrder {
+// orderView is an order as a client sees it. The state and what was filled come from the ledger, so they
+// are returned only if live data is requested.
+func orderView(order *limitorderv1.LimitOrder, live bool) *limitorderv1.LimitOrder {
 	if live {
 		return order
 	}
 	return &limitorderv1.LimitOrder{
 		Name: order.GetName(), Owner: order.GetOwner(), Owners: order.GetOwners(), Account: order.GetAccount(),
 		ExternalReference: order.GetExternalReference(), Side: order.GetSide(), LimitPrice: order.GetLimitPrice(),
-		Quantity: order.GetQuantity(), State: order.GetState(), Number: order.GetNumber(), SubmittedAt: order.GetSubmittedAt(),
+		Quantity: order.GetQuantity(), Number: order.GetNumber(), SubmittedAt: order.GetSubmittedAt(),
 	}
 }
 
 func orderViews(orders []*limitorderv1.LimitOrder, live bool) []*limitorderv1.LimitOrder {
 	for i, order := range orders {
-		orders[i] = withoutFills(order, live)
+		orders[i] = orderView(order, live)
 	}
 	return orders
 }
@@ -268,7 +278,7 @@ func (s *limitOrders) CancelLimitOrder(ctx context.Context, request *limitorderv
 		if err != nil {
 			return nil, err
 		}
-		return withoutFills(cancelling, false), nil
+		return orderView(cancelling, false), nil
 	})
 }
 
@@ -278,7 +288,7 @@ func (s *limitOrders) GetLimitOrder(ctx context.Context, request *limitorderv1.G
 		if err != nil {
 			return nil, err
 		}
-		return withoutFills(order, request.GetLiveLedgerData()), nil
+		return orderView(order, request.GetLiveLedgerData()), nil
 	})
 }
 
@@ -288,7 +298,7 @@ func (s *limitOrders) GetLimitOrderByExternalReference(ctx context.Context, requ
 		if err != nil {
 			return nil, err
 		}
-		return withoutFills(order, request.GetLiveLedgerData()), nil
+		return orderView(order, request.GetLiveLedgerData()), nil
 	})
 }
 
@@ -326,10 +336,12 @@ func (s *limitOrders) SearchLimitOrders(ctx context.Context, request *limitorder
 	})
 }
 
-// MonitorLimitOrder sends the order and each change of it, parts that are
-// filled included, and ends at a final state.
+// MonitorLimitOrder sends the order and each change of its state, and ends at a final state. A part that
+// is filled is no change of the state. The state is always set, and the fills only if live data is
+// requested.
 func (s *limitOrders) MonitorLimitOrder(request *limitorderv1.MonitorLimitOrderRequest, stream grpc.ServerStreamingServer[limitorderv1.LimitOrder]) error {
 	ctx := stream.Context()
+	sent := limitorderv1.LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED
 	return store.Watch(ctx, s.db, s.orders,
 		func(tx *store.Tx) (*limitorderv1.LimitOrder, error) {
 			switch request.GetIdentifier().(type) {
@@ -342,6 +354,15 @@ func (s *limitOrders) MonitorLimitOrder(request *limitorderv1.MonitorLimitOrderR
 		},
 		final,
 		func(order *limitorderv1.LimitOrder) error {
-			return stream.Send(withoutFills(order, request.GetLiveLedgerData()))
+			if order.GetState() == sent {
+				return nil
+			}
+			sent = order.GetState()
+			if request.GetLiveLedgerData() {
+				return stream.Send(order)
+			}
+			view := orderView(order, false)
+			view.State = sent
+			return stream.Send(view)
 		})
 }

@@ -32,7 +32,7 @@ const (
 	// maxBytes bounds the records of each table together, since those of a client can be large.
 	maxBytes = 128 << 20
 	// fileVersion changes when older files can no longer be read.
-	fileVersion = 2
+	fileVersion = 3
 )
 
 // mesh is what the services share: the tables, and what more than one service does with them. A reset

@@ -32,9 +32,10 @@ func TestPrices(t *testing.T) {
 	}{
 		{"a pair", xlm(), usdc(), codes.OK},
 		{"the other way around", usdc(), xlm(), codes.OK},
-		{"two tokens that are no pair", xlm(), eth(), codes.NotFound},
-		{"a token in itself", xlm(), xlm(), codes.NotFound},
-		{"a token of another issuer", xlm(), &typev1.Token{Code: "USDC", Issuer: "other", Ledger: typev1.Ledger_LEDGER_STELLAR}, codes.NotFound},
+		{"tokens of two ledgers", xlm(), eth(), codes.OK},
+		{"a token in itself", xlm(), xlm(), codes.OK},
+		{"a token of another issuer", xlm(), onStellar("USDC", "other"), codes.OK},
+		{"an unknown token", xlm(), onStellar("NONE", usdcIssuer), codes.NotFound},
 		{"no token", nil, usdc(), codes.InvalidArgument},
 	} {
 		t.Run(test.name, func(t *testing.T) {

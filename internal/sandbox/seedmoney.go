@@ -85,10 +85,10 @@ func (m *mesh) seedAccounts(tx *store.Tx) error {
 		balances    []balance
 		internal    bool
 	}{
-		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 100_000}, {ledger.USDC(), 25_000}, {ledger.MZAR(), 500_000}}, false},
+		{brokerGroup, "Trading, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 100_000}, {ledger.USDC(), 25_000}, {ledger.MZAR(), 500_000}, {ledger.EURC(), 10_000}}, false},
 		{brokerGroup, "Treasury, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 1_000}, {ledger.USDC(), 250_000}}, false},
 		{brokerGroup, "Trading, Ethereum", typev1.Ledger_LEDGER_ETHEREUM, false, 1, []balance{{ledger.ETH(), 40}, {ledger.EthereumUSDC(), 100_000}}, false},
-		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{ledger.ZAR(), 1_000_000}, {ledger.LHS(), 2_000}}, false},
+		{brokerGroup, "Shares", typev1.Ledger_LEDGER_SA_STOCK_BROKERS, false, 1, []balance{{ledger.ZAR(), 1_000_000}, {ledger.STX40(), 2_000}}, false},
 		{brokerGroup, "Not open yet", typev1.Ledger_LEDGER_STELLAR, true, 1, nil, false},
 		{corporateGroup, "Operations, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 10, []balance{{ledger.XLM(), 5_000}, {ledger.USDC(), 10_000}, {ledger.MZAR(), 0}}, false},
 		{brokerGroup, "Settlement, Stellar", typev1.Ledger_LEDGER_STELLAR, false, 1, []balance{{ledger.XLM(), 10}}, true},
@@ -120,7 +120,7 @@ func (m *mesh) seedAccounts(tx *store.Tx) error {
 			}
 		}
 		if seeded.ledger == typev1.Ledger_LEDGER_SA_STOCK_BROKERS {
-			if err := m.seedBalance(tx, account, ledger.Income, "Dividend of Lighthouse Shipping", ledger.ZAR(), 400); err != nil {
+			if err := m.seedBalance(tx, account, ledger.Income, "Dividend of Satrix 40", ledger.ZAR(), 400); err != nil {
 				return err
 			}
 		}
@@ -221,9 +221,9 @@ func (m *mesh) seedOrders(tx *store.Tx) error {
 	}{
 		{1, brokerGroup, buy, ledger.XLM(), ledger.USDC(), "2000", "0.3", false},
 		{1, brokerGroup, buy, ledger.XLM(), ledger.USDC(), "1000", "0.13", false},
-		{1, brokerGroup, sell, ledger.XLM(), ledger.MZAR(), "1000", "8.9", false},
+		{1, brokerGroup, sell, ledger.XLM(), ledger.MZAR(), "1000", "10", false},
 		{3, brokerGroup, sell, ledger.ETH(), ledger.EthereumUSDC(), "2.5", "3100", false},
-		{4, brokerGroup, buy, ledger.LHS(), ledger.ZAR(), "100", "61", true},
+		{4, brokerGroup, buy, ledger.STX40(), ledger.ZAR(), "100", "61", true},
 		{6, corporateGroup, buy, ledger.XLM(), ledger.USDC(), "400", "0.126", false},
 	} {
 		order := &limitorderv1.LimitOrder{

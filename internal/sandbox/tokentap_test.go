@@ -28,7 +28,7 @@ func TestTapsAreInitialisedFirst(t *testing.T) {
 		_, err = service.InitialiseTokenTaps(t.Context(), &tokentapv1.InitialiseTokenTapsRequest{})
 		wantCode(t, err, codes.OK)
 	}
-	if got := list(); got != 7 {
+	if got := list(); got != 8 {
 		t.Errorf("%d taps after", got)
 	}
 	_, err = service.MintToken(t.Context(), mint)

@@ -25,17 +25,24 @@ type Ledger struct {
 	wallets store.Table[*Wallet]
 	totals  store.Table[*total]
 	entries store.Table[*Entry]
-	markets store.Table[*market]
+	prices  store.Table[*prices]
+	// quoted has the quotation of each code.
+	quoted map[string]quotation
 }
 
 // New defines the tables of a ledger in a store that is not open yet.
 func New(s *store.Store) *Ledger {
-	return &Ledger{
+	l := &Ledger{
 		wallets: store.NewTable(s, "wallets", store.TableOptions[*Wallet]{}),
 		totals:  store.NewTable(s, "totals", store.TableOptions[*total]{}),
 		entries: store.NewTable(s, "report entries", store.TableOptions[*Entry]{}),
-		markets: store.NewTable(s, "markets", store.TableOptions[*market]{}),
+		prices:  store.NewTable(s, "prices", store.TableOptions[*prices]{}),
+		quoted:  make(map[string]quotation),
 	}
+	for _, q := range quotations() {
+		l.quoted[q.code] = q
+	}
+	return l
 }
 
 // Wallet is what a ledger knows of an account.

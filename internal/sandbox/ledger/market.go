@@ -1,10 +1,7 @@
 package ledger
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
 
 	"github.com/shopspring/decimal"
 
@@ -12,12 +9,9 @@ import (
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
 )
 
-// Pair is a market: Base is bought and sold, Quote pays.
+// Pair is a market: Base is bought and sold, Quote pays. It trades at [Ledger.Price].
 type Pair struct {
 	Base, Quote Token
-	// start is the price that the walk begins with, at most scale decimals long.
-	start string
-	scale int32
 	// depth is how much of Base trades in one tick.
 	depth string
 }
@@ -25,11 +19,14 @@ type Pair struct {
 // Pairs returns the markets of the sandbox.
 func Pairs() []Pair {
 	return []Pair{
-		{XLM(), USDC(), "0.25", 4, "500"},
-		{XLM(), MZAR(), "4.5", 4, "500"},
-		{USDC(), MZAR(), "18", 4, "500"},
-		{ETH(), EthereumUSDC(), "3200", 2, "1"},
-		{LHS(), ZAR(), "120.5", 2, "50"},
+		{XLM(), USDC(), "500"},
+		{XLM(), EURC(), "500"},
+		{XLM(), MZAR(), "500"},
+		{USDC(), MZAR(), "500"},
+		{EURC(), USDC(), "500"},
+		{EURC(), MZAR(), "500"},
+		{ETH(), EthereumUSDC(), "1"},
+		{STX40(), ZAR(), "50"},
 	}
 }
 
@@ -43,83 +40,11 @@ func PairOf(base, quote Token) (Pair, bool) {
 	return Pair{}, false
 }
 
-// Start is the price that a market begins with.
-func (p Pair) Start() decimal.Decimal { return decimal.RequireFromString(p.start) }
+// String returns the codes of a pair, such as XLM/USDC.
+func (p Pair) String() string { return p.Base.Code + "/" + p.Quote.Code }
 
 // Depth is how much of the base token trades in one tick.
 func (p Pair) Depth() decimal.Decimal { return decimal.RequireFromString(p.depth) }
-
-func (p Pair) key() string { return p.Base.Key() + " in " + p.Quote.Key() }
-
-// market is a pair and its present price.
-type market struct {
-	Name  string
-	Price decimal.Decimal
-}
-
-func (m *market) GetName() string   { return m.Name }
-func (*market) GetOwner() string    { return "" }
-func (*market) GetOwners() []string { return nil }
-
-// OpenMarkets sets the first price of every pair.
-func (l *Ledger) OpenMarkets(tx *store.Tx) error {
-	for _, p := range Pairs() {
-		if err := l.markets.Create(tx, &market{Name: p.key(), Price: p.Start()}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// invertedScale is how many decimals a price has that was turned around.
-const invertedScale = 10
-
-// Price returns the price of one token in another, if the two are a pair, either way around.
-func (l *Ledger) Price(tx *store.Tx, base, quote Token) (decimal.Decimal, bool) {
-	if p, ok := PairOf(base, quote); ok {
-		m, open := l.markets.Get(tx, p.key())
-		if !open {
-			return decimal.Zero, false
-		}
-		return m.Price, true
-	}
-	if _, ok := PairOf(quote, base); !ok {
-		return decimal.Zero, false
-	}
-	price, ok := l.Price(tx, quote, base)
-	if !ok {
-		return decimal.Zero, false
-	}
-	return decimal.NewFromInt(1).DivRound(price, invertedScale), true
-}
-
-// maxStep is how far a price walks at a time, in ten-thousandths of itself.
-const maxStep = 20
-
-// MovePrices takes every price a step on its walk. A step depends on the seed, the pair and the
-// time alone, so that a walk can be repeated. A price stays between half and double of its start.
-func (l *Ledger) MovePrices(tx *store.Tx, seed, ticks uint64) error {
-	for _, p := range Pairs() {
-		hash := fnv.New64a()
-		_, _ = hash.Write([]byte(p.key()))
-		_, _ = hash.Write(binary.BigEndian.AppendUint64(nil, ticks))
-		random := rand.New(rand.NewPCG(seed, hash.Sum64())) //nolint:gosec // a market, not a secret
-		step := decimal.New(int64(random.IntN(2*maxStep+1)-maxStep), -4)
-
-		now, ok := l.markets.Get(tx, p.key())
-		if !ok {
-			continue // not open yet
-		}
-		price := now.Price.Add(now.Price.Mul(step)).Round(p.scale)
-		if half, double := p.Start().Div(decimal.NewFromInt(2)), p.Start().Mul(decimal.NewFromInt(2)); price.LessThan(half) || price.GreaterThan(double) {
-			continue
-		}
-		if err := l.markets.Update(tx, &market{Name: now.Name, Price: price}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // MarketMaker returns the account on the other side of every trade on a ledger.
 func MarketMaker(ledger typev1.Ledger) string { return fmt.Sprintf("accounts/%024dMM", ledger) }

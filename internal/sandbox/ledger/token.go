@@ -26,22 +26,31 @@ type Instrument struct {
 	Scale int32
 }
 
+// NativeIssuer stands for the issuer of the native asset of a ledger, such as XLM on Stellar. The SDKs
+// of Mesh have a constant for it.
+const NativeIssuer = "__LEDGER__"
+
+// The issuers of the other tokens. Those of USDC and EURC are the real ones, as in the examples of
+// Mesh. mZAR has an issuer of the sandbox.
 const (
-	stellarIssuer  = "GSANDB0XISSUER00000000000000000000000000000000000000000A"
-	ethereumIssuer = "0x00000000000000000000000000000000005a4d42"
+	usdcIssuer         = "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"
+	eurcIssuer         = "GDHU6WRG4IEQXM5NZ4BMPKOXHW76MZM4Y2IEMFDVXBSDP6SJY4ITNPP2"
+	mzarIssuer         = "GBC5UN72P27BVJVEJCEBVD5RO2JTXACFENBROGFIRB2CCLUK2VJEIAYE"
+	ethereumUSDCIssuer = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48"
 )
 
 // The tokens of the sandbox.
 
-func XLM() Token  { return Token{"XLM", "", typev1.Ledger_LEDGER_STELLAR} }
-func USDC() Token { return Token{"USDC", stellarIssuer, typev1.Ledger_LEDGER_STELLAR} }
-func MZAR() Token { return Token{"mZAR", stellarIssuer, typev1.Ledger_LEDGER_STELLAR} }
-func ETH() Token  { return Token{"ETH", "", typev1.Ledger_LEDGER_ETHEREUM} }
+func XLM() Token  { return Token{"XLM", NativeIssuer, typev1.Ledger_LEDGER_STELLAR} }
+func USDC() Token { return Token{"USDC", usdcIssuer, typev1.Ledger_LEDGER_STELLAR} }
+func EURC() Token { return Token{"EURC", eurcIssuer, typev1.Ledger_LEDGER_STELLAR} }
+func MZAR() Token { return Token{"mZAR", mzarIssuer, typev1.Ledger_LEDGER_STELLAR} }
+func ETH() Token  { return Token{"ETH", NativeIssuer, typev1.Ledger_LEDGER_ETHEREUM} }
 func EthereumUSDC() Token {
-	return Token{"USDC", ethereumIssuer, typev1.Ledger_LEDGER_ETHEREUM}
+	return Token{"USDC", ethereumUSDCIssuer, typev1.Ledger_LEDGER_ETHEREUM}
 }
-func ZAR() Token { return Token{"ZAR", "", typev1.Ledger_LEDGER_SA_STOCK_BROKERS} }
-func LHS() Token { return Token{"LHS", "", typev1.Ledger_LEDGER_SA_STOCK_BROKERS} }
+func ZAR() Token   { return Token{"ZAR", NativeIssuer, typev1.Ledger_LEDGER_SA_STOCK_BROKERS} }
+func STX40() Token { return Token{"STX40", NativeIssuer, typev1.Ledger_LEDGER_SA_STOCK_BROKERS} }
 
 // Instruments returns the tokens of the sandbox.
 func Instruments() []Instrument {
@@ -49,22 +58,23 @@ func Instruments() []Instrument {
 		crypto = instrumentv1.InstrumentType_INSTRUMENT_TYPE_CRYPTO_CURRENCY
 		stable = instrumentv1.InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY_STABLECOIN
 		fiat   = instrumentv1.InstrumentType_INSTRUMENT_TYPE_FIAT_CURRENCY
-		share  = instrumentv1.InstrumentType_INSTRUMENT_TYPE_SHARE
+		etf    = instrumentv1.InstrumentType_INSTRUMENT_TYPE_ETF
 	)
 	return []Instrument{
 		{XLM(), "Lumen", crypto, instrumentv1.Unit_UNIT_TOKEN, 7},
 		{USDC(), "US dollar stablecoin", stable, instrumentv1.Unit_UNIT_TOKEN, 7},
+		{EURC(), "Euro stablecoin", stable, instrumentv1.Unit_UNIT_TOKEN, 7},
 		{MZAR(), "Rand stablecoin", stable, instrumentv1.Unit_UNIT_TOKEN, 7},
 		{ETH(), "Ether", crypto, instrumentv1.Unit_UNIT_TOKEN, 18},
 		{EthereumUSDC(), "US dollar stablecoin", stable, instrumentv1.Unit_UNIT_TOKEN, 6},
 		{ZAR(), "Rand", fiat, instrumentv1.Unit_UNIT_NULL, 2},
-		{LHS(), "Lighthouse Shipping", share, instrumentv1.Unit_UNIT_SHARE, 4},
+		{STX40(), "Satrix 40", etf, instrumentv1.Unit_UNIT_SHARE, 2},
 	}
 }
 
 func (t Token) String() string {
 	ledger := strings.TrimPrefix(t.Ledger.String(), "LEDGER_")
-	if t.Issuer == "" {
+	if t.Issuer == NativeIssuer || t.Issuer == "" {
 		return t.Code + " on " + ledger
 	}
 	return t.Code + " of " + t.Issuer + " on " + ledger
