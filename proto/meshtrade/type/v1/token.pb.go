@@ -26,7 +26,8 @@ type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The code of the token, such as XLM.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// The issuer of the token, on ledgers where the issuer identifies the token.
+	// The account or contract that issues the token. For the native asset of a ledger, such as XLM on
+	// Stellar, it is `__LEDGER__`.
 	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	// The ledger of the token.
 	Ledger        Ledger `protobuf:"varint,3,opt,name=ledger,proto3,enum=meshtrade.type.v1.Ledger" json:"ledger,omitempty"`

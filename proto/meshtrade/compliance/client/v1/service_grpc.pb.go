@@ -40,11 +40,12 @@ type ClientServiceClient interface {
 	CreateClient(ctx context.Context, in *CreateClientRequest, opts ...grpc.CallOption) (*Client, error)
 	// Gets a compliance client by name.
 	GetClient(ctx context.Context, in *GetClientRequest, opts ...grpc.CallOption) (*Client, error)
-	// Gets the compliance client that owns a group: the nearest one up the tree.
+	// Gets the compliance client that a group itself owns. NOT_FOUND if it owns none: the client of a
+	// group above is not returned.
 	GetGroupClient(ctx context.Context, in *GetGroupClientRequest, opts ...grpc.CallOption) (*Client, error)
-	// Changes a compliance client. The owner may change it while it is NOT_STARTED or FAILED. While
-	// it is PENDING or VERIFIED, only its verification authority may. Other methods change the
-	// verification itself.
+	// Changes a compliance client: only the fields that are set. The owner may change it while it is
+	// NOT_STARTED or FAILED, but not its verification. While it is PENDING or VERIFIED, only its
+	// verification authority may, and it may change the verification as well.
 	UpdateClient(ctx context.Context, in *UpdateClientRequest, opts ...grpc.CallOption) (*Client, error)
 	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
 	// in any other state.
@@ -53,7 +54,8 @@ type ClientServiceClient interface {
 	// do this. It gives the reasons in `comments`.
 	FailClientVerification(ctx context.Context, in *FailClientVerificationRequest, opts ...grpc.CallOption) (*Client, error)
 	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may
-	// do this. The next verification is due on the given date, or in a year.
+	// do this. The next verification is due on the given date, or in a year. A date that is given must
+	// be after `verification_date` and `next_verification_date` as they were.
 	MarkClientVerified(ctx context.Context, in *MarkClientVerifiedRequest, opts ...grpc.CallOption) (*Client, error)
 	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (*ListClientsResponse, error)
@@ -158,11 +160,12 @@ type ClientServiceServer interface {
 	CreateClient(context.Context, *CreateClientRequest) (*Client, error)
 	// Gets a compliance client by name.
 	GetClient(context.Context, *GetClientRequest) (*Client, error)
-	// Gets the compliance client that owns a group: the nearest one up the tree.
+	// Gets the compliance client that a group itself owns. NOT_FOUND if it owns none: the client of a
+	// group above is not returned.
 	GetGroupClient(context.Context, *GetGroupClientRequest) (*Client, error)
-	// Changes a compliance client. The owner may change it while it is NOT_STARTED or FAILED. While
-	// it is PENDING or VERIFIED, only its verification authority may. Other methods change the
-	// verification itself.
+	// Changes a compliance client: only the fields that are set. The owner may change it while it is
+	// NOT_STARTED or FAILED, but not its verification. While it is PENDING or VERIFIED, only its
+	// verification authority may, and it may change the verification as well.
 	UpdateClient(context.Context, *UpdateClientRequest) (*Client, error)
 	// Starts the verification of a client: NOT_STARTED or FAILED becomes PENDING. FAILED_PRECONDITION
 	// in any other state.
@@ -171,7 +174,8 @@ type ClientServiceServer interface {
 	// do this. It gives the reasons in `comments`.
 	FailClientVerification(context.Context, *FailClientVerificationRequest) (*Client, error)
 	// Marks a client verified: PENDING becomes VERIFIED, today. Only the verification authority may
-	// do this. The next verification is due on the given date, or in a year.
+	// do this. The next verification is due on the given date, or in a year. A date that is given must
+	// be after `verification_date` and `next_verification_date` as they were.
 	MarkClientVerified(context.Context, *MarkClientVerifiedRequest) (*Client, error)
 	// Lists the compliance clients of the executing group and of the groups below it.
 	ListClients(context.Context, *ListClientsRequest) (*ListClientsResponse, error)

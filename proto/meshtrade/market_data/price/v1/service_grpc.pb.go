@@ -28,7 +28,9 @@ const (
 //
 // Returns the prices of token pairs.
 type PriceServiceClient interface {
-	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
+	// Gets the mid price of a token pair, now. The codes of the tokens are enough. Cryptocurrencies and
+	// fiat currencies are priced in each other, metals in USD and ZAR, and equities of the JSE in ZAR.
+	// NOT_FOUND for a pair that has no price.
 	GetCurrentPriceByTokenPair(ctx context.Context, in *GetCurrentPriceByTokenPairRequest, opts ...grpc.CallOption) (*Price, error)
 }
 
@@ -56,7 +58,9 @@ func (c *priceServiceClient) GetCurrentPriceByTokenPair(ctx context.Context, in 
 //
 // Returns the prices of token pairs.
 type PriceServiceServer interface {
-	// Gets the mid price of a token pair, now. NOT_FOUND for a pair that is not traded.
+	// Gets the mid price of a token pair, now. The codes of the tokens are enough. Cryptocurrencies and
+	// fiat currencies are priced in each other, metals in USD and ZAR, and equities of the JSE in ZAR.
+	// NOT_FOUND for a pair that has no price.
 	GetCurrentPriceByTokenPair(context.Context, *GetCurrentPriceByTokenPairRequest) (*Price, error)
 	mustEmbedUnimplementedPriceServiceServer()
 }

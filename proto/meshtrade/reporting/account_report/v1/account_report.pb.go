@@ -32,7 +32,7 @@ type AccountReport struct {
 	FeeEntries []*FeeEntry `protobuf:"bytes,2,rep,name=fee_entries,json=feeEntries,proto3" json:"fee_entries,omitempty"`
 	// The trades, entry by entry.
 	TradingStatementEntries []*TradingStatementEntry `protobuf:"bytes,3,rep,name=trading_statement_entries,json=tradingStatementEntries,proto3" json:"trading_statement_entries,omitempty"`
-	// The token that reports value things in.
+	// The currency in which the report states values.
 	ReportingCurrency *v1.Token `protobuf:"bytes,4,opt,name=reporting_currency,json=reportingCurrency,proto3" json:"reporting_currency,omitempty"`
 	// The period that the report covers.
 	Period *AccountReport_Period `protobuf:"bytes,5,opt,name=period,proto3" json:"period,omitempty"`

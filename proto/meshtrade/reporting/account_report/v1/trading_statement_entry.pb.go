@@ -34,13 +34,13 @@ type TradingStatementEntry struct {
 	TokenCode string `protobuf:"bytes,3,opt,name=token_code,json=tokenCode,proto3" json:"token_code,omitempty"`
 	// A description, for people.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	// How much was traded.
+	// How much was traded, in the token.
 	Amount *v1.Amount `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
-	// The price for one unit.
+	// The price for one unit, in the reporting currency.
 	Price *v1.Amount `protobuf:"bytes,6,opt,name=price,proto3" json:"price,omitempty"`
-	// The total cost of the trade.
+	// The total cost of the trade, in the reporting currency.
 	Cost *v1.Amount `protobuf:"bytes,7,opt,name=cost,proto3" json:"cost,omitempty"`
-	// The balance after the trade.
+	// The balance of the token after the trade.
 	Balance       *v1.Amount `protobuf:"bytes,8,opt,name=balance,proto3" json:"balance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -82,7 +82,7 @@ func (LimitOrderSide) EnumDescriptor() ([]byte, []int) {
 type LimitOrderState int32
 
 const (
-	// Not set.
+	// Not requested: the state comes from the ledger, with `live_ledger_data`.
 	LimitOrderState_LIMIT_ORDER_STATE_UNSPECIFIED LimitOrderState = 0
 	// On its way to the market.
 	LimitOrderState_LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS LimitOrderState = 1
@@ -175,7 +175,8 @@ type LimitOrder struct {
 	FillPrice *v1.Amount `protobuf:"bytes,10,opt,name=fill_price,json=fillPrice,proto3" json:"fill_price,omitempty"`
 	// How much has been filled. Set only with `live_ledger_data`.
 	FilledQuantity *v1.Amount `protobuf:"bytes,11,opt,name=filled_quantity,json=filledQuantity,proto3" json:"filled_quantity,omitempty"`
-	// The state it is in. Set by the server; ignored on input.
+	// The state it is in. Set by the server, only with `live_ledger_data` or in a stream; ignored on
+	// input.
 	State LimitOrderState `protobuf:"varint,12,opt,name=state,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"state,omitempty"`
 	// The number of the order. Set by the server; ignored on input.
 	Number string `protobuf:"bytes,13,opt,name=number,proto3" json:"number,omitempty"`

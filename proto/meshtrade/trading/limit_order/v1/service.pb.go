@@ -121,7 +121,7 @@ type GetLimitOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource, `limit_orders/{ULID}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// Whether to fetch live data from the ledger, which takes longer: `state`, `fill_price` and
 	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -177,7 +177,7 @@ type GetLimitOrderByExternalReferenceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The owner's own reference, unique for the owner; up to 200 characters.
 	ExternalReference string `protobuf:"bytes,1,opt,name=external_reference,json=externalReference,proto3" json:"external_reference,omitempty"`
-	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// Whether to fetch live data from the ledger, which takes longer: `state`, `fill_price` and
 	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,2,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -231,7 +231,7 @@ func (x *GetLimitOrderByExternalReferenceRequest) GetLiveLedgerData() bool {
 // The request of `ListLimitOrders`.
 type ListLimitOrdersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// Whether to fetch live data from the ledger, which takes longer: `state`, `fill_price` and
 	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,1,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -330,7 +330,7 @@ type SearchLimitOrdersRequest struct {
 	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	// The states to search for; none is every state.
 	States []LimitOrderState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=meshtrade.trading.limit_order.v1.LimitOrderState" json:"states,omitempty"`
-	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
+	// Whether to fetch live data from the ledger, which takes longer: `state`, `fill_price` and
 	// `filled_quantity` are returned only then.
 	LiveLedgerData bool `protobuf:"varint,4,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -452,7 +452,7 @@ type MonitorLimitOrderRequest struct {
 	//	*MonitorLimitOrderRequest_ExternalReference
 	Identifier isMonitorLimitOrderRequest_Identifier `protobuf_oneof:"identifier"`
 	// Whether to fetch live data from the ledger, which takes longer: `fill_price` and
-	// `filled_quantity` are returned only then.
+	// `filled_quantity` are set only then. `state` always is.
 	LiveLedgerData bool `protobuf:"varint,3,opt,name=live_ledger_data,json=liveLedgerData,proto3" json:"live_ledger_data,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

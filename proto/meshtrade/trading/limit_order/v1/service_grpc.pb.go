@@ -42,7 +42,7 @@ type LimitOrderServiceClient interface {
 	CreateLimitOrder(ctx context.Context, in *CreateLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
 	// Cancels a limit order. FAILED_PRECONDITION if it is finished.
 	CancelLimitOrder(ctx context.Context, in *CancelLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
-	// Gets a limit order by name. The fill is returned only with `live_ledger_data`.
+	// Gets a limit order by name. The state and the fill are returned only with `live_ledger_data`.
 	GetLimitOrder(ctx context.Context, in *GetLimitOrderRequest, opts ...grpc.CallOption) (*LimitOrder, error)
 	// Gets a limit order by its owner's own reference.
 	GetLimitOrderByExternalReference(ctx context.Context, in *GetLimitOrderByExternalReferenceRequest, opts ...grpc.CallOption) (*LimitOrder, error)
@@ -50,8 +50,9 @@ type LimitOrderServiceClient interface {
 	ListLimitOrders(ctx context.Context, in *ListLimitOrdersRequest, opts ...grpc.CallOption) (*ListLimitOrdersResponse, error)
 	// Searches limit orders by token, account or state. Filters that are not set are ignored.
 	SearchLimitOrders(ctx context.Context, in *SearchLimitOrdersRequest, opts ...grpc.CallOption) (*SearchLimitOrdersResponse, error)
-	// Streams a limit order: its current state, then each change of state. Identify it by name or by
-	// external reference. The stream ends when the order is finished.
+	// Streams a limit order: its current state, then each change of state. A part that is filled is no
+	// change of state: to follow the fills, get the order with `live_ledger_data`. Identify it by name or
+	// by external reference. The stream ends when the order is finished.
 	MonitorLimitOrder(ctx context.Context, in *MonitorLimitOrderRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LimitOrder], error)
 }
 
@@ -156,7 +157,7 @@ type LimitOrderServiceServer interface {
 	CreateLimitOrder(context.Context, *CreateLimitOrderRequest) (*LimitOrder, error)
 	// Cancels a limit order. FAILED_PRECONDITION if it is finished.
 	CancelLimitOrder(context.Context, *CancelLimitOrderRequest) (*LimitOrder, error)
-	// Gets a limit order by name. The fill is returned only with `live_ledger_data`.
+	// Gets a limit order by name. The state and the fill are returned only with `live_ledger_data`.
 	GetLimitOrder(context.Context, *GetLimitOrderRequest) (*LimitOrder, error)
 	// Gets a limit order by its owner's own reference.
 	GetLimitOrderByExternalReference(context.Context, *GetLimitOrderByExternalReferenceRequest) (*LimitOrder, error)
@@ -164,8 +165,9 @@ type LimitOrderServiceServer interface {
 	ListLimitOrders(context.Context, *ListLimitOrdersRequest) (*ListLimitOrdersResponse, error)
 	// Searches limit orders by token, account or state. Filters that are not set are ignored.
 	SearchLimitOrders(context.Context, *SearchLimitOrdersRequest) (*SearchLimitOrdersResponse, error)
-	// Streams a limit order: its current state, then each change of state. Identify it by name or by
-	// external reference. The stream ends when the order is finished.
+	// Streams a limit order: its current state, then each change of state. A part that is filled is no
+	// change of state: to follow the fills, get the order with `live_ledger_data`. Identify it by name or
+	// by external reference. The stream ends when the order is finished.
 	MonitorLimitOrder(*MonitorLimitOrderRequest, grpc.ServerStreamingServer[LimitOrder]) error
 	mustEmbedUnimplementedLimitOrderServiceServer()
 }
