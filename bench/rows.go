@@ -169,10 +169,12 @@ func requestJSON(message proto.Message) string { return protojson.Format(message
 func ulid(n int) string { return fmt.Sprintf("%026d", n) }
 
 func amount(code string, ledger typev1.Ledger, value string) *typev1.Amount {
+	issuer := "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"
+	if code == "XLM" {
+		issuer = "__LEDGER__"
+	}
 	return &typev1.Amount{
-		Token: &typev1.Token{
-			Code: code, Issuer: "GSANDB0XISSUER00000000000000000000000000000000000000000A", Ledger: ledger,
-		},
+		Token: &typev1.Token{Code: code, Issuer: issuer, Ledger: ledger},
 		Value: &typev1.Decimal{Value: value},
 	}
 }
@@ -243,13 +245,13 @@ func newAccounts(n int) *accountv1.ListAccountsResponse {
 			Owner:               "groups/" + ulid(1),
 			Owners:              []string{"groups/" + ulid(0), "groups/" + ulid(1)},
 			Number:              fmt.Sprintf("1%06d", i),
-			LedgerId:            "GSANDB0XACC0UNT0000000000000000000000000000000000000000A",
+			LedgerId:            "GDMYO7WONU3IVLA2N5AZ5RRHY5VRX6Y7UN6EDII6URVN22SI3CKHJRBS",
 			Ledger:              typev1.Ledger_LEDGER_STELLAR,
 			DisplayName:         fmt.Sprintf("Client account %d", i+1),
 			LiveDataRetrievedAt: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 			State:               accountv1.AccountState_ACCOUNT_STATE_OPEN,
 			Balances:            []*accountv1.Balance{balance("XLM", fmt.Sprintf("%d.1234567", i)), balance("USDC", "250.00")},
-			Signatories:         []*accountv1.Signatory{{DisplayName: "Broker Admin", ResourceName: "iam/api_users/" + ulid(1), LedgerId: "GSANDB0XS1GNER"}},
+			Signatories:         []*accountv1.Signatory{{DisplayName: "Broker Admin", ResourceName: "iam/api_users/" + ulid(1), LedgerId: "GBVOM6B7J666SG3OXCFXHJEO2JD5XZMIFYSXS2BUGLA37RJFIVFN26ZJ"}},
 			InternallyCreated:   true,
 		})
 	}

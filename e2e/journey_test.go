@@ -27,7 +27,8 @@ func amount(t *testing.T, value, code, issuer, ledger string) object {
 func TestJourney(t *testing.T) {
 	const (
 		stellar = "LEDGER_STELLAR"
-		issuer  = "GSANDB0XISSUER00000000000000000000000000000000000000000A"
+		issuer  = "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"
+		native  = "__LEDGER__"
 	)
 	p := start(t, "--sandbox", "--sandbox-clock", "fast", "--sandbox-seed", "11")
 	broker := credential(t, "Broker Admin")
@@ -93,14 +94,14 @@ func TestJourney(t *testing.T) {
 	name := account["name"].(string)
 	succeed(own, post(own, "/v1/"+name+":open", object{})["ledgerTransaction"])
 	succeed(own, post(own, "/v1/"+name+":registerTokens", object{"tokens": []object{
-		{"code": "XLM", "ledger": stellar}, {"code": "USDC", "issuer": issuer, "ledger": stellar}}})["ledgerTransaction"])
+		{"code": "XLM", "issuer": native, "ledger": stellar}, {"code": "USDC", "issuer": issuer, "ledger": stellar}}})["ledgerTransaction"])
 
 	post(nil, "/v1/testing/token_taps:initialise", object{})
 	post(nil, "/v1/testing/token_taps:mint", object{"amount": amount(t, "1000", "USDC", issuer, stellar), "address": account["ledgerId"]})
 
 	order := post(own, "/v1/limit_orders", object{
 		"owner": group, "account": name, "side": "LIMIT_ORDER_SIDE_BUY", "externalReference": "journey",
-		"limitPrice": amount(t, "0.49", "USDC", issuer, stellar), "quantity": amount(t, "1200", "XLM", "", stellar),
+		"limitPrice": amount(t, "0.49", "USDC", issuer, stellar), "quantity": amount(t, "1200", "XLM", native, stellar),
 	})
 	changes := monitor(own, "/v1/"+order["name"].(string)+":monitor?liveLedgerData=true")
 	last := changes[len(changes)-1]
@@ -113,7 +114,7 @@ func TestJourney(t *testing.T) {
 
 	treasury := get(in(broker.Group), "/v1/accounts/00000000000000000000000002")
 	transfer := post(own, "/v1/wallet/transfers", object{
-		"owner": group, "from": account["ledgerId"], "to": treasury["ledgerId"], "amount": amount(t, "200", "XLM", "", stellar)})
+		"owner": group, "from": account["ledgerId"], "to": treasury["ledgerId"], "amount": amount(t, "200", "XLM", native, stellar)})
 	steps := monitor(own, "/v1/"+transfer["name"].(string)+":monitor")
 	if state := steps[len(steps)-1]["state"]; state != "TRANSFER_STATE_SUCCESSFUL" {
 		t.Fatalf("the transfer ends as %v", state)

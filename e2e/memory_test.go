@@ -73,7 +73,7 @@ func (p *program) wantWithin(t *testing.T, limit int64) {
 func listUpstream(t *testing.T) (upstream *meshtest.Upstream, size int) {
 	t.Helper()
 	amount := func(value string) *typev1.Amount {
-		return &typev1.Amount{Token: &typev1.Token{Code: "USDC", Issuer: "GSANDB0XISSUER", Ledger: typev1.Ledger_LEDGER_STELLAR}, Value: &typev1.Decimal{Value: value}}
+		return &typev1.Amount{Token: &typev1.Token{Code: "USDC", Issuer: "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN", Ledger: typev1.Ledger_LEDGER_STELLAR}, Value: &typev1.Decimal{Value: value}}
 	}
 	noise := rand.NewChaCha8([32]byte{}) // it does not compress
 	list := new(accountv1.ListAccountsResponse)

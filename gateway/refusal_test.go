@@ -173,5 +173,5 @@ func TestFieldsOfTheUpstreamAreSpeltAsTheClientDoes(t *testing.T) {
 
 const validOrder = `{"owner": "groups/01ARZ3NDEKTSV4RRFFQ69G5FAV", "account": "accounts/01ARZ3NDEKTSV4RRFFQ69G5FAV",
 	"externalReference": "x", "side": "LIMIT_ORDER_SIDE_BUY",
-	"quantity": {"token": {"code": "XLM", "ledger": "LEDGER_STELLAR"}, "value": {"value": "1"}},
-	"limitPrice": {"token": {"code": "USDC", "ledger": "LEDGER_STELLAR"}, "value": {"value": "0.5"}}}`
+	"quantity": {"token": {"code": "XLM", "issuer": "__LEDGER__", "ledger": "LEDGER_STELLAR"}, "value": {"value": "1"}},
+	"limitPrice": {"token": {"code": "USDC", "issuer": "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN", "ledger": "LEDGER_STELLAR"}, "value": {"value": "0.5"}}}`

@@ -1,8 +1,8 @@
 // A page on a different origin from the gateway. Start the gateway with --cors-origin and the origin
 // of this page. There is no framework and no build step.
 
-const usdc = { code: 'USDC', issuer: 'GSANDB0XISSUER00000000000000000000000000000000000000000A', ledger: 'LEDGER_STELLAR' };
-const xlm = { code: 'XLM', ledger: 'LEDGER_STELLAR' };
+const usdc = { code: 'USDC', issuer: 'GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN', ledger: 'LEDGER_STELLAR' };
+const xlm = { code: 'XLM', issuer: '__LEDGER__', ledger: 'LEDGER_STELLAR' };
 
 const field = (form, name) => document.forms[form].elements[name].value;
 
@@ -69,7 +69,7 @@ function row(...cells) {
 }
 
 handle('search', async () => {
-  const query = new URLSearchParams(Object.entries({ token: field('search', 'token'), states: field('search', 'states') }).filter(([, value]) => value));
+  const query = new URLSearchParams(Object.entries({ liveLedgerData: true, token: field('search', 'token'), states: field('search', 'states') }).filter(([, value]) => value));
   const { limitOrders = [] } = await call('GET', `/v1/limit_orders:search?${query}`);
   document.getElementById('orders').replaceChildren(...limitOrders.map(({ number, side, quantity, limitPrice, state }) => row(
     number,

@@ -86,15 +86,23 @@ def main():
     user = mesh.post("/v1/iam/api_users", {"owner": mesh.group, "displayName": "Python example"})
     print(f"created {user['displayName']}, {user['state']}; its key has {len(user['apiKey'])} characters and is shown only once")
 
-    usdc = {"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}
+    usdc = {"code": "USDC", "issuer": "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN", "ledger": "LEDGER_STELLAR"}
     order = mesh.post("/v1/limit_orders", {
         "owner": mesh.group,
         "account": "accounts/00000000000000000000000001",
         "externalReference": f"python-{time.time_ns()}",
         "side": "LIMIT_ORDER_SIDE_BUY",
-        "quantity": {"token": {"code": "XLM", "ledger": "LEDGER_STELLAR"}, "value": {"value": "1200"}},
+        "quantity": {"token": {"code": "XLM", "issuer": "__LEDGER__", "ledger": "LEDGER_STELLAR"}, "value": {"value": "1200"}},
         "limitPrice": {"token": usdc, "value": {"value": "0.49"}},
     })
+    # A stream reports each change of the state, but no fill in between. To see the
+    # fills, get the order with live data.
+    filled = "0"
+    while filled == "0":
+        time.sleep(0.25)
+        seen = mesh.get(f"/v1/{order['name']}", liveLedgerData="true")
+        filled = seen["filledQuantity"]["value"]["value"]
+    print(f"order {seen['number']} is {seen['state']}, filled {filled} so far")
     for seen in mesh.stream(f"/v1/{order['name']}:monitor", liveLedgerData="true"):
         filled = seen.get("filledQuantity", {}).get("value", {}).get("value", "0")
         print(f"order {seen['number']} is {seen['state']}, filled {filled}")

@@ -38,15 +38,25 @@ order=$(mesh POST /v1/limit_orders "$(jq -n --arg owner "$group" --arg reference
   account: "accounts/00000000000000000000000001",
   externalReference: $reference,
   side: "LIMIT_ORDER_SIDE_BUY",
-  quantity: {token: {code: "XLM", ledger: "LEDGER_STELLAR"}, value: {value: "1200"}},
+  quantity: {token: {code: "XLM", issuer: "__LEDGER__", ledger: "LEDGER_STELLAR"}, value: {value: "1200"}},
   limitPrice: {
-    token: {code: "USDC", issuer: "GSANDB0XISSUER00000000000000000000000000000000000000000A", ledger: "LEDGER_STELLAR"},
+    token: {code: "USDC", issuer: "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN", ledger: "LEDGER_STELLAR"},
     value: {value: "0.49"}
   }
 }')")
 
+# A stream reports each change of the state, but no fill in between. To see the fills,
+# get the order with live data.
+name=$(jq -r .name <<<"$order") filled=0
+while [ "$filled" = 0 ]; do
+  sleep 0.25
+  seen=$(mesh GET "/v1/$name?liveLedgerData=true")
+  filled=$(jq -r .filledQuantity.value.value <<<"$seen")
+done
+jq -r '"order \(.number) is \(.state), filled \(.filledQuantity.value.value) so far"' <<<"$seen"
+
 # One JSON message per line. If the stream fails, the last line is the error.
-curl -sSN -K <(credentials) "$url/v1/$(jq -r .name <<<"$order"):monitor?liveLedgerData=true" |
+curl -sSN -K <(credentials) "$url/v1/$name:monitor?liveLedgerData=true" |
   jq --unbuffered -r 'if .error then "the stream failed: \(.error.message)\n" | halt_error(1)
     else "order \(.number) is \(.state), filled \(.filledQuantity.value.value // "0")" end'
 

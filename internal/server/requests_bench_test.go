@@ -23,8 +23,8 @@ func BenchmarkRequests(b *testing.B) {
 	caller := sandbox.Seeded()[0]
 	order := `{"owner": "` + caller.Group + `", "account": "accounts/00000000000000000000000001", "externalReference": "`
 	rest := `", "side": "LIMIT_ORDER_SIDE_BUY",
-		"quantity": {"token": {"code": "XLM", "ledger": "LEDGER_STELLAR"}, "value": {"value": "0.0000001"}},
-		"limitPrice": {"token": {"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A",
+		"quantity": {"token": {"code": "XLM", "issuer": "__LEDGER__", "ledger": "LEDGER_STELLAR"}, "value": {"value": "0.0000001"}},
+		"limitPrice": {"token": {"code": "USDC", "issuer": "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN",
 			"ledger": "LEDGER_STELLAR"}, "value": {"value": "0.01"}}}`
 	run := strconv.FormatInt(int64(b.N), 10)
 	for _, test := range []struct{ name, verb, target string }{

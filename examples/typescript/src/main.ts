@@ -18,10 +18,10 @@ for (const account of accounts) {
 const { apiUsers = [] } = await answer(mesh.GET("/v1/iam/api_users:search", { params: { query: { displayName: "Admin" } } }));
 console.log(`API users: ${apiUsers.map(({ displayName }) => displayName).join(", ")}`);
 
-const xlm: Schemas["Token"] = { code: "XLM", ledger: "LEDGER_STELLAR" };
+const xlm: Schemas["Token"] = { code: "XLM", issuer: "__LEDGER__", ledger: "LEDGER_STELLAR" };
 const usdc: Schemas["Token"] = {
   code: "USDC",
-  issuer: "GSANDB0XISSUER00000000000000000000000000000000000000000A",
+  issuer: "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN",
   ledger: "LEDGER_STELLAR",
 };
 const order = await answer(
@@ -38,9 +38,19 @@ const order = await answer(
 );
 console.log(`placed order ${order.number}`);
 
+// A stream reports each change of the state, but no fill in between. To see the fills, get the order
+// with live data.
+const live = { path: { limit_order: order.name?.replace("limit_orders/", "") ?? "" }, query: { liveLedgerData: true } };
+let seen: Schemas["LimitOrder"];
+do {
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  seen = await answer(mesh.GET("/v1/limit_orders/{limit_order}", { params: live }));
+} while (seen.filledQuantity?.value?.value === "0");
+console.log(`order ${seen.number} is ${seen.state}, filled ${seen.filledQuantity?.value?.value} so far`);
+
 const stream = await answer(
   mesh.GET("/v1/limit_orders/{limit_order}:monitor", {
-    params: { path: { limit_order: order.name?.replace("limit_orders/", "") ?? "" }, query: { liveLedgerData: true } },
+    params: live,
     parseAs: "stream",
   }),
 );

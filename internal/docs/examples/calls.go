@@ -14,14 +14,15 @@ const (
 	corporate = "groups/00000000000000000C0RP0RATE"
 	unknown   = "0000000000000000000000000X"
 
-	tradingAddress  = "GZH6ONWKM2PB6GHHL337D4BB6EK5KIYUUNOWPN5YTMUS6VPD5LDEWNMF"
-	treasuryAddress = "GKGY7P5J3OYLTEOSH3FIOFZIUSB7FFFK5MYSUWQEKPONWIJNX6V7ABFV"
+	tradingAddress  = "GDMYO7WONU3IVLA2N5AZ5RRHY5VRX6Y7UN6EDII6URVN22SI3CKHJRBS"
+	treasuryAddress = "GBVOM6B7J666SG3OXCFXHJEO2JD5XZMIFYSXS2BUGLA37RJFIVFN26ZJ"
+	nobodysAddress  = "GAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAWHF"
 
-	xlm  = `{"code": "XLM", "ledger": "LEDGER_STELLAR"}`
-	usdc = `{"code": "USDC", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
-	mzar = `{"code": "mZAR", "issuer": "GSANDB0XISSUER00000000000000000000000000000000000000000A", "ledger": "LEDGER_STELLAR"}`
+	xlm  = `{"code": "XLM", "issuer": "__LEDGER__", "ledger": "LEDGER_STELLAR"}`
+	usdc = `{"code": "USDC", "issuer": "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN", "ledger": "LEDGER_STELLAR"}`
+	mzar = `{"code": "mZAR", "issuer": "GBC5UN72P27BVJVEJCEBVD5RO2JTXACFENBROGFIRB2CCLUK2VJEIAYE", "ledger": "LEDGER_STELLAR"}`
 
-	backwards = "periodStart=2026-06-01T00:00:00Z&periodEnd=2026-01-01T00:00:00Z&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"
+	backwards = "periodStart=2026-06-01T00:00:00Z&periodEnd=2026-01-01T00:00:00Z&reportingAssetToken.code=ZAR"
 	aYear     = "periodStart=2025-06-01T00:00:00Z&periodEnd=2026-06-01T00:00:00Z"
 )
 
@@ -137,8 +138,7 @@ func Successes() []Call {
 		get("/v1/transactions/00000000000000000000000001/state:monitor"),
 		get("/v1/transactions/00000000000000000000000001/state:monitor").with("Accept", wire.EventStream),
 
-		get("/v1/market_data/prices:current?baseToken.code=XLM&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=USDC" +
-			"&quoteToken.issuer=GSANDB0XISSUER00000000000000000000000000000000000000000A&quoteToken.ledger=LEDGER_STELLAR"),
+		get("/v1/market_data/prices:current?baseToken.code=XLM&quoteToken.code=USDC"),
 
 		get("/v1/limit_orders"),
 		get("/v1/limit_orders:search?token=XLM&states=LIMIT_ORDER_STATE_OPEN&states=LIMIT_ORDER_STATE_COMPLETE"),
@@ -152,8 +152,8 @@ func Successes() []Call {
 		get("/v1/limit_orders:monitor?externalReference=seed-1&liveLedgerData=true").with("Accept", wire.EventStream),
 		get("/v1/market_orders/1"),
 
-		get("/v1/reporting/account_reports/1000004?" + aYear + "&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"),
-		get("/v1/reporting/account_reports/1000004:excel?" + aYear + "&reportingAssetToken.code=ZAR&reportingAssetToken.ledger=LEDGER_SA_STOCK_BROKERS"),
+		get("/v1/reporting/account_reports/1000004?" + aYear + "&reportingAssetToken.code=ZAR"),
+		get("/v1/reporting/account_reports/1000004:excel?" + aYear + "&reportingAssetToken.code=ZAR"),
 
 		taps,
 		get("/v1/testing/token_taps").public().after(taps),
@@ -173,7 +173,7 @@ func refusals() []Call {
 	fault := func(c Call, fault string) Call { return c.with(wire.SandboxFaultHeader, fault) }
 	slow := get("/v1/iam/api_users")
 	slow.Header = map[string]string{wire.SandboxFaultHeader: "deadline", wire.RequestTimeoutHeader: "0.1"}
-	price := "/v1/market_data/prices:current?baseToken.code=DOGE&baseToken.ledger=LEDGER_STELLAR&quoteToken.code=XLM&quoteToken.ledger=LEDGER_STELLAR"
+	price := "/v1/market_data/prices:current?baseToken.code=XAU&quoteToken.code=XAG"
 	anywhere := []Call{
 		post("/v1/iam/api_users", `{"owner": "me", "displayName": ""}`).refused(400, "Invalid fields"),
 		post("/v1/iam/api_users", `{"owner": "`+Group+`", "displayNam": "Settlement bot"}`).refused(400, "Unknown field"),
@@ -204,9 +204,9 @@ func refusals() []Call {
 		post("/v1/compliance/clients/00000000000000000000000003:failVerification", `{"comments": ["Not yet."]}`).refused(400, "The client is not PENDING"),
 		get("/v1/accounts:byNumber?accountNumber=1999999").refused(404, "No account has this number"),
 		post("/v1/accounts/00000000000000000000000001:open", "").refused(400, "The account is already open"),
-		post("/v1/wallet/transfers", transfer("GNOBODY")).refused(404, "Unknown account to transfer from"),
+		post("/v1/wallet/transfers", transfer(nobodysAddress)).refused(404, "Unknown account to transfer from"),
 		post("/v1/wallet/transfers", strings.Replace(transfer(tradingAddress), `"250"`, `"9000000"`, 1)).refused(400, "Insufficient balance"),
-		get(price).refused(404, "The pair is not traded"),
+		get(price).refused(404, "The pair has no price"),
 		get("/v1/reporting/account_reports/1000004?"+backwards).refused(400, "The period ends before it starts"),
 		get("/v1/reporting/account_reports/1000004:excel?"+backwards).refused(400, "The period ends before it starts"),
 		get("/v1/limit_orders:byExternalReference?externalReference=none").refused(404, "No order has this reference"),
@@ -215,7 +215,7 @@ func refusals() []Call {
 		post("/v1/limit_orders", order("order-1", "accounts/"+unknown)).refused(404, "Unknown account"),
 		post("/v1/limit_orders/00000000000000000000000001:cancel", "").refused(400, "The order is already finished"),
 		post("/v1/testing/token_taps:mint", mint(treasuryAddress)).public().refused(400, "The taps are not initialised"),
-		post("/v1/testing/token_taps:mint", mint("GNOBODY")).public().after(post("/v1/testing/token_taps:initialise", "").public()).refused(404, "No account has this address"),
+		post("/v1/testing/token_taps:mint", mint(nobodysAddress)).public().after(post("/v1/testing/token_taps:initialise", "").public()).refused(404, "No account has this address"),
 	})
 }
 
