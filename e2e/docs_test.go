@@ -95,7 +95,7 @@ func TestTheDocsAreTriedInABrowser(t *testing.T) {
 		wants(t, execute(t, "API_users", "SearchAPIUsers", ""), "200", "Broker Admin")
 	})
 	t.Run("POST with the example body", func(t *testing.T) {
-		wants(t, execute(t, "Limit_orders", "CreateLimitOrder", ""), "200", "LIMIT_ORDER_STATE_SUBMISSION_IN_PROGRESS")
+		wants(t, execute(t, "Limit_orders", "CreateLimitOrder", ""), "200", "order-1042")
 	})
 	t.Run("an invalid request", func(t *testing.T) {
 		wants(t, execute(t, "API_users", "CreateAPIUser", `{"owner": "me", "displayName": ""}`), "400", "fieldViolations")

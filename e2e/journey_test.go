@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -23,7 +24,7 @@ func amount(t *testing.T, value, code, issuer, ledger string) object {
 	return object{"token": object{"code": code, "issuer": issuer, "ledger": ledger}, "value": object{"value": value}}
 }
 
-// TestJourney runs a trading integration from its first client to its report.
+// TestJourney runs a trading integration over HTTP, from its first API user to its report.
 func TestJourney(t *testing.T) {
 	const (
 		stellar = "LEDGER_STELLAR"
@@ -75,7 +76,14 @@ func TestJourney(t *testing.T) {
 	}
 
 	group := post(in(broker.Group), "/v1/groups", object{"owner": broker.Group, "displayName": "Breakwater"})["name"].(string)
-	own := in(group)
+	upper := in(group)
+	var roles []string
+	for _, role := range broker.Roles {
+		roles = append(roles, fmt.Sprintf("%s/roles/%d", group, role))
+	}
+	trader := post(upper, "/v1/iam/api_users", object{"owner": group, "displayName": "Trader", "roles": roles})
+	post(upper, "/v1/"+trader["name"].(string)+":activate", object{})
+	own := http.Header{"X-Api-Key": {trader["apiKey"].(string)}, "X-Group": {group}}
 
 	client := post(own, "/v1/compliance/clients", object{
 		"owner": group, "displayName": "Breakwater Ltd", "verificationStatus": "VERIFICATION_STATUS_NOT_STARTED",
@@ -103,6 +111,9 @@ func TestJourney(t *testing.T) {
 		"owner": group, "account": name, "side": "LIMIT_ORDER_SIDE_BUY", "externalReference": "journey",
 		"limitPrice": amount(t, "0.49", "USDC", issuer, stellar), "quantity": amount(t, "1200", "XLM", native, stellar),
 	})
+	if _, told := order["state"]; told {
+		t.Errorf("the state is returned without live data: %v", order)
+	}
 	changes := monitor(own, "/v1/"+order["name"].(string)+":monitor?liveLedgerData=true")
 	last := changes[len(changes)-1]
 	if last["state"] != "LIMIT_ORDER_STATE_COMPLETE" {
@@ -110,6 +121,16 @@ func TestJourney(t *testing.T) {
 	}
 	if filled := last["filledQuantity"].(object)["value"].(object)["value"]; filled != "1200" {
 		t.Fatalf("%v of the order were filled", filled)
+	}
+
+	resting := post(own, "/v1/limit_orders", object{
+		"owner": group, "account": name, "side": "LIMIT_ORDER_SIDE_BUY",
+		"limitPrice": amount(t, "0.1", "USDC", issuer, stellar), "quantity": amount(t, "100", "XLM", native, stellar),
+	})["name"].(string)
+	post(own, "/v1/"+resting+":cancel", object{})
+	changes = monitor(own, "/v1/"+resting+":monitor")
+	if last := changes[len(changes)-1]; last["state"] != "LIMIT_ORDER_STATE_CANCELLED" {
+		t.Fatalf("the cancelled order ends as %v", last)
 	}
 
 	treasury := get(in(broker.Group), "/v1/accounts/00000000000000000000000002")
@@ -128,11 +149,9 @@ func TestJourney(t *testing.T) {
 	}
 
 	period := url.Values{
-		"periodStart":                {time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)},
-		"periodEnd":                  {time.Now().Add(time.Hour).UTC().Format(time.RFC3339)},
-		"reportingAssetToken.code":   {"USDC"},
-		"reportingAssetToken.issuer": {issuer},
-		"reportingAssetToken.ledger": {stellar},
+		"periodStart":              {time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)},
+		"periodEnd":                {time.Now().Add(time.Hour).UTC().Format(time.RFC3339)},
+		"reportingAssetToken.code": {"ZAR"},
 	}.Encode()
 	report := get(own, "/v1/reporting/account_reports/"+account["number"].(string)+"?"+period)
 	lines, fees := report["tradingStatementEntries"].([]any), report["feeEntries"].([]any)
