@@ -57,8 +57,9 @@ const (
 	reconnectMax      = 2 * time.Second
 	minConnectTimeout = 5 * time.Second
 
-	// readAttempts includes the first attempt.
-	readAttempts = 3
+	// ReadAttempts is how often a read is attempted while the upstream is unavailable, the first
+	// attempt included.
+	ReadAttempts = 3
 )
 
 // Options configure the connections of a pool.
@@ -257,7 +258,7 @@ func retryReads(methods []*contract.Method) (string, error) {
 	text, err := json.Marshal(serviceConfig{MethodConfig: []methodConfig{{
 		Name: names,
 		RetryPolicy: retryPolicy{
-			MaxAttempts:          readAttempts,
+			MaxAttempts:          ReadAttempts,
 			InitialBackoff:       "0.1s",
 			MaxBackoff:           "1s",
 			BackoffMultiplier:    2,

@@ -20,8 +20,12 @@ type guide struct {
 	URL string
 	// Key and Group are the credentials in the snippets.
 	Key, Group string
+	Roles      []guideRole
+	Sorted     []sortedList
 	Reasons    []apierror.Reason
 	Tags       []guideTag
+
+	description
 }
 
 type guideTag struct {
@@ -43,14 +47,24 @@ type guideOperation struct {
 
 // description is the part of the document that the guide reads.
 type description struct {
-	Tags  []struct{ Name, Description string }
-	Paths map[string]map[string]describedOperation
+	Tags       []struct{ Name, Description string }
+	Paths      map[string]map[string]describedOperation
+	Components struct {
+		Schemas map[string]struct {
+			Enum     []string
+			Meanings []string `json:"x-enum-descriptions"`
+		}
+	}
 }
 
 type describedOperation struct {
 	OperationID, Summary, Description string
 	Tags                              []string
-	Responses                         map[string]struct {
+	Parameters                        []struct {
+		Name   string
+		Schema struct{ Enum []string }
+	}
+	Responses map[string]struct {
 		Content map[string]json.RawMessage
 	}
 }
@@ -77,7 +91,10 @@ func newGuide(o Options) (*guide, error) {
 	if err := json.Unmarshal(content, &d); err != nil {
 		return nil, err
 	}
-	g := &guide{Options: o, URL: strings.TrimSuffix(o.Deployment.PublicURL, "/"), Reasons: apierror.Reasons()}
+	g := &guide{
+		Options: o, URL: strings.TrimSuffix(o.Deployment.PublicURL, "/"),
+		Roles: newRoles(), Sorted: d.sorted(), Reasons: apierror.Reasons(), description: d,
+	}
 	if g.URL == "" {
 		g.URL = "http://127.0.0.1:8080"
 	}

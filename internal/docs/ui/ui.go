@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
@@ -89,7 +90,10 @@ func New(o Options) (*Docs, error) {
 
 // render executes a template of a page.
 func render(name string, data any) ([]byte, error) {
-	pages, err := template.New("").Funcs(template.FuncMap{"prose": prose}).ParseFS(page, "page/*.html")
+	pages, err := template.New("").Funcs(template.FuncMap{
+		"prose": prose, "status": status,
+		"readAttempts": func() int { return upstream.ReadAttempts },
+	}).ParseFS(page, "page/*.html")
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,12 @@ func body(t *testing.T, response *http.Response) string {
 
 func docs(t *testing.T, deployment openapi.Deployment, keys ...ui.TestKey) *ui.Docs {
 	t.Helper()
-	d, err := ui.New(ui.Options{Deployment: deployment, TestKeys: keys})
+	return withOptions(t, ui.Options{Deployment: deployment, TestKeys: keys})
+}
+
+func withOptions(t *testing.T, o ui.Options) *ui.Docs {
+	t.Helper()
+	d, err := ui.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
