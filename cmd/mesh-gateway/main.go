@@ -106,7 +106,9 @@ func newParser(c *cli, std streams, exit func(code int)) (*kong.Kong, error) {
 		kong.Writers(std.out, std.err),
 		kong.Exit(exit),
 		kong.DefaultEnvars("MESH_GATEWAY"),
-		kong.Vars{"production": upstream.DefaultTarget, "connections": strconv.Itoa(upstream.DefaultConnections)},
+		kong.Vars{
+			"production": upstream.DefaultTarget, "connections": strconv.Itoa(upstream.DefaultConnections), "sandbox_grpc": server.DefaultSandboxGRPC,
+		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: maxHelpWidth}),
 		kong.ValueFormatter(describeFlag),
 	)

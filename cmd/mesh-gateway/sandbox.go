@@ -36,7 +36,7 @@ func (f *sandboxFlags) open(logger *slog.Logger) (*sandbox.Sandbox, error) {
 }
 
 type sandboxCommand struct {
-	Listen   string `default:"127.0.0.1:50051" env:"MESH_GATEWAY_SANDBOX_LISTEN" placeholder:"HOST:PORT" help:"Address to serve gRPC on, without TLS (${default})."`
+	Listen   string `default:"${sandbox_grpc}" env:"MESH_GATEWAY_SANDBOX_LISTEN" placeholder:"HOST:PORT" help:"Address to serve gRPC on, without TLS (${default})."`
 	Describe bool   `env:"-" help:"Print the data that the sandbox starts with, test keys included, and exit."`
 	sandboxFlags
 }

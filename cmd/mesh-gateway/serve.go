@@ -39,7 +39,7 @@ type serveCommand struct {
 	UpstreamPlaintext   bool   `help:"Connect to the address of --upstream without TLS."`
 	UpstreamConnections *int   `placeholder:"N" help:"Number of connections to the Mesh gRPC API (${connections}; 1 with --sandbox)."`
 	Sandbox             bool   `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
-	SandboxGRPCListen   string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as 127.0.0.1:50051 (none)."`
+	SandboxGRPCListen   string `name:"sandbox-grpc-listen" placeholder:"HOST:PORT" help:"Address to serve the sandbox on over gRPC as well, without TLS, such as ${sandbox_grpc} (none)."`
 	sandboxFlags
 
 	PublicURL      string          `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
@@ -247,23 +247,25 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		options.Conn = sandbox.Isolate(conn, func() (sandbox.Conn, error) { return c.connect(options.Sandbox) })
 	}
 
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var at addresses
+	// Before the routes, because the guide says where it is.
+	if c.SandboxGRPCListen != "" {
+		if at.grpc, err = s.ListenService(c.SandboxGRPCListen, options.Sandbox.NewServer()); err != nil {
+			return listenError("sandbox-grpc-listen", c.SandboxGRPCListen, err)
+		}
+		options.SandboxGRPC = reachable(at.grpc)
+	}
 	routes, err := server.Routes(options)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	var at addresses
 	if at.api, err = s.Listen(c.listen(), routes); err != nil {
 		return listenError("listen", c.listen(), err)
 	}
 	if c.adminListen() != "" {
 		if at.admin, at.adminMoved, err = c.serveAdmin(s, c.adminListen(), server.AdminRoutes(options)); err != nil {
 			return err
-		}
-	}
-	if c.SandboxGRPCListen != "" {
-		if at.grpc, err = s.ListenService(c.SandboxGRPCListen, options.Sandbox.NewServer()); err != nil {
-			return listenError("sandbox-grpc-listen", c.SandboxGRPCListen, err)
 		}
 	}
 	// Not before, so that the garbage of the start is collected early.
@@ -357,13 +359,16 @@ func (c *serveCommand) announce(out io.Writer, at addresses, own *credentials.Cr
 }
 
 // browsable is the URL of a listener as it can be opened on this machine.
-func browsable(address net.Addr) string {
+func browsable(address net.Addr) string { return "http://" + reachable(address) }
+
+// reachable is the HOST:PORT of a listener as it can be dialled on this machine.
+func reachable(address net.Addr) string {
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {
-		return "http://" + address.String()
+		return address.String()
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }

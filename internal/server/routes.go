@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,9 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
+// DefaultSandboxGRPC is the address at which mesh-gateway sandbox serves gRPC by default.
+const DefaultSandboxGRPC = "127.0.0.1:50051"
+
 // Options configure [Routes] and [AdminRoutes].
 type Options struct {
 	// Conn is the connection to the Mesh API or to the sandbox.
@@ -44,6 +48,9 @@ type Options struct {
 	// Sandbox is the sandbox that Conn is connected to, or nil for the live API. If it is set, all
 	// responses have the header X-Mesh-Environment.
 	Sandbox *sandbox.Sandbox
+	// SandboxGRPC is the address at which the sandbox is served over gRPC as well, for the
+	// documentation, or "".
+	SandboxGRPC string
 	// Version is the version of this build.
 	Version string
 	// PublicURL is the address of the gateway for clients, used in the documentation, or "" if it
@@ -170,7 +177,11 @@ func Routes(o Options) (http.Handler, error) {
 
 // docsOptions returns the options of the documentation.
 func docsOptions(o Options) ui.Options {
-	docs := ui.Options{Deployment: openapi.Deployment{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil}}
+	docs := ui.Options{
+		Deployment:  openapi.Deployment{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil},
+		SandboxGRPC: cmp.Or(o.SandboxGRPC, DefaultSandboxGRPC),
+		ServesGRPC:  o.SandboxGRPC != "",
+	}
 	if o.Sandbox == nil {
 		return docs
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"net"
 	"regexp"
 	"strings"
 
@@ -20,13 +21,20 @@ type guide struct {
 	URL string
 	// Key and Group are the credentials in the snippets.
 	Key, Group string
-	Roles      []guideRole
-	Sorted     []sortedList
-	Reasons    []apierror.Reason
-	Tags       []guideTag
+	// GRPC is the address of the sandbox for the official SDKs.
+	GRPC    hostPort
+	Roles   []guideRole
+	Sorted  []sortedList
+	Reasons []apierror.Reason
+	Tags    []guideTag
 
 	description
 }
+
+type hostPort struct{ Host, Port string }
+
+// String returns HOST:PORT.
+func (a hostPort) String() string { return net.JoinHostPort(a.Host, a.Port) }
 
 type guideTag struct {
 	Name, Description string
@@ -94,6 +102,9 @@ func newGuide(o Options) (*guide, error) {
 	g := &guide{
 		Options: o, URL: strings.TrimSuffix(o.Deployment.PublicURL, "/"),
 		Roles: newRoles(), Sorted: d.sorted(), Reasons: apierror.Reasons(), description: d,
+	}
+	if g.GRPC.Host, g.GRPC.Port, err = net.SplitHostPort(o.SandboxGRPC); err != nil {
+		return nil, err
 	}
 	if g.URL == "" {
 		g.URL = "http://127.0.0.1:8080"

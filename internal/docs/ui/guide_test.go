@@ -2,7 +2,11 @@ package ui_test
 
 import (
 	"html"
+	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +20,8 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
+	"github.com/meshtrade/mesh-gateway/openapi"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
 	typev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/type/v1"
 )
@@ -218,5 +224,73 @@ func TestTheGuidesOutcomeUnknown(t *testing.T) {
 		if !strings.Contains(section(t, guide(t), "repeating"), want) {
 			t.Errorf("the error does not contain %s", html.UnescapeString(want))
 		}
+	}
+}
+
+func TestTheGuideSaysWhereAnSDKConnects(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		options   ui.Options
+		want, not string
+	}{
+		{"a sandbox that serves gRPC", ui.Options{Deployment: openapi.Deployment{Sandbox: true}, ServesGRPC: true}, "This sandbox also serves gRPC", "mesh-gateway sandbox"},
+		{"a sandbox that does not", ui.Options{Deployment: openapi.Deployment{Sandbox: true}}, "--sandbox-grpc-listen [::1]:50099", "This sandbox also"},
+		{"the live API", ui.Options{}, "--sandbox-grpc-listen [::1]:50099", "This sandbox also"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.options.SandboxGRPC = "[::1]:50099"
+			text := body(t, get(t, withOptions(t, test.options), "/docs/guide"))
+			for label, want := range map[string]string{
+				"Go SDK":         `WithAddress("::1", 50099)`,
+				"Python SDK":     `port=50099`,
+				"Java SDK":       `.port(50099)`,
+				"TypeScript SDK": `'http://[::1]:50099'`,
+			} {
+				if got := example(t, text, label); !strings.Contains(got, want) {
+					t.Errorf("%s: %s\nwant %s", label, got, want)
+				}
+			}
+			if sdk := section(t, text, "sdk"); !strings.Contains(sdk, test.want) || strings.Contains(sdk, test.not) {
+				t.Errorf("%s\nwant %q and not %q", sdk, test.want, test.not)
+			}
+		})
+	}
+	if response := get(t, withOptions(t, ui.Options{SandboxGRPC: "50051"}), "/docs/guide"); response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("an address without a host: %s", response.Status)
+	}
+}
+
+// TestTheGuidesCredentialsFile puts the file of the guide where the guide says, and reads it.
+func TestTheGuidesCredentialsFile(t *testing.T) {
+	key, group := strings.Repeat("k", credentials.KeyLength), "groups/00000000000000000000BR0KER"
+	text := body(t, get(t, docs(t, openapi.Deployment{Sandbox: true}, ui.TestKey{Name: "Admin", Key: key, Group: group}), "/docs/guide"))
+	home := t.TempDir()
+	folder := map[string]string{"darwin": "~/Library/Application Support", "windows": "%AppData%"}[runtime.GOOS]
+	if folder == "" {
+		folder = "~/.config"
+	}
+	found := section(t, text, "sdk")
+	for _, place := range []string{folder, credentials.Variable, "mesh/credentials.json"} {
+		if !strings.Contains(found, "<code>"+place+"</code>") {
+			t.Errorf("the guide does not name %s", place)
+		}
+	}
+	file := filepath.Join(home, strings.TrimPrefix(strings.TrimPrefix(folder, "%AppData%"), "~/"), "mesh", "credentials.json")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(example(t, text, "credentials.json")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, environment := range map[string]map[string]string{
+		"in the configuration directory": {"HOME": home, "AppData": home},
+		"named by the variable":          {credentials.Variable: file},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := credentials.Find(credentials.Auto, func(name string) string { return environment[name] })
+			if err != nil || got.APIKey != key || got.Group != group || got.Warning != "" {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
@@ -37,6 +38,11 @@ type Options struct {
 	Deployment openapi.Deployment
 	// TestKeys are the public keys of a sandbox. Readers can fill them in with one click.
 	TestKeys []TestKey
+	// SandboxGRPC is the HOST:PORT at which SDKs reach a sandbox over gRPC. It must be set.
+	SandboxGRPC string
+	// ServesGRPC is set if this program serves the sandbox there. Otherwise it is the address at
+	// which mesh-gateway sandbox does unless it is told another.
+	ServesGRPC bool
 }
 
 // TestKey is an API user of the sandbox.
@@ -92,7 +98,8 @@ func New(o Options) (*Docs, error) {
 func render(name string, data any) ([]byte, error) {
 	pages, err := template.New("").Funcs(template.FuncMap{
 		"prose": prose, "status": status,
-		"readAttempts": func() int { return upstream.ReadAttempts },
+		"credentialsVariable": func() string { return credentials.Variable },
+		"readAttempts":        func() int { return upstream.ReadAttempts },
 	}).ParseFS(page, "page/*.html")
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func body(t *testing.T, response *http.Response) string {
 
 func docs(t *testing.T, deployment openapi.Deployment, keys ...ui.TestKey) *ui.Docs {
 	t.Helper()
-	return withOptions(t, ui.Options{Deployment: deployment, TestKeys: keys})
+	return withOptions(t, ui.Options{Deployment: deployment, TestKeys: keys, SandboxGRPC: "127.0.0.1:50051"})
 }
 
 func withOptions(t *testing.T, o ui.Options) *ui.Docs {
