@@ -65,6 +65,11 @@ func (q *request) public(err error) error {
 	if _, own := errors.AsType[*apierror.Error](err); own {
 		return err
 	}
+	if q.route.Method.Write && status.Code(err) == codes.DeadlineExceeded {
+		// A connection of internal/upstream has said so already. Of others, nobody knows who
+		// noticed the deadline.
+		return q.unknown(codes.DeadlineExceeded, "There was no response from the Mesh API in time.").WithCause(err)
+	}
 	return q.respell(err)
 }
 
@@ -112,9 +117,6 @@ func withContext(ctx context.Context, err error) error {
 	}
 	switch status.Code(err) {
 	case codes.DeadlineExceeded:
-		if q, missing := requestOf(ctx); missing == nil && q.route.Method.Write {
-			return q.unknown(codes.DeadlineExceeded, "There was no response from the Mesh API in time.").WithCause(err)
-		}
 		return apierror.NewSent(codes.DeadlineExceeded, apierror.UpstreamTimeout, "The Mesh API did not respond in time.").WithCause(err)
 	case codes.Canceled:
 		return apierror.NewSent(codes.Canceled, apierror.ClientClosedRequest, "The client closed the request before the response was sent.").WithCause(err)

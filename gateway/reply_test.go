@@ -171,24 +171,17 @@ func TestUnusableReplies(t *testing.T) {
 
 // TestNoReplyInTime has a connection that does not say what a deadline means, as grpc-go's does not.
 func TestNoReplyInTime(t *testing.T) {
-	for _, test := range []struct{ name, verb, path, reason string }{
-		{"a read is safe to repeat", "GET", "/v1/accounts", "UPSTREAM_TIMEOUT"},
-		{"the outcome of a write is unknown", "POST", "/v1/limit_orders/01ARZ3NDEKTSV4RRFFQ69G5FAV:cancel", "OUTCOME_UNKNOWN"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			upstream := meshtest.NewUpstream(t)
-			upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, meshtest.ErrStayOpen })
-			handler, err := gateway.New(upstream.Dial(t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			recorder := httptest.NewRecorder()
-			handler.ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, test.verb, test.path, nil))
-			if recorder.Code != http.StatusGatewayTimeout || !strings.Contains(recorder.Body.String(), test.reason) {
-				t.Errorf("%d %s, want 504 %s", recorder.Code, recorder.Body, test.reason)
-			}
-		})
+	upstream := meshtest.NewUpstream(t)
+	upstream.Answer(func(protoreflect.MethodDescriptor) ([]proto.Message, error) { return nil, meshtest.ErrStayOpen })
+	handler, err := gateway.New(upstream.Dial(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, "POST", "/v1/limit_orders/01ARZ3NDEKTSV4RRFFQ69G5FAV:cancel", nil))
+	if recorder.Code != http.StatusGatewayTimeout || !strings.Contains(recorder.Body.String(), "OUTCOME_UNKNOWN") {
+		t.Errorf("%d %s, want 504 OUTCOME_UNKNOWN", recorder.Code, recorder.Body)
 	}
 }

@@ -9,11 +9,18 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
-// handshakeTimeout limits the handshake of a connection. A graceful stop waits for handshakes.
-const handshakeTimeout = 5 * time.Second
+const (
+	// handshakeTimeout limits the handshake of a connection. A graceful stop waits for handshakes.
+	handshakeTimeout = 5 * time.Second
+	// minPing is the least time between two pings of a client. The Java SDK pings every 30 seconds,
+	// also without calls, and grpc-go allows clients to ping every 10 seconds. By default, a server
+	// closes connections on which a ping comes more often than every 5 minutes.
+	minPing = 9 * time.Second
+)
 
 // Server serves a sandbox to gRPC clients, such as the official SDKs. It supports health checks and
 // reflection, but not TLS.
@@ -30,6 +37,7 @@ func (s *Sandbox) NewServer() *Server {
 	server.stopping, server.stop = context.WithCancel(context.Background())
 	server.grpc = newServer(s.mesh, s.guard, s.descriptors,
 		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(server.countUnary),
 		grpc.ChainStreamInterceptor(server.countStream, server.endStream),
 	)
