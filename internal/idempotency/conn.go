@@ -138,7 +138,7 @@ type formCodec struct {
 
 // Unmarshal implements [encoding.CodecV2].
 func (c *formCodec) Unmarshal(data mem.BufferSlice, _ any) error {
-	c.form = data.Materialize()
+	c.form = data.Materialize() //nolint:misspell // a method of grpc-go
 	return nil
 }
 

@@ -227,7 +227,9 @@ func TestConnFinishesWhatItsClientLeft(t *testing.T) {
 	<-entered
 	leave()
 	close(release)
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 	reply, replayed, err := l.create(t, "1", withKey("a")...)
 	if err != nil || !replayed || reply.GetNumber() != "7" {
 		t.Errorf("number %s, replayed %t, %v", reply.GetNumber(), replayed, err)

@@ -172,7 +172,7 @@ func (l *Ledger) Value(tx *store.Tx, base, quote string) (decimal.Decimal, bool)
 	q, perQuote := l.dollars(now, quote)
 	value := b.Mul(perQuote).DivRound(perBase.Mul(q), 2*priceDigits)
 	// The digits before the point are negative for a value below 0.1.
-	before := int32(value.NumDigits()) + value.Exponent() //nolint:gosec // some 40 digits
+	before := int32(value.NumDigits()) + value.Exponent()
 	return value.Round(priceDigits - before), true
 }
 
