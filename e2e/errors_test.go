@@ -141,6 +141,36 @@ func TestErrorTable(t *testing.T) {
 	}
 }
 
+// TestPublicMethodsIgnoreTheGroup sends good and bad credentials to a public method, with the sandbox in
+// the process and behind gRPC.
+func TestPublicMethodsIgnoreTheGroup(t *testing.T) {
+	key := credential(t, "Roleless").APIKey
+	for name, p := range map[string]*program{
+		"the sandbox in the process": start(t, "--sandbox"),
+		"an upstream":                start(t, "--upstream", startSandbox(t), "--upstream-plaintext"),
+	} {
+		for _, test := range []struct {
+			name   string
+			header http.Header
+			status int
+		}{
+			{"nothing", nil, http.StatusOK},
+			{"a group that is none", http.Header{"X-Group": {"me"}}, http.StatusOK},
+			{"two groups", http.Header{"X-Group": {"me", group}}, http.StatusOK},
+			{"a key and a group that does not exist", http.Header{"X-Api-Key": {key}, "X-Group": {group}}, http.StatusOK},
+			{"a key and a group that is none", http.Header{"X-Api-Key": {key}, "X-Group": {"me"}}, http.StatusOK},
+			{"a malformed key", http.Header{"X-Api-Key": {"short"}}, http.StatusUnauthorized},
+			{"an unknown key", http.Header{"X-Api-Key": {strings.Repeat("k", 43)}}, http.StatusUnauthorized},
+		} {
+			t.Run(name+", "+test.name, func(t *testing.T) {
+				if a := p.call(t, "POST", "/v1/testing/token_taps:initialise", test.header, "{}"); a.status != test.status {
+					t.Errorf("status %d, want %d: %s", a.status, test.status, a.body)
+				}
+			})
+		}
+	}
+}
+
 func TestAllowListsTheMethods(t *testing.T) {
 	p := start(t, "--sandbox")
 	for path, want := range map[string]string{

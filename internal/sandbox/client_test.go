@@ -53,6 +53,30 @@ func TestClientIsCreatedUnverified(t *testing.T) {
 	wantCode(t, err, codes.PermissionDenied)
 }
 
+// TestKindsOfClients creates a client of each kind of legal entity.
+func TestKindsOfClients(t *testing.T) {
+	m := newMesh(t)
+	group := m.seeded["Corporate Admin"].Group
+	for name, client := range map[string]*clientv1.Client{
+		"natural person": {LegalPerson: &clientv1.Client_NaturalPerson{NaturalPerson: &clientv1.NaturalPerson{FullName: "Ada Hart", CountryOfCitizenship: "ZA"}}},
+		"company":        {LegalPerson: &clientv1.Client_Company{Company: &clientv1.Company{RegisteredName: "Hart Ltd"}}},
+		"fund":           {LegalPerson: &clientv1.Client_Fund{Fund: &clientv1.Fund{RegisteredName: "Hart Fund"}}},
+		"trust":          {LegalPerson: &clientv1.Client_Trust{Trust: &clientv1.Trust{RegisteredName: "Hart Trust"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client.Owner, client.DisplayName, client.VerificationStatus = group, "Hart", 1
+			created, err := clientv1.NewClientServiceClient(m).CreateClient(m.as(t, "Corporate Admin"), &clientv1.CreateClientRequest{Client: client})
+			wantCode(t, err, codes.OK)
+			want := proto.CloneOf(client)
+			want.Name, want.Owners, want.CreationDate, want.Status = created.GetName(), created.GetOwners(), created.GetCreationDate(), created.GetStatus()
+			want.VerificationAuthority, want.VerificationAuthorityDisplayName = created.GetVerificationAuthority(), "Harbour Brokers"
+			if !proto.Equal(created, want) {
+				t.Errorf("%v, want %v", created, want)
+			}
+		})
+	}
+}
+
 // TestClientVerification takes each step from each state, as the owner, the
 // authority and a stranger who sees the client.
 func TestClientVerification(t *testing.T) {

@@ -400,6 +400,39 @@ func TestLedgerDataOfAnOrder(t *testing.T) {
 	}
 }
 
+// TestLedgerDataOfAWrite looks at the answers to the writes, which cannot request live data.
+func TestLedgerDataOfAWrite(t *testing.T) {
+	m := newStanding(t)
+	created := m.order(t, buy, "10", "0.13", "")
+	cancelled, err := limitorderv1.NewLimitOrderServiceClient(m).CancelLimitOrder(m.as(t, "Broker Admin"), &limitorderv1.CancelLimitOrderRequest{Name: created.GetName()})
+	wantCode(t, err, codes.OK)
+	for name, order := range map[string]*limitorderv1.LimitOrder{"create": created, "cancel": cancelled} {
+		t.Run(name, func(t *testing.T) {
+			if order.GetState() != 0 || order.GetFilledQuantity() != nil || order.GetFillPrice() != nil || order.GetNumber() == "" || order.GetSubmittedAt() == nil {
+				t.Errorf("%v", order)
+			}
+		})
+	}
+	if got := m.live(t, created.GetName()).GetState(); got != cancelling {
+		t.Errorf("it is %s", got)
+	}
+}
+
+// TestCreateLimitOrderIgnoresWhatTheServerSets sends all fields that the server sets.
+func TestCreateLimitOrderIgnoresWhatTheServerSets(t *testing.T) {
+	m := newStanding(t)
+	const sent = "limit_orders/ZZZZZZZZZZZZZZZZZZZZZZZZZZ"
+	order, err := m.place(t, &limitorderv1.LimitOrder{
+		Name: sent, Owners: []string{nobody}, Number: "999", State: complete, FilledQuantity: amountOf(xlm(), "1"), FillPrice: amountOf(usdc(), "1"),
+		Side: buy, Quantity: amountOf(xlm(), "1"), LimitPrice: amountOf(usdc(), "0.13")})
+	wantCode(t, err, codes.OK)
+	got := m.live(t, order.GetName())
+	if got.GetName() == sent || len(got.GetOwners()) != 2 || got.GetNumber() != "7" || got.GetState() != submitting ||
+		got.GetFilledQuantity().GetValue().GetValue() != "0" || got.GetFillPrice().GetValue().GetValue() != "0" {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestAReferenceStaysTakenWhenItsOrderHasEnded(t *testing.T) {
 	m := newStanding(t)
 	order := m.order(t, buy, "1", "0.13", "once")
