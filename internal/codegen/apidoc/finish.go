@@ -75,7 +75,7 @@ func (op operation) describe(content object) {
 		access = "Requires one of the roles " + strings.Join(roles, ", ") + " in the executing group or in a group above it."
 	}
 	if op.Method.Verified {
-		access += " The client of the executing group must be VERIFIED."
+		access += " The client of the API user must be VERIFIED."
 	}
 	if op.Method.Write {
 		access += " The gateway never sends this call twice."

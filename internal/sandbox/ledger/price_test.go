@@ -51,27 +51,37 @@ func TestPrice(t *testing.T) {
 	}
 }
 
-// TestPricesWalk follows all prices for a while.
+// TestPricesWalk follows prices of each kind for a while.
 func TestPricesWalk(t *testing.T) {
-	dollars := []string{"BTC", "XLM", "USDC", "EURC", "XAU", "GBP", "ZAR", "STX40"}
+	// How far a price goes at most, as multiples of the first one.
+	kinds := []struct{ code, in, low, high string }{
+		{"XLM", "USD", "0.5", "2"},
+		{"USDC", "USD", "0.999", "1.001"},
+		{"mZAR", "ZAR", "0.999", "1.001"},
+		{"XAU", "USD", "0.7", "1.3"},
+		{"GBP", "USD", "0.9", "1.1"},
+		{"USD", "ZAR", "0.9", "1.1"},
+		{"STX40", "ZAR", "0.7", "1.3"},
+	}
 	walk := func(seed uint64) (path string) {
 		b := open(t)
 		must(t, b.update(func(tx *store.Tx) error {
-			first := make(map[string]decimal.Decimal)
+			first, moved := make(map[string]decimal.Decimal), make(map[string]bool)
 			for tick := range uint64(1000) {
-				for _, code := range dollars {
-					price, ok := b.Value(tx, code, "USD")
+				for _, kind := range kinds {
+					price, ok := b.Value(tx, kind.code, kind.in)
 					if !ok {
-						t.Fatalf("%s has no price", code)
+						t.Fatalf("%s has no price", kind.code)
 					}
 					if tick == 0 {
-						first[code] = price
+						first[kind.code] = price
 					}
-					if price.LessThan(first[code].Mul(amount("0.5"))) || price.GreaterThan(first[code].Mul(amount("2"))) {
-						t.Fatalf("%s went from %s to %s", code, first[code], price)
+					if start := first[kind.code]; price.LessThan(start.Mul(amount(kind.low))) || price.GreaterThan(start.Mul(amount(kind.high))) {
+						t.Fatalf("%s went from %s to %s", kind.code, start, price)
 					}
-					if tick == 999 && price.Equal(first[code]) && code != "USDC" {
-						t.Errorf("%s has not moved from %s", code, price)
+					moved[kind.code] = moved[kind.code] || !price.Equal(first[kind.code])
+					if tick == 999 && !moved[kind.code] {
+						t.Errorf("%s has not moved from %s", kind.code, price)
 					}
 					if tick%200 == 199 {
 						path += price.String() + " "

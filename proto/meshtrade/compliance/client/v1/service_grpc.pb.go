@@ -34,7 +34,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Manages compliance clients: the legal entities (natural persons, companies, funds, trusts) that
-// own groups, and their verification. What a group may do depends on its client being VERIFIED.
+// own groups, and their verification. What the API users of a group may do depends on whether its
+// client is VERIFIED.
 type ClientServiceClient interface {
 	// Creates a compliance client. `owner` must be the executing group.
 	CreateClient(ctx context.Context, in *CreateClientRequest, opts ...grpc.CallOption) (*Client, error)
@@ -154,7 +155,8 @@ func (c *clientServiceClient) ListClients(ctx context.Context, in *ListClientsRe
 // for forward compatibility.
 //
 // Manages compliance clients: the legal entities (natural persons, companies, funds, trusts) that
-// own groups, and their verification. What a group may do depends on its client being VERIFIED.
+// own groups, and their verification. What the API users of a group may do depends on whether its
+// client is VERIFIED.
 type ClientServiceServer interface {
 	// Creates a compliance client. `owner` must be the executing group.
 	CreateClient(context.Context, *CreateClientRequest) (*Client, error)

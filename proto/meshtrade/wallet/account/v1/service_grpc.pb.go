@@ -37,7 +37,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Manages accounts on ledgers. An account is created off the ledger, then opened on it; it holds
-// the tokens that are registered to it. The client behind the executing group must be VERIFIED.
+// the tokens that are registered to it. The client of the API user must be VERIFIED.
 type AccountServiceClient interface {
 	// Creates an account, off the ledger. It gets its number and ledger address; open it to put it on
 	// the ledger.
@@ -193,7 +193,7 @@ func (c *accountServiceClient) DeregisterTokensFromAccount(ctx context.Context, 
 // for forward compatibility.
 //
 // Manages accounts on ledgers. An account is created off the ledger, then opened on it; it holds
-// the tokens that are registered to it. The client behind the executing group must be VERIFIED.
+// the tokens that are registered to it. The client of the API user must be VERIFIED.
 type AccountServiceServer interface {
 	// Creates an account, off the ledger. It gets its number and ledger address; open it to put it on
 	// the ledger.
