@@ -129,7 +129,7 @@ func (MethodAccessLevel) EnumDescriptor() ([]byte, []int) {
 	return file_meshtrade_option_method_options_v1_method_options_proto_rawDescGZIP(), []int{1}
 }
 
-// What the client behind the executing group must be.
+// What the client of the calling API user must be.
 type VerificationStatus int32
 
 const (
@@ -187,7 +187,7 @@ type MethodOptions struct {
 	AccessLevel MethodAccessLevel `protobuf:"varint,2,opt,name=access_level,json=accessLevel,proto3,enum=meshtrade.option.method_options.v1.MethodAccessLevel" json:"access_level,omitempty"`
 	// The roles of which its caller needs one.
 	Roles []v1.Role `protobuf:"varint,3,rep,packed,name=roles,proto3,enum=meshtrade.iam.role.v1.Role" json:"roles,omitempty"`
-	// What the client behind the executing group must be.
+	// What the client of the calling API user must be.
 	VerificationStatus VerificationStatus `protobuf:"varint,4,opt,name=verification_status,json=verificationStatus,proto3,enum=meshtrade.option.method_options.v1.VerificationStatus" json:"verification_status,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

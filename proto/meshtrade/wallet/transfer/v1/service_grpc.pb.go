@@ -31,8 +31,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Moves amounts between addresses of one ledger, for a fee. The client behind the executing group
-// must be VERIFIED.
+// Moves amounts between addresses of one ledger, for a fee. The client of the API user must be
+// VERIFIED.
 type TransferServiceClient interface {
 	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
 	// It moves money: check whether it took effect before you repeat it.
@@ -131,8 +131,8 @@ func (c *transferServiceClient) CalculateTransferFee(ctx context.Context, in *Ca
 // All implementations must embed UnimplementedTransferServiceServer
 // for forward compatibility.
 //
-// Moves amounts between addresses of one ledger, for a fee. The client behind the executing group
-// must be VERIFIED.
+// Moves amounts between addresses of one ledger, for a fee. The client of the API user must be
+// VERIFIED.
 type TransferServiceServer interface {
 	// Creates a transfer and carries it out. FAILED_PRECONDITION if the available balance is too low.
 	// It moves money: check whether it took effect before you repeat it.
