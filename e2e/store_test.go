@@ -1,11 +1,44 @@
 package e2e
 
 import (
+	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/meshtrade/mesh-gateway/e2e/postgres"
 )
+
+// TestResetForgetsKeys repeats a write after a reset of the sandbox, with the key of a write
+// before it. Only a store in memory belongs to the sandbox alone.
+func TestResetForgetsKeys(t *testing.T) {
+	for _, test := range []struct {
+		name, store, replayed string
+	}{
+		{"memory", "memory", ""},
+		{"file", "file:" + filepath.Join(t.TempDir(), "keys.db"), "true"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := start(t, "--sandbox", "--store", test.store)
+			admin := credential(t, "Broker Admin")
+			create := func(replayed string) {
+				t.Helper()
+				header := as(admin)
+				header.Set("Idempotency-Key", "create-desk")
+				a := p.call(t, http.MethodPost, "/v1/iam/api_users", header, `{"owner": "`+admin.Group+`", "displayName": "Desk"}`)
+				if got := a.header.Get("Idempotent-Replayed"); a.status != http.StatusOK || got != replayed {
+					t.Errorf("%d, Idempotent-Replayed %q, want %q: %s", a.status, got, replayed, a.body)
+				}
+			}
+			create("")
+			create("true")
+			if a := p.call(t, http.MethodPost, "/sandbox:reset", nil, ""); a.status != http.StatusNoContent {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			create(test.replayed)
+		})
+	}
+}
 
 // TestStoreOfAnOperator prepares a database, and prepares it again.
 func TestStoreOfAnOperator(t *testing.T) {

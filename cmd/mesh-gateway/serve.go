@@ -21,6 +21,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
+	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/stores"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
@@ -235,6 +236,11 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	options.Keeper, options.Tickets = idempotency.NewKeeper(store, logger), middleware.NewSealedTickets(store)
+	if memory, ok := store.(*memstore.Store); ok {
+		// What the answers in the store are about is gone after a reset of the sandbox. A store
+		// outside the program may have the keys of other gateways.
+		options.OnReset = memory.Forget
+	}
 	defer runUntil(options.Keeper.Run)()
 	conn, err := c.connect(options.Sandbox)
 	if err != nil {

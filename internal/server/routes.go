@@ -51,6 +51,8 @@ type Options struct {
 	// SandboxGRPC is the address at which the sandbox is served over gRPC as well, for the
 	// documentation, or "".
 	SandboxGRPC string
+	// OnReset is called before the sandbox is reset. May be nil.
+	OnReset func()
 	// Version is the version of this build.
 	Version string
 	// PublicURL is the address of the gateway for clients, used in the documentation, or "" if it
@@ -140,7 +142,7 @@ func Routes(o Options) (http.Handler, error) {
 	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
 
 	if o.Sandbox != nil {
-		addSandboxRoutes(r, o.Sandbox, o.PublicURL)
+		addSandboxRoutes(r, o.Sandbox, o.OnReset, o.PublicURL)
 	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))

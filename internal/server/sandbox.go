@@ -16,7 +16,7 @@ import (
 // addSandboxRoutes adds the routes that reset the sandbox and advance its clock. They require no
 // key, since the keys of the sandbox are public. A page in a browser must not control it, or visiting
 // a site could reset a test in progress. Hosts other than this computer are those of publicURL.
-func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox, publicURL string) {
+func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox, onReset func(), publicURL string) {
 	var hosts []string
 	if public, err := url.Parse(publicURL); err == nil && public.Hostname() != "" {
 		hosts = append(hosts, public.Hostname())
@@ -26,6 +26,9 @@ func addSandboxRoutes(r chi.Router, mesh *sandbox.Sandbox, publicURL string) {
 		"Pages from other sites cannot control the sandbox. The sandbox was not changed.",
 		hosts...)
 	r.With(own).Post(wire.ResetPath, func(w http.ResponseWriter, r *http.Request) {
+		if onReset != nil {
+			onReset()
+		}
 		if err := mesh.Reset(); err != nil {
 			apierror.Write(w, err)
 			return

@@ -173,6 +173,16 @@ func takeOld(records []*idempotency.Record, before time.Time, take func(*idempot
 	return slices.Delete(records, 0, n), stopped
 }
 
+// Forget deletes all records. It keeps tickets. A call that is in flight is answered, but its outcome
+// is not recorded.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.records)
+	clear(s.callers)
+	s.erase, s.remove = nil, nil
+}
+
 // PutTicket implements [idempotency.Tickets].
 func (s *Store) PutTicket(_ context.Context, id [32]byte, sealed []byte, lifetime time.Duration) error {
 	s.mu.Lock()
