@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/meshtrade/mesh-gateway/e2e/postgres"
+	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
 // TestResetForgetsKeys repeats a write after a reset of the sandbox, with the key of a write
@@ -36,6 +37,34 @@ func TestResetForgetsKeys(t *testing.T) {
 				t.Fatalf("%d %s", a.status, a.body)
 			}
 			create(test.replayed)
+		})
+	}
+}
+
+// TestReplayedRefusal repeats writes that Mesh refused.
+func TestReplayedRefusal(t *testing.T) {
+	p := start(t, "--sandbox")
+	admin, roleless := credential(t, "Broker Admin"), credential(t, "Roleless")
+	const missing = "/v1/iam/api_users/00000000000000000000000000:activate"
+	for _, test := range []struct {
+		name   string
+		as     sandbox.Credential
+		path   string
+		body   string
+		status int
+	}{
+		{"not found", admin, missing, "", http.StatusNotFound},
+		{"permission denied", roleless, "/v1/iam/api_users", `{"owner": "` + roleless.Group + `", "displayName": "Desk"}`, http.StatusForbidden},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			header := as(test.as)
+			header.Set("Idempotency-Key", strings.ReplaceAll(test.name, " ", "-"))
+			for _, replayed := range []string{"", "true"} {
+				a := p.call(t, http.MethodPost, test.path, header, test.body)
+				if got := a.header.Get("Idempotent-Replayed"); a.status != test.status || got != replayed {
+					t.Errorf("%d, Idempotent-Replayed %q, want %d and %q: %s", a.status, got, test.status, replayed, a.body)
+				}
+			}
 		})
 	}
 }

@@ -101,6 +101,8 @@ func parameters() object {
 }
 
 // errorResponses are the error responses that operations refer to.
+// errorResponses returns the responses that are errors. Those that Mesh refuses a write with can be
+// replayed.
 func errorResponses() object {
 	response := func(description string, headers ...string) object {
 		return object{
@@ -110,12 +112,12 @@ func errorResponses() object {
 		}
 	}
 	return object{
-		"BadRequest":           response("The request is invalid (INVALID_ARGUMENT), or it is not allowed in the current state (FAILED_PRECONDITION, OUT_OF_RANGE). For INVALID_ARGUMENT, a BadRequest detail lists every invalid field; for the others, the message says what is wrong."),
+		"BadRequest":           response("The request is invalid (INVALID_ARGUMENT), or it is not allowed in the current state (FAILED_PRECONDITION, OUT_OF_RANGE). For INVALID_ARGUMENT, a BadRequest detail lists every invalid field; for the others, the message says what is wrong.", "Replayed"),
 		"Unauthenticated":      response("The API key or the group is missing, malformed, unknown or inactive.", "Challenge"),
-		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group."),
-		"NotFound":             response("The resource does not exist, or the API user is not allowed to see it."),
+		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group.", "Replayed"),
+		"NotFound":             response("The resource does not exist, or the API user is not allowed to see it.", "Replayed"),
 		"NotAcceptable":        response("No available response format matches `Accept`."),
-		"Conflict":             response("The resource already exists, or a request with the same `Idempotency-Key` is in flight, has an unknown outcome, or has been answered more than 24 hours ago. See the reason.", "RetryAfter"),
+		"Conflict":             response("The resource already exists, or a request with the same `Idempotency-Key` is in flight, has an unknown outcome, or has been answered more than 24 hours ago. See the reason.", "RetryAfter", "Replayed"),
 		"KeyReused":            response("The `Idempotency-Key` was used for another request. Nothing was sent to Mesh."),
 		"BodyTooLarge":         response("The body is larger than the gateway accepts."),
 		"UnsupportedMediaType": response("The body is not JSON."),
@@ -124,7 +126,7 @@ func errorResponses() object {
 		"BadGateway":           response("The response of Mesh cannot be used. The reason for a write is OUTCOME_UNKNOWN: it may or may not have been carried out."),
 		"Unavailable":          response("Mesh cannot be reached, or it did not respond to a write. See the reason: after OUTCOME_UNKNOWN, the write may or may not have been carried out.", "RetryAfter"),
 		"Timeout":              response("Mesh did not respond in time. A write may or may not have been carried out. The message says how to check whether it took effect before you repeat it."),
-		"Error":                response("Any other error, in the same format."),
+		"Error":                response("Any other error, in the same format.", "Replayed"),
 	}
 }
 
