@@ -97,6 +97,7 @@ type program struct {
 	stdout  *meshtest.Transcript
 	stderr  *meshtest.Transcript
 	process *os.Process
+	killed  bool
 	// end waits until the program has ended and returns its exit status, or -1 if it was
 	// killed.
 	end func() int
@@ -112,7 +113,7 @@ func start(t *testing.T, flags ...string) *program {
 	return p
 }
 
-// launch runs the program until the test ends. The exit status must be 0.
+// launch runs the program until the test ends. The exit status must be 0, unless it is killed.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	p := &program{stdout: meshtest.NewTranscript(), stderr: meshtest.NewTranscript()}
@@ -134,11 +135,19 @@ func launch(t *testing.T, args ...string) *program {
 		defer kill()
 		client.CloseIdleConnections()
 		p.signal(t, syscall.SIGTERM)
-		if code := p.end(); code != 0 {
+		if code := p.end(); code != 0 && !p.killed {
 			t.Errorf("exit status %d\n%s", code, p.stderr)
 		}
 	})
 	return p
+}
+
+// kill ends the program at once, without a chance to finish what it does.
+func (p *program) kill(t *testing.T) {
+	t.Helper()
+	p.killed = true
+	p.signal(t, syscall.SIGKILL)
+	p.end()
 }
 
 // signal sends a signal to the program, if it has not ended.
