@@ -14,7 +14,7 @@ import (
 // check fetches a row from a peer once and compares the answer, as JSON, with the replies
 // of the upstream. It returns the size of the body in bytes, which is the same each time.
 func check(ctx context.Context, p *process, r *row) (size int, err error) {
-	status, body, err := fetch(ctx, p.address, r)
+	status, body, err := fetch(ctx, p.address, r, p.keyed)
 	if err != nil {
 		return 0, err
 	}

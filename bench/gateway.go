@@ -32,10 +32,12 @@ func buildGateway(ctx context.Context, root, dir string) (string, error) {
 	return program, nil
 }
 
-// startGateway runs mesh-gateway with all of its middleware. The rate limits are counted
-// and never reached. The access log goes to a file, as each process's does.
-func startGateway(dir, program, upstream string) (*process, error) {
-	return start(dir, meshGateway, gatewayAnnouncement, program, "serve",
+// startGateway runs mesh-gateway with all of its middleware, under the name of a peer. The
+// rate limits are counted and never reached. The access log goes to a file, as each
+// process's does.
+func startGateway(dir, name, program, upstream, store string) (*process, error) {
+	return start(dir, name, gatewayAnnouncement, program, "serve",
+		"--store", store,
 		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--upstream", upstream, "--upstream-plaintext",
 		"--rate-limit-read", "1000000/1s", "--rate-limit-write", "1000000/1s",

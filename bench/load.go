@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -19,19 +20,42 @@ import (
 const measurementTimeout = 2 * time.Minute
 
 // load sends requests to a peer over HTTP/1.1 connections that are kept alive, one
-// request at a time on each. Each connection writes the same bytes and discards the
-// answers: the client shares the machine with the peer, so it should take little.
+// request at a time on each. Each connection writes the same bytes, but for an
+// Idempotency-Key, and discards the answers: the client shares the machine with the peer, so it should take little.
 type load struct {
 	row     *row
 	size    int // what the body of an answer must come to, in bytes
-	request []byte
 	clients []*client
 	unwatch func() bool
 }
 
 type client struct {
-	conn   net.Conn
-	reader *bufio.Reader
+	conn    net.Conn
+	reader  *bufio.Reader
+	request []byte
+	// key is where the Idempotency-Key is in the request, nil if it has none.
+	key []byte
+}
+
+// prepare sets the request that the client sends. If keyed is true, renew gives it another
+// key.
+func (c *client) prepare(r *row, address string, keyed bool) {
+	key := ""
+	if keyed {
+		key = rand.Text()
+	}
+	c.request = r.http(address, key)
+	if keyed {
+		at := bytes.Index(c.request, []byte(key))
+		c.key = c.request[at : at+len(key)]
+	}
+}
+
+// renew replaces the key by one that was not sent before.
+func (c *client) renew() {
+	if c.key != nil {
+		copy(c.key, rand.Text())
+	}
 }
 
 // answer is one answer, its body left out.
@@ -43,9 +67,10 @@ type answer struct {
 	first, total time.Duration
 }
 
-// newLoad opens the connections and sends the requests that warm up the peer.
-func newLoad(ctx context.Context, address string, r *row, warm, size int) (_ *load, err error) {
-	l := &load{row: r, size: size, request: r.http(address)}
+// newLoad opens the connections and sends the requests that warm up the peer. If keyed is
+// true, each request has a new Idempotency-Key.
+func newLoad(ctx context.Context, address string, r *row, keyed bool, warm, size int) (_ *load, err error) {
+	l := &load{row: r, size: size}
 	defer func() {
 		if err != nil {
 			l.close()
@@ -56,6 +81,7 @@ func newLoad(ctx context.Context, address string, r *row, warm, size int) (_ *lo
 		if err != nil {
 			return nil, err
 		}
+		c.prepare(r, address, keyed)
 		l.clients = append(l.clients, c)
 	}
 	l.unwatch = context.AfterFunc(ctx, func() {
@@ -76,7 +102,7 @@ func connect(ctx context.Context, address string) (*client, error) {
 	if err := conn.SetDeadline(time.Now().Add(measurementTimeout)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &client{conn, bufio.NewReaderSize(conn, 64<<10)}, nil
+	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 64<<10)}, nil
 }
 
 func (l *load) close() {
@@ -106,7 +132,8 @@ func (l *load) run(requests int) (loadResult, error) {
 	for i, c := range l.clients {
 		running.Go(func() {
 			for left.Add(-1) >= 0 {
-				a, err := c.exchange(l.request, io.Discard)
+				c.renew()
+				a, err := c.exchange(io.Discard)
 				if err == nil && (a.status != http.StatusOK || a.size != l.size) {
 					err = fmt.Errorf("an answer of status %d and %d bytes, want 200 and %d", a.status, a.size, l.size)
 				}
@@ -135,10 +162,10 @@ func (l *load) run(requests int) (loadResult, error) {
 	return result, nil
 }
 
-// exchange sends a request and copies the body of its answer to body.
-func (c *client) exchange(request []byte, body io.Writer) (answer, error) {
+// exchange sends the request and copies the body of its answer to body.
+func (c *client) exchange(body io.Writer) (answer, error) {
 	begin := time.Now()
-	if _, err := c.conn.Write(request); err != nil {
+	if _, err := c.conn.Write(c.request); err != nil {
 		return answer{}, err
 	}
 	response, err := http.ReadResponse(c.reader, nil)
@@ -174,13 +201,14 @@ func (f *firstRead) Read(p []byte) (int, error) {
 }
 
 // fetch sends the request of a row once, and returns the status and body of the answer.
-func fetch(ctx context.Context, address string, r *row) (status int, body []byte, err error) {
+func fetch(ctx context.Context, address string, r *row, keyed bool) (status int, body []byte, err error) {
 	c, err := connect(ctx, address)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer func() { _ = c.conn.Close() }()
 	var b bytes.Buffer
-	a, err := c.exchange(r.http(address), &b)
+	c.prepare(r, address, keyed)
+	a, err := c.exchange(&b)
 	return a.status, b.Bytes(), err
 }

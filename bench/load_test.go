@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -14,7 +17,7 @@ func loadOf(t *testing.T, handler http.HandlerFunc, warm, size int) (*load, erro
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	l, err := newLoad(t.Context(), server.Listener.Addr().String(), &row{verb: "POST", path: "/", body: "{}", clients: 4}, warm, size)
+	l, err := newLoad(t.Context(), server.Listener.Addr().String(), &row{verb: "POST", path: "/", body: "{}", clients: 4}, false, warm, size)
 	if err == nil {
 		t.Cleanup(l.close)
 	}
@@ -45,6 +48,34 @@ func TestLoadSendsAsManyRequestsAsToldAndTimesEach(t *testing.T) {
 	}
 	if result.latencies[0] <= 0 || result.latencies[0] > result.latencies[49] || result.first[49] > result.latencies[49] {
 		t.Errorf("latencies %v and first events %v", result.latencies, result.first)
+	}
+}
+
+func TestEachKeyedRequestHasANewKey(t *testing.T) {
+	var mu sync.Mutex
+	keys, rest := make(map[string]int), make(map[string]int)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		keys[r.Header.Get("Idempotency-Key")]++
+		r.Header.Del("Idempotency-Key")
+		body, _ := io.ReadAll(r.Body)
+		rest[fmt.Sprintf("%s %s %v %s", r.Method, r.URL, r.Header, body)]++
+	}))
+	defer server.Close()
+	l, err := newLoad(t.Context(), server.Listener.Addr().String(), &row{verb: "POST", path: "/", body: "{}", clients: 4}, true, 4, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if _, err := l.run(50); err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != 54 || keys[""] != 0 {
+		t.Errorf("%d keys in 54 requests", len(keys))
+	}
+	if len(rest) != 1 {
+		t.Errorf("the requests differ in more than the key: %v", rest)
 	}
 }
 
@@ -80,7 +111,7 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	if _, err := newLoad(ctx, server.Listener.Addr().String(), &row{verb: "GET", path: "/", clients: 1}, 1, 0); err == nil {
+	if _, err := newLoad(ctx, server.Listener.Addr().String(), &row{verb: "GET", path: "/", clients: 1}, false, 1, 0); err == nil {
 		t.Error("no error")
 	}
 }

@@ -129,6 +129,39 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+func TestStorePeers(t *testing.T) {
+	for _, test := range []struct{ name, postgres, want string }{
+		{"with PostgreSQL", "postgres://", "without a key,memory,file,postgres"},
+		{"without", "", "without a key,memory,file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			peers := newStorePeers("dir", test.postgres)
+			if got := names(peers, ","); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+			for i, p := range peers {
+				if p.keyed != (i > 0) || p.store == "" {
+					t.Errorf("%+v", p)
+				}
+			}
+		})
+	}
+}
+
+func TestMarkdownOfStores(t *testing.T) {
+	r := &report{Requests: 100, rows: newRows(), peers: newStorePeers("dir", ""), title: "By store"}
+	r.Samples = []sample{{Round: 1, Row: keyedRow, Peer: noKey, CPU: 0.001}, {Round: 1, Row: keyedRow, Peer: "file", CPU: 0.003}}
+	text := r.markdown()
+	for _, want := range []string{
+		"## By store\n\nFigures are ratios to “without a key” in the same round",
+		"| create with a key | 1,000 (1,000–1,000) | – | **3.00** (3.00–3.00) |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
 func TestChartIsWellFormedAndHasABarForEachPeer(t *testing.T) {
 	var b bytes.Buffer
 	if err := newReport().chart(&b); err != nil {

@@ -108,7 +108,7 @@ type sample struct {
 
 // measure puts load on a peer and reads what it cost. The size is that of an answer.
 func measure(ctx context.Context, p *process, r *row, requests, size int) (sample, error) {
-	l, err := newLoad(ctx, p.address, r, r.warm(requests), size)
+	l, err := newLoad(ctx, p.address, r, p.keyed, r.warm(requests), size)
 	if err != nil {
 		return sample{}, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"slices"
 )
 
 // peer is a gateway that is measured.
@@ -13,6 +12,10 @@ type peer struct {
 	lacks func(*row) string
 	// extra is a peer that is measured only where it is named.
 	extra bool
+	// store is the --store of mesh-gateway, "" for peers that are not mesh-gateway. If keyed
+	// is true, each request has an Idempotency-Key.
+	store string
+	keyed bool
 }
 
 func (p peer) String() string { return p.name }
@@ -28,12 +31,12 @@ func newPeers() []peer {
 		return ""
 	}
 	return []peer{
-		{stockRole, nothing, false},
-		{meshGateway, nothing, false},
-		{vanguardRole, streams, false},
-		{floorRole, nothing, false},
-		{stockRole + chainSuffix, nothing, true},
-		{vanguardRole + chainSuffix, streams, true},
+		{name: stockRole, lacks: nothing},
+		{name: meshGateway, lacks: nothing, store: memoryStore},
+		{name: vanguardRole, lacks: streams},
+		{name: floorRole, lacks: nothing},
+		{name: stockRole + chainSuffix, lacks: nothing, extra: true},
+		{name: vanguardRole + chainSuffix, lacks: streams, extra: true},
 	}
 }
 
@@ -47,14 +50,14 @@ type field struct {
 	peers    map[string]*process
 }
 
-// newField builds mesh-gateway from the repository at root, if it takes part, and starts
-// the upstream.
-func newField(ctx context.Context, dir, root string, peers []peer) (f *field, err error) {
+// newField starts the upstream, and builds mesh-gateway from the repository at root if it
+// takes part.
+func newField(ctx context.Context, dir, root string, withGateway bool) (f *field, err error) {
 	f = &field{dir: dir, peers: make(map[string]*process)}
 	if f.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(peers, func(p peer) bool { return p.name == meshGateway }) {
+	if withGateway {
 		if f.gateway, err = buildGateway(ctx, root, dir); err != nil {
 			return nil, err
 		}
@@ -79,14 +82,15 @@ func (f *field) restart(ctx context.Context, peers []peer) (err error) {
 	f.stopPeers()
 	for _, p := range peers {
 		var started *process
-		if p.name == meshGateway {
-			started, err = startGateway(f.dir, f.gateway, f.upstream.address)
+		if p.store != "" {
+			started, err = startGateway(f.dir, p.name, f.gateway, f.upstream.address, p.store)
 		} else {
 			started, err = f.startRole(p.name, f.upstream.address)
 		}
 		if err != nil {
 			return err
 		}
+		started.keyed = p.keyed
 		f.peers[p.name] = started
 	}
 	for _, p := range f.peers {

@@ -22,6 +22,7 @@ type process struct {
 	address string // where it serves
 	side    string // where its profiles are
 	logs    string // the file that its standard error goes to
+	keyed   bool   // each request has an Idempotency-Key of its own
 
 	command *exec.Cmd
 	stdin   io.Closer
@@ -45,6 +46,11 @@ func readyAnnouncement(p *process, line string) bool {
 // start runs a program; ready waits until it listens. Its standard error goes to a file
 // in dir. It must be called on the main thread (see endWithParent).
 func start(dir, name string, announced announcement, program string, args ...string) (*process, error) {
+	return launch(dir, name, announced, exec.Command(program, args...)) //nolint:gosec // our own program, or the one just built
+}
+
+// launch is start for a command.
+func launch(dir, name string, announced announcement, command *exec.Cmd) (*process, error) {
 	p := &process{
 		name: name, logs: filepath.Join(dir, name+".log"),
 		announced: make(chan struct{}), done: make(chan struct{}),
@@ -55,7 +61,7 @@ func start(dir, name string, announced announcement, program string, args ...str
 	}
 	defer func() { _ = logs.Close() }()
 
-	p.command = exec.Command(program, args...) //nolint:gosec // our own program, or the one just built
+	p.command = command
 	p.command.Stderr = logs
 	p.command.Env = childEnvironment(os.Environ())
 	endWithParent(p.command)

@@ -13,7 +13,15 @@ import (
 // ended. The kernel means the thread that starts the command: main locks itself to its
 // thread, which lasts as long as the program.
 func endWithParent(command *exec.Cmd) {
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+}
+
+// runAs has the command run as a user.
+func runAs(command *exec.Cmd, uid, gid uint32) {
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 }
 
 // readCPU returns the CPU time of a process, in user and in system mode, of all its

@@ -12,4 +12,6 @@ import (
 
 func endWithParent(*exec.Cmd) {}
 
+func runAs(*exec.Cmd, uint32, uint32) {}
+
 func readCPU(int) (time.Duration, error) { return 0, errors.ErrUnsupported }

@@ -16,6 +16,11 @@ type report struct {
 	Problems []string `json:"problems,omitempty"`
 	Notes    []string `json:"notes,omitempty"`
 
+	// Keyed are the writes with an Idempotency-Key, which have other peers.
+	Keyed *report `json:"keyed,omitempty"`
+
+	// title is the heading of the tables, or "".
+	title string
 	rows  []*row
 	peers []peer
 }

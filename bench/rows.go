@@ -22,6 +22,7 @@ const (
 	getRow    = "GET"
 	searchRow = "search"
 	createRow = "create"
+	keyedRow  = "create with a key"
 	streamRow = "stream 20"
 	memoryRow = "list 1,000 × 128 clients"
 
@@ -90,6 +91,13 @@ func newRows() []*row {
 			replies: []proto.Message{newOrder(1)},
 			clients: 32, percent: 100,
 		},
+		{
+			name: keyedRow, verb: "POST", path: "/v1/limit_orders", body: requestJSON(newOrderRequest()),
+			method:  "/meshtrade.trading.limit_order.v1.LimitOrderService/CreateLimitOrder",
+			request: &limitorderv1.CreateLimitOrderRequest{LimitOrder: newOrderRequest()},
+			replies: []proto.Message{newOrder(1)},
+			clients: 32, percent: 100,
+		},
 		list("list 1", 1, 32, 100),
 		list("list 100", 100, 32, 10),
 		list("list 1,000", 1000, 32, 2),
@@ -133,11 +141,15 @@ func (r *row) warm(count int) int {
 	return max(count/5, r.clients)
 }
 
-// http returns the request as it is sent over a connection.
-func (r *row) http(host string) []byte {
+// http returns the request as it is sent over a connection, with an Idempotency-Key if it
+// is not "".
+func (r *row) http(host, key string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Api-Key: %s\r\nX-Group: %s\r\n",
 		r.verb, r.path, host, apiKey, r.group)
+	if key != "" {
+		fmt.Fprintf(&b, "Idempotency-Key: %s\r\n", key)
+	}
 	if r.body != "" {
 		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(r.body))
 	}

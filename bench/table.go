@@ -9,7 +9,10 @@ import (
 // markdown returns a table for each metric.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nFigures are ratios to stock in the same round: the median over %d rounds, and the range.\n", r.rounds())
+	if r.title != "" {
+		fmt.Fprintf(&b, "\n## %s\n", r.title)
+	}
+	fmt.Fprintf(&b, "\nFigures are ratios to “%s” in the same round: the median over %d rounds, and the range.\n", r.peers[0], r.rounds())
 	fmt.Fprintf(&b, "%d requests a measurement for small answers, fewer for large ones.\n", r.Requests)
 	for _, m := range newMetrics() {
 		r.table(&b, m)
