@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/meshtrade/mesh-gateway/e2e/postgres"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
 const (
@@ -64,6 +68,68 @@ func TestFaults(t *testing.T) {
 		}
 		suite.run(t, 3, suite.kill, killStore, killBoth, suite.pause, suite.restart)
 	})
+}
+
+// TestPausedBeforeTheCall pauses a gateway after it has claimed a key and before its call, until
+// after the deadline. Others may have concluded by then that the call was not made, so it must not
+// come.
+func TestPausedBeforeTheCall(t *testing.T) {
+	server, mesh := postgres.Start(t), meshtest.NewUpstream(t)
+	if code, _, stderr := command(t, "store", "migrate", "--store", server.URL()); code != 0 {
+		t.Fatal(stderr)
+	}
+	gateway := func() *program {
+		return start(t, "--upstream", mesh.Target, "--upstream-plaintext", "--store", server.URL(), "--request-timeout", callTimeout.String())
+	}
+	paused, other := gateway(), gateway()
+	send := func(p *program, key string) answer {
+		return p.call(t, http.MethodPost, "/v1/iam/api_users", http.Header{
+			"X-Api-Key": {faultAPIKey}, "X-Group": {faultGroup}, "Idempotency-Key": {key},
+		}, fmt.Sprintf(`{"owner": %q, "displayName": %q}`, faultGroup, key))
+	}
+	// The statement is prepared, so that the next one is executed without the gateway.
+	if a := send(paused, "before"); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	mesh.Calls()
+
+	// The claim waits for the table, so that the gateway can be paused meanwhile.
+	ctx, cancel := context.WithTimeout(t.Context(), faultLimit)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(ctx, `BEGIN; LOCK TABLE mesh_gateway_records IN EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan answer, 1)
+	go func() { answered <- send(paused, "paused") }()
+	for waiting := false; !waiting; wait(ctx, 5*time.Millisecond) {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paused.signal(t, syscall.SIGSTOP)
+	if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(pause)
+	if a := send(other, "paused"); a.status != http.StatusConflict || a.detail(t, "ErrorInfo")["reason"] != "IDEMPOTENCY_KEY_IN_USE" {
+		t.Errorf("another gateway, meanwhile: %d %s", a.status, a.body)
+	}
+	paused.signal(t, syscall.SIGCONT)
+	a := <-answered
+	if metadata, _ := a.detail(t, "ErrorInfo")["metadata"].(map[string]any); a.status != http.StatusServiceUnavailable || metadata["sent"] != "false" {
+		t.Errorf("the gateway that was paused: %d %s", a.status, a.body)
+	}
+	if calls := mesh.Calls(); len(calls) != 0 {
+		t.Error("the call was made after its deadline")
+	}
+	if a := send(other, "paused"); a.status != http.StatusOK || a.header.Get("Idempotent-Replayed") != "" {
+		t.Errorf("a repeated request: %d %s", a.status, a.body)
+	}
 }
 
 // number returns the value of an environment variable.
