@@ -131,7 +131,8 @@ func appendValueInOrder(out []byte, f *field, wire []byte, at int, mask *Mask, d
 // defaultValue reports whether the wire form of a value, which is well-formed, is the default.
 func defaultValue(f *field, wire []byte) bool {
 	if f.wire == protowire.BytesType {
-		return len(wire) == 1
+		size, _ := consumeVarint(wire) // which may take more bytes than it needs
+		return size == 0
 	}
 	value, _ := consumeNumber(f.wire, wire)
 	return isDefault(f, slot{value: value})
