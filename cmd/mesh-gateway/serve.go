@@ -232,7 +232,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	store, warnings, err := c.Store.Open(ctx)
 	if err != nil {
-		return &usageError{"store", err}
+		return fmt.Errorf("--store: %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	options.Keeper, options.Tickets = idempotency.NewKeeper(store, logger), middleware.NewSealedTickets(store)
