@@ -69,6 +69,12 @@ func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Hand
 			returned = true
 		}))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if len(r.Header["Accept-Encoding"]) == 0 {
+				// gzhttp would not compress either, at the cost of three more writers.
+				w.Header().Add("Vary", "Accept-Encoding")
+				next.ServeHTTP(w, r)
+				return
+			}
 			compressed(&detachable{ResponseWriter: w, lease: budget.Of(r.Context())}, r)
 		})
 	}
