@@ -432,8 +432,11 @@ func TestNothingIsAllocatedForAnElement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A few are for a writer, which the pool drops at random under the race detector.
-	if n := testing.AllocsPerRun(20, func() { _, _ = compiled.Append(out[:0], wire, nil) }); n > 10 {
+	limit := 1.0
+	if raceDetector {
+		limit = 10 // its pools drop what they hold at random, so that a writer is made anew
+	}
+	if n := testing.AllocsPerRun(20, func() { _, _ = compiled.Append(out[:0], wire, nil) }); n > limit {
 		t.Errorf("%v allocations for 1,000 accounts", n)
 	}
 }
