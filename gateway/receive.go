@@ -75,13 +75,17 @@ func (s *validatingStream) Header() (metadata.MD, error) {
 // receive receives until the stream ends, which it does when the request does.
 func (s *validatingStream) receive() {
 	defer close(s.received)
+	output := s.request.route.Method.Descriptor.Output()
+	message := newMessage(output)
 	for ended := false; ; {
-		message := newMessage(s.request.route.Method.Descriptor.Output())
 		if s.err = s.ClientStream.RecvMsg(message); s.err != nil {
 			s.codec.release()
 			return
 		}
 		one := received{s.codec.take(), message}
+		if one.form == nil { // otherwise the message is still empty
+			message = newMessage(output)
+		}
 		if !ended {
 			select {
 			case s.received <- one:
