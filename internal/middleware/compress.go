@@ -61,8 +61,12 @@ func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Hand
 			// This runs before the deferred Close of gzhttp, which flushes the buffer and
 			// terminates the gzip or zstd stream even after a panic.
 			defer func() {
-				if !returned {
-					detachResponse(w)
+				if returned {
+					return
+				}
+				// gzhttp does not close a response that it does not compress.
+				if d, ok := find[*detachable](w); ok {
+					d.detached = true
 				}
 			}()
 			next.ServeHTTP(w, r)
@@ -77,21 +81,6 @@ func (c *Compressor) Reads(method *contract.Method) func(http.Handler) http.Hand
 			}
 			compressed(&detachable{ResponseWriter: w, lease: budget.Of(r.Context())}, r)
 		})
-	}
-}
-
-// detachResponse detaches the writer of gzhttp from the response.
-func detachResponse(w http.ResponseWriter) {
-	for {
-		if d, ok := w.(*detachable); ok {
-			d.detached = true
-			return
-		}
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return // gzhttp does not compress this response, and so does not close it
-		}
-		w = wrapper.Unwrap()
 	}
 }
 

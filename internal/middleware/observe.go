@@ -107,17 +107,22 @@ type response struct {
 
 // responseOf returns the response that w is or wraps, or nil if there is none.
 func responseOf(w http.ResponseWriter) *response {
-	for w != nil {
-		if observed, ok := w.(*response); ok {
-			return observed
+	observed, _ := find[*response](w)
+	return observed
+}
+
+// find returns the writer of a type that w is or wraps, as [http.ResponseController] unwraps it.
+func find[W http.ResponseWriter](w http.ResponseWriter) (found W, ok bool) {
+	for {
+		if found, ok = w.(W); ok {
+			return found, true
 		}
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return nil
+		wrapper, wraps := w.(interface{ Unwrap() http.ResponseWriter })
+		if !wraps {
+			return found, false
 		}
 		w = wrapper.Unwrap()
 	}
-	return nil
 }
 
 // begun reports whether the response has begun, so that its status cannot change any more.
