@@ -118,10 +118,7 @@ func (q *request) unusable(cause error) error {
 
 // unknown is the error of a WRITE whose outcome is unknown.
 func (q *request) unknown(code codes.Code, message string) *apierror.Error {
-	rpc, path := "", ""
-	if q.sent != nil {
-		rpc, path = q.route.Method.Lookup(q.sent.ProtoReflect())
-	}
+	rpc, path := q.route.Method.Lookup(q.sent)
 	return apierror.Unknown(code, message, rpc, path)
 }
 

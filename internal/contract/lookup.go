@@ -4,18 +4,22 @@ import (
 	"net/http"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Lookup returns the RPC that shows whether a call of a write took effect, by its full name, and the
 // path of its GET request. It is the read of the resource that the call changes (AIP-131), or the
 // list that it adds to (AIP-132). Both are "" if the request has no name of a resource, or is not of
-// the method's type.
-func (m *Method) Lookup(request protoreflect.Message) (rpc, path string) {
+// the method's type. The method and the request may be nil if they are not known.
+func (m *Method) Lookup(request proto.Message) (rpc, path string) {
+	if m == nil || request == nil {
+		return "", ""
+	}
 	binding := m.Bindings[0]
 	path, _, _ = strings.Cut(binding.pattern, ":")
 	if binding.PathField != "" {
-		name := stringAt(request, binding.PathField)
+		name := stringAt(request.ProtoReflect(), binding.PathField)
 		if name == "" {
 			return "", ""
 		}

@@ -32,7 +32,7 @@ func TestLookup(t *testing.T) {
 		{"a request of another type", "/meshtrade.wallet.account.v1.AccountService/OpenAccount", &groupv1.UpdateGroupRequest{}, "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			rpc, path := contract.ByName(test.method).Lookup(test.request.ProtoReflect())
+			rpc, path := contract.ByName(test.method).Lookup(test.request)
 			name := rpc[strings.LastIndexByte(rpc, '/')+1:]
 			if name != test.read || path != test.path {
 				t.Errorf("%s at %s, want %s at %s", name, path, test.read, test.path)

@@ -101,7 +101,7 @@ func (c *Conn) call(ctx context.Context, method *contract.Method, request, reply
 	case err == nil:
 		// A reply that cannot be used says nothing of the outcome.
 		if unusable := proto.Unmarshal(codec.form, reply.ProtoReflect().New().Interface()); unusable != nil {
-			rpc, path := method.Lookup(request.ProtoReflect())
+			rpc, path := method.Lookup(request)
 			return Unanswered(apierror.Unknown(codes.Internal, "The request was sent to the Mesh API, but its response cannot be used.", rpc, path).
 				WithHTTPStatus(http.StatusBadGateway).WithCause(unusable))
 		}

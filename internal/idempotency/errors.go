@@ -87,14 +87,8 @@ func (r *Request) finishedError(state State) *apierror.Error {
 		"A request with this Idempotency-Key was carried out by the Mesh API. The answer is no longer available. It was not sent again."+r.reference()+look)
 }
 
-// lookup returns how to find out what became of the request ([contract.Method.Lookup]).
-func (r *Request) lookup() (rpc, path string) {
-	method := contract.ByName(r.Method)
-	if method == nil {
-		return "", ""
-	}
-	return method.Lookup(r.Message.ProtoReflect())
-}
+// lookup returns how to find out what became of the request.
+func (r *Request) lookup() (rpc, path string) { return contract.ByName(r.Method).Lookup(r.Message) }
 
 // reference returns a sentence with the reference that was derived from the key, or "".
 func (r *Request) reference() string {

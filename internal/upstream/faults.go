@@ -129,12 +129,8 @@ func (o operation) reads() bool {
 
 // unknown returns the error for a write whose outcome is unknown.
 func (o operation) unknown(code codes.Code, message string) *apierror.Error {
-	rpc, path := "", ""
-	if request, ok := o.request.(proto.Message); ok {
-		if method := contract.ByName(o.method); method != nil {
-			rpc, path = method.Lookup(request.ProtoReflect())
-		}
-	}
+	request, _ := o.request.(proto.Message)
+	rpc, path := contract.ByName(o.method).Lookup(request)
 	return apierror.Unknown(code, message, rpc, path)
 }
 

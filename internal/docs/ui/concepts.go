@@ -82,7 +82,7 @@ func (guide) Verified() []string {
 // OutcomeUnknown returns the error for a new order whose outcome is unknown.
 func (guide) OutcomeUnknown() (string, error) {
 	create := contract.ByName(limitorderv1.LimitOrderService_CreateLimitOrder_FullMethodName)
-	rpc, path := create.Lookup(new(limitorderv1.CreateLimitOrderRequest).ProtoReflect())
+	rpc, path := create.Lookup(new(limitorderv1.CreateLimitOrderRequest))
 	unknown := apierror.Unknown(codes.Unavailable, "The request was sent to the Mesh API, which became unavailable.", rpc, path)
 	var text bytes.Buffer
 	if err := json.Indent(&text, bytes.TrimSpace(apierror.Marshal(unknown.GRPCStatus().Proto(), "")), "", "  "); err != nil {
