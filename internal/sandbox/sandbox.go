@@ -77,7 +77,7 @@ type options struct {
 	records, bytes int
 }
 
-// defaults are the options of a sandbox that is told nothing.
+// defaults returns the default options.
 func defaults() options {
 	return options{
 		clock:   ClockReal,

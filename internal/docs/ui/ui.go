@@ -40,8 +40,8 @@ type Options struct {
 	TestKeys []TestKey
 	// SandboxGRPC is the HOST:PORT at which SDKs reach a sandbox over gRPC. It must be set.
 	SandboxGRPC string
-	// ServesGRPC is set if this program serves the sandbox there. Otherwise it is the address at
-	// which mesh-gateway sandbox does unless it is told another.
+	// ServesGRPC is set if this program serves the sandbox there. Otherwise it is the
+	// default address of mesh-gateway sandbox.
 	ServesGRPC bool
 }
 
