@@ -1,12 +1,15 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
+	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
 // command runs the program to its end.
@@ -108,15 +111,36 @@ func TestDrainDelayDefaults(t *testing.T) {
 		t.Error("the help does not say what the default is")
 	}
 	for name, test := range map[string]struct {
-		command serveCommand
-		want    time.Duration
+		flags []string
+		want  time.Duration
 	}{
-		"live":    {serveCommand{}, 5 * time.Second},
-		"sandbox": {serveCommand{Sandbox: true}, 0},
-		"given":   {serveCommand{DrainDelay: new(time.Duration)}, 0},
+		"live":    {nil, 5 * time.Second},
+		"sandbox": {[]string{"--sandbox"}, 0},
+		"given":   {[]string{"--drain-delay", "0s"}, 0},
 	} {
-		if got := test.command.drainDelay(); got != test.want {
+		if got := parseServe(t, test.flags...).Config.Server.DrainDelay; got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
+	}
+}
+
+// parseServe returns the command `mesh-gateway serve` with the flags.
+func parseServe(t *testing.T, flags ...string) *serveCommand {
+	t.Helper()
+	c := new(cli)
+	parser, err := newParser(c, streams{io.Discard, io.Discard}, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(append([]string{"serve"}, flags...)); err != nil {
+		t.Fatal(err)
+	}
+	return &c.Serve
+}
+
+// TestDrainDelayFitsTheShutdown compares what limits --drain-delay with the limit of the server.
+func TestDrainDelayFitsTheShutdown(t *testing.T) {
+	if config.ShutdownTimeout != server.ShutdownTimeout {
+		t.Errorf("the configuration allows a shutdown of %s, the server one of %s", config.ShutdownTimeout, server.ShutdownTimeout)
 	}
 }

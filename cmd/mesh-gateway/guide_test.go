@@ -40,12 +40,12 @@ func TestTheGuideSaysWhereTheSandboxIs(t *testing.T) {
 
 // TestTheGuideHasTheDefaults compares the limits in the guide with those of the flags.
 func TestTheGuideHasTheDefaults(t *testing.T) {
-	serve := flags(t).Serve
+	limits := flags(t).Serve.Config.Limits
 	guide := start(t, "--sandbox").guide(t)
 	for _, want := range []string{
-		fmt.Sprintf(`RateLimit-Policy: "read";q=%d;w=%d`, serve.RateLimitRead.Requests, serve.RateLimitRead.Period/time.Second),
-		fmt.Sprintf("%d streams", serve.MaxKeyStreams),
-		fmt.Sprintf("up to %d MiB", serve.MaxBodyBytes>>20),
+		fmt.Sprintf(`RateLimit-Policy: "read";q=%d;w=%d`, limits.RateRead.Requests, limits.RateRead.Period/time.Second),
+		fmt.Sprintf("%d streams", limits.MaxKeyStreams),
+		fmt.Sprintf("up to %d MiB", limits.MaxBodyBytes>>20),
 	} {
 		if !strings.Contains(guide, want) {
 			t.Errorf("the guide does not contain %q", want)

@@ -286,19 +286,20 @@ func awaitRefusal(t *testing.T, address string) {
 func TestAdminAddressOfASecondSandbox(t *testing.T) {
 	taken := takenAddress(t)
 	for _, test := range []struct {
-		name    string
-		command serveCommand
-		moves   bool
+		name  string
+		flags []string
+		moves bool
 	}{
-		{"sandbox, by default", serveCommand{Sandbox: true}, true},
-		{"sandbox, as given", serveCommand{Sandbox: true, AdminListen: &taken}, false},
-		{"live, by default", serveCommand{}, false},
-		{"live, as given", serveCommand{AdminListen: &taken}, false},
+		{"sandbox, by default", []string{"--sandbox"}, true},
+		{"sandbox, as given", []string{"--sandbox", "--admin-listen", taken}, false},
+		{"live, by default", nil, false},
+		{"live, as given", []string{"--admin-listen", taken}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := server.New(slog.New(slog.DiscardHandler), 0)
 			defer s.Close()
-			address, moved, err := test.command.serveAdmin(s, taken, http.NotFoundHandler())
+			command := parseServe(t, test.flags...)
+			address, moved, err := command.serveAdmin(s, taken, http.NotFoundHandler())
 			if moved != test.moves || (err == nil) != test.moves {
 				t.Fatalf("%v, moved %t, %v", address, moved, err)
 			}
@@ -309,7 +310,7 @@ func TestAdminAddressOfASecondSandbox(t *testing.T) {
 				t.Errorf("it listens on %s", address)
 			}
 			var out bytes.Buffer
-			test.command.announce(&out, addresses{api: address, admin: address, adminMoved: moved}, nil)
+			command.announce(&out, addresses{api: address, admin: address, adminMoved: moved}, nil)
 			want := "Admin      http://" + address.String() + "  (a free port, because 127.0.0.1:9090 is in use)\n"
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s does not say %s", out.String(), want)

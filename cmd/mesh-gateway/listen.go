@@ -13,22 +13,6 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
-// checkAddress reports the value of a flag that is not HOST:PORT. HOST may be
-// empty for all interfaces, and PORT 0 for a free port.
-func checkAddress(flag, value string) error {
-	_, port, err := net.SplitHostPort(value)
-	if addressError := (*net.AddrError)(nil); errors.As(err, &addressError) {
-		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: %s", value, addressError.Err)}
-	}
-	if port == "" {
-		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: missing port; 0 picks a free one", value)}
-	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
-		return &usageError{flag, fmt.Errorf("%q is not HOST:PORT: the port must be from 0 to 65535", value)}
-	}
-	return nil
-}
-
 // listenError names the flag whose address cannot be listened on and, if the
 // address is in use, what to pass in its place.
 func listenError(flag, address string, err error) error {

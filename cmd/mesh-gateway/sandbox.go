@@ -6,31 +6,21 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 )
 
-// sandboxFlags are the flags that serve and sandbox share.
-type sandboxFlags struct {
-	SandboxSeed  *uint64       `placeholder:"N" help:"Number to generate the sandbox's names, keys and prices from (random)."`
-	SandboxClock sandbox.Clock `placeholder:"CLOCK" help:"How time passes in the sandbox: real, fast (50 times as fast) or manual. With manual it passes only by POST /sandbox:advance?by=5s, a route of serve --sandbox (real)."`
-	SandboxFile  string        `placeholder:"PATH" help:"File that keeps the state of the sandbox across restarts (none; state is in memory)."`
-}
-
-func (f *sandboxFlags) set() bool {
-	return f.SandboxSeed != nil || f.SandboxClock != "" || f.SandboxFile != ""
-}
-
-// open starts the sandbox.
-func (f *sandboxFlags) open(logger *slog.Logger) (*sandbox.Sandbox, error) {
+// openSandbox starts the sandbox.
+func openSandbox(world config.SandboxWorld, logger *slog.Logger) (*sandbox.Sandbox, error) {
 	options := []sandbox.Option{sandbox.WithLogger(logger)}
-	if f.SandboxSeed != nil {
-		options = append(options, sandbox.WithSeed(*f.SandboxSeed))
+	if world.Seed != nil {
+		options = append(options, sandbox.WithSeed(*world.Seed))
 	}
-	if f.SandboxClock != "" {
-		options = append(options, sandbox.WithClock(f.SandboxClock))
+	if world.Clock != "" {
+		options = append(options, sandbox.WithClock(world.Clock))
 	}
-	if f.SandboxFile != "" {
-		options = append(options, sandbox.WithFile(f.SandboxFile))
+	if world.File != "" {
+		options = append(options, sandbox.WithFile(world.File))
 	}
 	return sandbox.New(options...)
 }
@@ -38,19 +28,25 @@ func (f *sandboxFlags) open(logger *slog.Logger) (*sandbox.Sandbox, error) {
 type sandboxCommand struct {
 	Listen   string `default:"${sandbox_grpc}" env:"MESH_GATEWAY_SANDBOX_LISTEN" placeholder:"HOST:PORT" help:"Address to serve gRPC on, without TLS (${default})."`
 	Describe bool   `env:"-" help:"Print the data that the sandbox starts with, test keys included, and exit."`
-	sandboxFlags
+
+	World config.SandboxWorld `embed:""`
 }
 
 // Help follows the summary in the command's help.
 func (*sandboxCommand) Help() string { return aboutFlags }
 
 // Validate is called by kong once the flags are read.
-func (c *sandboxCommand) Validate() error { return checkAddress("listen", c.Listen) }
+func (c *sandboxCommand) Validate() error {
+	if err := config.CheckAddress(c.Listen); err != nil {
+		return &usageError{"listen", err}
+	}
+	return nil
+}
 
 // Run serves until ctx is done and calls in flight have finished.
 func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	logger := slog.New(slog.NewJSONHandler(std.err, nil))
-	mesh, err := c.open(logger)
+	mesh, err := openSandbox(c.World, logger)
 	if err != nil {
 		return err
 	}

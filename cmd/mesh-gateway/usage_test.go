@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/meshtrade/mesh-gateway/internal/config"
 )
 
 // ran is how a run of the program ended.
@@ -63,16 +65,16 @@ func TestUsageErrors(t *testing.T) {
 		{"missing value", "serve --upstream", "--upstream", serve},
 		{"not a number", "serve --max-streams many", "--max-streams", serve},
 		{"not a duration", "serve --request-timeout 10", "--request-timeout", serve},
-		{"number out of range", "serve --max-streams 0", "--max-streams must be at least 1, not 0", serve},
-		{"no connections", "serve --upstream-connections 0", "--upstream-connections must be from 1 to 64, not 0", serve},
-		{"too many connections", "serve --sandbox --upstream-connections 65", "--upstream-connections must be from 1 to 64, not 65", serve},
-		{"duration out of range", "serve --drain-delay 30s", "--drain-delay must be", serve},
+		{"number out of range", "serve --max-streams 0", "--max-streams: must be at least 1, not 0", serve},
+		{"no connections", "serve --upstream-connections 0", "--upstream-connections: must be from 1 to 64, not 0", serve},
+		{"too many connections", "serve --sandbox --upstream-connections 65", "--upstream-connections: must be from 1 to 64, not 65", serve},
+		{"duration out of range", "serve --drain-delay 30s", "--drain-delay: must be", serve},
 		{"address without a port", "serve --listen localhost", `--listen: "localhost" is not HOST:PORT: missing port in address`, serve},
 		{"address with an empty port", "serve --admin-listen localhost:", `--admin-listen: "localhost:" is not HOST:PORT: missing port`, serve},
 		{"port out of range", "serve --listen :65536", `--listen: ":65536" is not HOST:PORT: the port must be from 0 to 65535`, serve},
 		{"upstream without a host", "serve --upstream :443", "--upstream:", serve},
 		{"flags that exclude each other", "serve --sandbox --upstream mesh.example:443", "--sandbox and --upstream cannot be used together", serve},
-		{"flag that needs another", "serve --sandbox-seed 1", "need --sandbox", serve},
+		{"flag that needs another", "serve --sandbox-seed 1", "--sandbox-seed: needs --sandbox", serve},
 		{"production without TLS", "serve --upstream-plaintext", "--upstream-plaintext needs --upstream", serve},
 		{"credentials file that does not exist", "serve --credentials /nonexistent/mesh.json", "--credentials: ", serve},
 		{"credentials on all interfaces", "serve --credentials auto --listen :8080", "is not a loopback address", serve},
@@ -209,19 +211,19 @@ func TestFlagsFromTheEnvironment(t *testing.T) {
 		got                   func(*cli) any
 		want                  any
 	}{
-		{"boolean true", "MESH_GATEWAY_SANDBOX", "true", "serve", func(c *cli) any { return c.Serve.Sandbox }, true},
-		{"boolean 1", "MESH_GATEWAY_SANDBOX", "1", "serve", func(c *cli) any { return c.Serve.Sandbox }, true},
-		{"boolean false", "MESH_GATEWAY_SANDBOX", "false", "serve", func(c *cli) any { return c.Serve.Sandbox }, false},
-		{"list", "MESH_GATEWAY_CORS_ORIGIN", "https://a.example,https://b.example", "serve", func(c *cli) any { return c.Serve.CORSOrigin }, []origin{"https://a.example", "https://b.example"}},
-		{"list, replaced by the flag", "MESH_GATEWAY_CORS_ORIGIN", "https://a.example", "serve --cors-origin https://b.example", func(c *cli) any { return c.Serve.CORSOrigin }, []origin{"https://b.example"}},
-		{"duration", "MESH_GATEWAY_REQUEST_TIMEOUT", "90s", "serve", func(c *cli) any { return c.Serve.RequestTimeout }, 90 * time.Second},
-		{"optional duration", "MESH_GATEWAY_DRAIN_DELAY", "0s", "serve", func(c *cli) any { return c.Serve.drainDelay() }, time.Duration(0)},
-		{"rate", "MESH_GATEWAY_RATE_LIMIT_READ", "0", "serve", func(c *cli) any { return c.Serve.RateLimitRead.Requests }, 0},
-		{"empty address", "MESH_GATEWAY_ADMIN_LISTEN", "", "serve", func(c *cli) any { return c.Serve.adminListen() }, ""},
-		{"address of serve", "MESH_GATEWAY_LISTEN", ":80", "serve", func(c *cli) any { return c.Serve.listen() }, ":80"},
+		{"boolean true", "MESH_GATEWAY_SANDBOX", "true", "serve", func(c *cli) any { return c.Serve.Config.Sandbox.Enabled }, true},
+		{"boolean 1", "MESH_GATEWAY_SANDBOX", "1", "serve", func(c *cli) any { return c.Serve.Config.Sandbox.Enabled }, true},
+		{"boolean false", "MESH_GATEWAY_SANDBOX", "false", "serve", func(c *cli) any { return c.Serve.Config.Sandbox.Enabled }, false},
+		{"list", "MESH_GATEWAY_CORS_ORIGIN", "https://a.example,https://b.example", "serve", func(c *cli) any { return c.Serve.Config.CORS.Origins }, []config.Origin{"https://a.example", "https://b.example"}},
+		{"list, replaced by the flag", "MESH_GATEWAY_CORS_ORIGIN", "https://a.example", "serve --cors-origin https://b.example", func(c *cli) any { return c.Serve.Config.CORS.Origins }, []config.Origin{"https://b.example"}},
+		{"duration", "MESH_GATEWAY_REQUEST_TIMEOUT", "90s", "serve", func(c *cli) any { return c.Serve.Config.Limits.RequestTimeout }, 90 * time.Second},
+		{"optional duration", "MESH_GATEWAY_DRAIN_DELAY", "0s", "serve", func(c *cli) any { return c.Serve.Config.Server.DrainDelay }, time.Duration(0)},
+		{"rate", "MESH_GATEWAY_RATE_LIMIT_READ", "0", "serve", func(c *cli) any { return c.Serve.Config.Limits.RateRead.Requests }, 0},
+		{"empty address", "MESH_GATEWAY_ADMIN_LISTEN", "", "serve", func(c *cli) any { return c.Serve.Config.Server.AdminListen }, ""},
+		{"address of serve", "MESH_GATEWAY_LISTEN", ":80", "serve", func(c *cli) any { return c.Serve.Config.Server.Listen }, ":80"},
 		{"address of serve, not of sandbox", "MESH_GATEWAY_LISTEN", ":80", "sandbox", func(c *cli) any { return c.Sandbox.Listen }, "127.0.0.1:50051"},
 		{"address of sandbox", "MESH_GATEWAY_SANDBOX_LISTEN", ":80", "sandbox", func(c *cli) any { return c.Sandbox.Listen }, ":80"},
-		{"address of sandbox, not of serve", "MESH_GATEWAY_SANDBOX_LISTEN", ":80", "serve", func(c *cli) any { return c.Serve.listen() }, ":8080"},
+		{"address of sandbox, not of serve", "MESH_GATEWAY_SANDBOX_LISTEN", ":80", "serve", func(c *cli) any { return c.Serve.Config.Server.Listen }, ":8080"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(test.variable, test.value)
@@ -286,7 +288,7 @@ func TestHelp(t *testing.T) {
 			}
 		})
 	}
-	for flag, want := range map[string]string{"listen": (&serveCommand{}).listen(), "admin-listen": (&serveCommand{}).adminListen()} {
+	for flag, want := range map[string]string{"listen": parseServe(t).Config.Server.Listen, "admin-listen": config.DefaultAdminListen} {
 		at := slices.IndexFunc(all["serve"].Flags, func(f *kong.Flag) bool { return f.Name == flag })
 		if help := all["serve"].Flags[at].Help; !strings.Contains(help, "("+want+"; ") {
 			t.Errorf("--%s is %s by default, and its help says: %s", flag, want, help)

@@ -1,0 +1,37 @@
+package config
+
+import (
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/budget"
+	"github.com/meshtrade/mesh-gateway/internal/policy"
+)
+
+// Limits bound what clients may use.
+type Limits struct {
+	RateRead         policy.Rate   `name:"rate-limit-read" default:"600/1m" placeholder:"N/PERIOD" help:"Read requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	RateWrite        policy.Rate   `name:"rate-limit-write" default:"120/1m" placeholder:"N/PERIOD" help:"Write requests allowed per API key; 0 disables the limit. A client address is allowed four times as many (${default})."`
+	MaxStreams       int           `name:"max-streams" default:"5000" placeholder:"N" help:"Maximum number of open streams (${default})."`
+	MaxKeyStreams    int           `name:"max-key-streams" default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
+	MaxBodyBytes     int64         `name:"max-body-bytes" default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
+	MaxInflightBytes int64         `name:"max-inflight-bytes" default:"268435456" placeholder:"BYTES" help:"Memory for the request bodies and responses in flight, in bytes; those of one API key may take a quarter of it. Calls that do not fit are rejected with 503 (${default})."`
+	RequestTimeout   time.Duration `name:"request-timeout" default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
+}
+
+func (l *Limits) validate(p *Problems) {
+	if l.MaxStreams < 1 {
+		p.add("max-streams", "must be at least 1, not %d", l.MaxStreams)
+	}
+	if l.MaxKeyStreams < 1 {
+		p.add("max-key-streams", "must be at least 1, not %d", l.MaxKeyStreams)
+	}
+	if l.MaxBodyBytes < 1 {
+		p.add("max-body-bytes", "must be at least 1, not %d", l.MaxBodyBytes)
+	}
+	if l.MaxInflightBytes < budget.MinLimit {
+		p.add("max-inflight-bytes", "must be at least %d, not %d", budget.MinLimit, l.MaxInflightBytes)
+	}
+	if l.RequestTimeout <= 0 {
+		p.add("request-timeout", "must be more than 0s, not %s", l.RequestTimeout)
+	}
+}
