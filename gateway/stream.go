@@ -71,7 +71,7 @@ func newStream(w http.ResponseWriter, r *http.Request, q *request, chosen format
 	if o.drain != nil {
 		s.undrain = context.AfterFunc(o.drain, func() { leave(errDraining) })
 	}
-	timed := &timedWriter{w: deadline.NewWriter(w, r, o.writeTimeout)}
+	timed := &timedWriter{w: deadline.NewWriter(w, r, o.writeTimeout), last: o.drain != nil && r.ProtoMajor == 1}
 	switch chosen {
 	case asWebSocket:
 		s.framing = &webSocket{w: w, request: r, leave: leave, timeout: o.writeTimeout}
@@ -197,6 +197,10 @@ func (s *stream) finish(write func() error) {
 type timedWriter struct {
 	mu sync.Mutex
 	w  *deadline.Writer
+	// last reports whether the stream is the last response of its HTTP/1.1 connection. When a drain
+	// ends the stream, the server closes the connection. Without notice, the client could already
+	// have sent its next request.
+	last bool
 }
 
 // write writes data and flushes it, unless more follows at once.
@@ -217,6 +221,9 @@ func (t *timedWriter) write(data []byte, more bool) error {
 // open answers with status 200 and the headers.
 func (t *timedWriter) open(media string) error {
 	t.w.Header().Set("Content-Type", media)
+	if t.last {
+		t.w.Header().Set("Connection", "close")
+	}
 	t.w.WriteHeader(http.StatusOK)
 	return t.write(nil, false)
 }
