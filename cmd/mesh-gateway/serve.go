@@ -99,7 +99,10 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	options.Conn, options.Ready = conn, conn.WaitUntilReady
-	options.Metrics.RegisterPool(telemetry.Pool{Connections: conn.Connections, InFlight: conn.InFlight})
+	options.Metrics.RegisterPool(telemetry.Pool{
+		Connections: conn.Connections, InFlight: conn.InFlight, Retired: conn.Retired,
+		Retries: conn.Retries, RefusedRetries: conn.RefusedRetries, Waits: conn.Waits, Probes: conn.Probes, Left: conn.Left,
+	})
 	if options.Sandbox != nil {
 		options.Conn = sandbox.Isolate(conn, func() (sandbox.Conn, error) { return c.connect(options.Sandbox) })
 	}

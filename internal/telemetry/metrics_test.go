@@ -25,6 +25,8 @@ func newMetrics() *telemetry.Metrics {
 	metrics.RegisterPool(telemetry.Pool{
 		Connections: func(state connectivity.State) int { return 20 + int(state) },
 		InFlight:    number(30),
+		Retired:     number(31),
+		Retries:     count(32), RefusedRetries: count(33), Waits: count(34), Probes: count(35), Left: count(36),
 	})
 	metrics.Fallbacks().Inc()
 	metrics.RegisterStreams(func() int { return 50 })
@@ -32,6 +34,8 @@ func newMetrics() *telemetry.Metrics {
 }
 
 func number(n int64) func() int64 { return func() int64 { return n } }
+
+func count(n uint64) func() uint64 { return func() uint64 { return n } }
 
 // scrape returns the metrics in the text format.
 func scrape(t testing.TB, metrics *telemetry.Metrics) string {
@@ -82,6 +86,12 @@ func TestSourcesAreReadAtEachScrape(t *testing.T) {
 		`mesh_gateway_upstream_connections{state="ready"} 22`,
 		`mesh_gateway_upstream_connections{state="transient_failure"} 23`,
 		"mesh_gateway_upstream_calls_in_flight 30",
+		"mesh_gateway_upstream_connections_retired 31",
+		"mesh_gateway_upstream_retries_total 32",
+		"mesh_gateway_upstream_retries_refused_total 33",
+		"mesh_gateway_upstream_waits_total 34",
+		"mesh_gateway_upstream_probes_total 35",
+		"mesh_gateway_upstream_connections_left_total 36",
 		"mesh_gateway_reply_fallbacks_total 1",
 		"mesh_gateway_streams_open 50",
 	)

@@ -23,6 +23,11 @@ type Pool struct {
 	Connections func(connectivity.State) int
 	// InFlight is how many calls are in flight, open streams included.
 	InFlight func() int64
+	// Retired is how many connections take no new calls and wait for their last call to end.
+	Retired func() int64
+	// Retries, RefusedRetries, Waits, Probes and Left are counts since the start, which the help of
+	// their metrics describes.
+	Retries, RefusedRetries, Waits, Probes, Left func() uint64
 }
 
 // RegisterPool adds the metrics of the connections to the upstream. It must be called at most once.
@@ -33,6 +38,12 @@ func (m *Metrics) RegisterPool(p Pool) {
 			prometheus.Labels{"state": strings.ToLower(state.String())}, func() int64 { return int64(p.Connections(state)) })
 	}
 	m.gauge("upstream_calls_in_flight", "Calls to Mesh that are in flight, open streams included.", nil, p.InFlight)
+	m.gauge("upstream_connections_retired", "Connections to Mesh that take no new calls and are closed when their last call ends.", nil, p.Retired)
+	m.counter("upstream_retries_total", "Reads that were sent to Mesh again because their answer was lost, or because Mesh was unavailable.", p.Retries)
+	m.counter("upstream_retries_refused_total", "Reads that were not sent again because too many were.", p.RefusedRetries)
+	m.counter("upstream_waits_total", "Calls that waited for a connection to Mesh.", p.Waits)
+	m.counter("upstream_probes_total", "Health checks that were sent because nothing arrived on a connection to Mesh.", p.Probes)
+	m.counter("upstream_connections_left_total", "Connections to Mesh that were replaced because a health check on them had no answer.", p.Left)
 }
 
 // Fallbacks adds a counter of the replies that were written from messages, because wirejson could

@@ -1,11 +1,11 @@
-// Package upstream connects to the Mesh gRPC API. It configures TLS, keepalive, reconnection and
-// retries, and returns errors that say whether a failed call was sent.
+// Package upstream connects to the Mesh gRPC API. It configures TLS, keepalive and reconnection,
+// keeps a pool of connections that leaves those that are silent, repeats reads, and returns errors
+// that say whether a failed call was sent.
 package upstream
 
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,8 +19,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
-
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // DefaultTarget is the production address of the Mesh API. It requires TLS.
@@ -50,16 +48,16 @@ const (
 	keepaliveTimeout = 20 * time.Second
 
 	// The default backoff grows to 2 minutes. For that time the gateway would still reject requests
-	// after the upstream has recovered.
-	reconnectBase     = 100 * time.Millisecond
-	reconnectFactor   = 1.6
-	reconnectJitter   = 0.2
-	reconnectMax      = 2 * time.Second
-	minConnectTimeout = 5 * time.Second
-
-	// ReadAttempts is how often a read is attempted while the upstream is unavailable, the first
-	// attempt included.
-	ReadAttempts = 3
+	// after the upstream has recovered. The longest delay is 0.48 s, jitter included.
+	reconnectBase   = 100 * time.Millisecond
+	reconnectFactor = 1.6
+	reconnectJitter = 0.2
+	reconnectMax    = 400 * time.Millisecond
+	// connectTimeout is the time for an attempt to connect. A network that drops packets does not
+	// refuse an attempt, and TCP repeats its SYN more and more rarely, so the attempt is given up
+	// and another begins. It leaves time for the round trips of TCP, TLS and HTTP/2 over a slow
+	// network.
+	connectTimeout = 3 * time.Second
 )
 
 // Options configure the connections of a pool.
@@ -82,8 +80,12 @@ type Options struct {
 // Dial returns a pool of connections to target, host:port. It does not connect: that happens on the
 // first calls or when Connect is called. The caller must close the pool.
 //
-// A READ method of the contract is attempted up to three times while the upstream is unavailable.
-// All other methods are treated as WRITE and attempted once.
+// A READ method of the contract waits for a connection while an outage is short, and is repeated if
+// its answer is lost; [Pool.Invoke] has the rules. All other methods are treated as WRITE and sent at
+// most once.
+//
+// grpc-go may still send a call again transparently. It does so only if the upstream has certainly
+// not processed it (RFC 9113, section 8.7: REFUSED_STREAM, or a GOAWAY that excludes the stream).
 //
 // The error of a call is either the unchanged status that the upstream sent, or an
 // [apierror.Error] whose cause is the error of grpc-go.
@@ -96,19 +98,12 @@ func Dial(target string, opts Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	serviceConfig, err := retryReads(contract.Methods())
-	if err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
-	}
-	faults := new(faults)
-
 	// The flow control windows are not set, so that grpc-go sizes them by its estimate of bandwidth
 	// times delay. Static windows from 64 KiB to 4 MiB took the same CPU time for large replies (0.95
 	// to 1.03). With a round trip of 20 ms and windows of 256 KiB for a stream and 1 MiB for a
 	// connection, lists of 1,000 accounts took 1.9 times as long for 4 clients and 5.5 times for 128.
 	// Buffers other than the default of 32 KiB, from 8 to 256 KiB, took 0.96 to 1.11 of the CPU time.
 	dialOptions := []grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time:                keepaliveTime,
 			Timeout:             keepaliveTimeout,
@@ -121,15 +116,15 @@ func Dial(target string, opts Options) (*Pool, error) {
 				Jitter:     reconnectJitter,
 				MaxDelay:   reconnectMax,
 			},
-			MinConnectTimeout: minConnectTimeout,
+			MinConnectTimeout: connectTimeout,
 		}),
+		// The pool keeps its connections.
+		grpc.WithIdleTimeout(0),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReplyBytes)),
 		// A service config from DNS could make writes retryable.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithStatsHandler(faults),
-		grpc.WithUnaryInterceptor(faults.unary),
-		grpc.WithStreamInterceptor(faults.stream),
+		grpc.WithStatsHandler(observer{}),
 	}
 	if opts.UserAgent != "" {
 		dialOptions = append(dialOptions, grpc.WithUserAgent(opts.UserAgent))
@@ -139,17 +134,16 @@ func Dial(target string, opts Options) (*Pool, error) {
 		scheme = "passthrough:///"
 		dialOptions = append(dialOptions, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return opts.Dialer(ctx) }))
 	}
-	// Without an explicit scheme, a host named "unix" or "dns" would be parsed as one.
-	pool := new(Pool)
-	for range max(opts.Connections, 1) {
-		client, err := grpc.NewClient(scheme+address, dialOptions...)
-		if err != nil {
-			return nil, fmt.Errorf("upstream: %w", errors.Join(err, pool.Close()))
-		}
-		pool.conns = append(pool.conns, &conn{ClientConn: client})
-	}
-	return pool, nil
+	return newPool(max(opts.Connections, 1), func(c *conn) (*grpc.ClientConn, error) {
+		// Without an explicit scheme, a host named "unix" or "dns" would be parsed as one.
+		return grpc.NewClient(scheme+address, append(dialOptions[:len(dialOptions):len(dialOptions)],
+			grpc.WithTransportCredentials(&meter{transport, c}))...)
+	})
 }
+
+// serviceConfig makes the connections of a pool go to different addresses, if the name of the
+// upstream has several. Otherwise all of them would go to the first.
+const serviceConfig = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
 
 // parseTarget returns target in the form host:port, or an error that says what is wrong with it.
 func parseTarget(target string) (string, error) {
@@ -209,61 +203,4 @@ func transportCredentials(opts Options) (credentials.TransportCredentials, error
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	}
 	return credentials.NewTLS(config), nil
-}
-
-// serviceConfig is a gRPC service config, as specified in
-// https://github.com/grpc/grpc/blob/master/doc/service_config.md.
-type serviceConfig struct {
-	MethodConfig []methodConfig `json:"methodConfig"`
-}
-
-type methodConfig struct {
-	Name        []methodName `json:"name"`
-	RetryPolicy retryPolicy  `json:"retryPolicy"`
-}
-
-type methodName struct {
-	Service string `json:"service"`
-	Method  string `json:"method"`
-}
-
-type retryPolicy struct {
-	MaxAttempts          int      `json:"maxAttempts"`
-	InitialBackoff       string   `json:"initialBackoff"`
-	MaxBackoff           string   `json:"maxBackoff"`
-	BackoffMultiplier    float64  `json:"backoffMultiplier"`
-	RetryableStatusCodes []string `json:"retryableStatusCodes"`
-}
-
-// retryReads returns a service config that retries the methods that read. It names each method
-// instead of services, so that no write has a retry policy.
-//
-// grpc-go may still retry a write transparently. It does so only if the upstream has certainly not
-// processed the call (RFC 9113, section 8.7: REFUSED_STREAM, or a GOAWAY that excludes the stream).
-func retryReads(methods []*contract.Method) (string, error) {
-	var names []methodName
-	for _, method := range methods {
-		if method.Write {
-			continue
-		}
-		names = append(names, methodName{
-			Service: string(method.Descriptor.Parent().FullName()),
-			Method:  string(method.Descriptor.Name()),
-		})
-	}
-	// An entry without a name is invalid.
-	if len(names) == 0 {
-		return "{}", nil
-	}
-	text, err := json.Marshal(serviceConfig{MethodConfig: []methodConfig{{
-		Name: names,
-		RetryPolicy: retryPolicy{
-			MaxAttempts:          ReadAttempts,
-			InitialBackoff:       "0.1s",
-			MaxBackoff:           "1s",
-			BackoffMultiplier:    2,
-			RetryableStatusCodes: []string{"UNAVAILABLE"},
-		},
-	}}})
-	return string(text), err
 }

@@ -2,13 +2,10 @@ package upstream
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,43 +48,5 @@ func TestDialRejectsTLSWithPlaintext(t *testing.T) {
 	if err == nil {
 		_ = conn.Close()
 		t.Fatal("Dial accepted TLS and Plaintext together")
-	}
-}
-
-func TestOnlyReadsAreRetried(t *testing.T) {
-	methods := contract.Methods()
-	text, err := retryReads(methods)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config serviceConfig
-	if err := json.Unmarshal([]byte(text), &config); err != nil {
-		t.Fatal(err)
-	}
-	retried := map[string]bool{}
-	for _, entry := range config.MethodConfig {
-		for _, name := range entry.Name {
-			// An empty name matches every method.
-			if name.Service == "" || name.Method == "" {
-				t.Fatalf("an entry matches more than one method: %+v", name)
-			}
-			retried["/"+name.Service+"/"+name.Method] = true
-		}
-	}
-	writes := 0
-	for _, method := range methods {
-		if method.Write {
-			writes++
-		}
-		if retried[method.Name()] == method.Write {
-			t.Errorf("%s: write %t, retried %t", method.Name(), method.Write, retried[method.Name()])
-		}
-	}
-	if writes == 0 || len(retried) == 0 {
-		t.Fatalf("%d writes, %d retried methods: the contract was not read", writes, len(retried))
-	}
-
-	if text, err := retryReads(nil); err != nil || text != "{}" {
-		t.Errorf("without methods: %q, %v", text, err)
 	}
 }

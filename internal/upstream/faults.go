@@ -8,9 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -25,13 +23,15 @@ type call struct {
 	// received it. It stays true if later attempts are not sent.
 	sent atomic.Bool
 	last atomic.Pointer[attempt]
+	// attempts and sends are the numbers of attempts that have failed and of those that were sent.
+	attempts, sends int
 }
 
-// attempt records what was received in one attempt. The status of a call is that of its last
-// attempt.
+// attempt records what was sent and received in one attempt. The status of a call is that of its
+// last attempt.
 type attempt struct {
-	call            *call
-	header, trailer atomic.Bool
+	call                  *call
+	sent, header, trailer atomic.Bool
 }
 
 type (
@@ -39,13 +39,12 @@ type (
 	attemptKey struct{}
 )
 
-// faults distinguishes statuses that the upstream sent from those that grpc-go generated because
-// there was no response. It consists of a stats handler, which observes what was sent and received,
-// and interceptors, which translate the errors.
-type faults struct{}
+// observer is a stats handler that records what was sent and received. It distinguishes statuses
+// that the upstream sent from those that grpc-go generated because there was no response.
+type observer struct{}
 
 // TagRPC implements [stats.Handler]. It is called for each attempt.
-func (*faults) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+func (observer) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return ctx
@@ -56,13 +55,14 @@ func (*faults) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context 
 }
 
 // HandleRPC implements [stats.Handler].
-func (*faults) HandleRPC(ctx context.Context, event stats.RPCStats) {
+func (observer) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	a, ok := ctx.Value(attemptKey{}).(*attempt)
 	if !ok {
 		return
 	}
 	switch event.(type) {
 	case *stats.OutHeader, *stats.OutPayload:
+		a.sent.Store(true)
 		a.call.sent.Store(true)
 	case *stats.InHeader:
 		a.header.Store(true)
@@ -72,48 +72,10 @@ func (*faults) HandleRPC(ctx context.Context, event stats.RPCStats) {
 }
 
 // TagConn implements [stats.Handler].
-func (*faults) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (observer) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
 // HandleConn implements [stats.Handler].
-func (*faults) HandleConn(context.Context, stats.ConnStats) {}
-
-func (f *faults) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	c := new(call)
-	ctx = context.WithValue(ctx, callKey{}, c)
-	return f.translate(ctx, operation{method, req}, c, invoke(ctx, method, req, reply, conn, opts...))
-}
-
-func (f *faults) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	c := new(call)
-	ctx = context.WithValue(ctx, callKey{}, c)
-	stream, err := open(ctx, desc, conn, method, opts...)
-	if err != nil {
-		return nil, f.translate(ctx, operation{method: method}, c, err)
-	}
-	return &watchedStream{ClientStream: stream, translate: func(err error) error {
-		// The context of the caller, since that of the stream ends with the stream.
-		return f.translate(ctx, operation{method: method}, c, err)
-	}}, nil
-}
-
-// watchedStream translates the errors of a stream.
-type watchedStream struct {
-	grpc.ClientStream
-	translate func(error) error
-}
-
-func (s *watchedStream) Header() (metadata.MD, error) {
-	header, err := s.ClientStream.Header()
-	return header, s.translate(err)
-}
-
-func (s *watchedStream) CloseSend() error { return s.translate(s.ClientStream.CloseSend()) }
-func (s *watchedStream) SendMsg(message any) error {
-	return s.translate(s.ClientStream.SendMsg(message))
-}
-func (s *watchedStream) RecvMsg(message any) error {
-	return s.translate(s.ClientStream.RecvMsg(message))
-}
+func (observer) HandleConn(context.Context, stats.ConnStats) {}
 
 // operation is what a call asks for.
 type operation struct {
@@ -135,20 +97,20 @@ func (o operation) unknown(code codes.Code, message string) *apierror.Error {
 }
 
 // translate returns the error for the client of a failed call.
-func (f *faults) translate(ctx context.Context, o operation, c *call, err error) error {
+func translate(ctx context.Context, o operation, c *call, err error) error {
 	// io.EOF is the normal end of a stream.
 	if err == nil || err == io.EOF { //nolint:errorlint // grpc-go returns io.EOF itself
 		return err
 	}
 	st := statusOf(err)
-	if sentByUpstream(ctx, c, st) {
+	if sentByUpstream(ctx, c.last.Load(), st) {
 		return answer(o, st)
 	}
 	if _, ok := errors.AsType[*apierror.Error](err); ok {
 		return err
 	}
 	// The error of grpc-go contains addresses, so it is only the cause, for the log.
-	return f.explain(ctx, o, c, st.Code()).WithCause(err)
+	return explain(ctx, o, c, st.Code()).WithCause(err)
 }
 
 // answer returns the error for a status that the upstream sent. Most are passed on.
@@ -216,8 +178,7 @@ func statusOf(err error) *status.Status {
 // sentByUpstream reports whether the upstream sent the status. If no trailers were received,
 // grpc-go generated it. If they were, grpc-go may still have generated it, because it could not use
 // the message before the trailers. Only the text of the status shows that.
-func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
-	last := c.last.Load()
+func sentByUpstream(ctx context.Context, last *attempt, st *status.Status) bool {
 	if last == nil || !last.trailer.Load() {
 		return false
 	}
@@ -245,7 +206,7 @@ func sentByUpstream(ctx context.Context, c *call, st *status.Status) bool {
 
 // explain returns the error for a status that grpc-go generated. It depends on whether the call was
 // sent and whether it only reads.
-func (*faults) explain(ctx context.Context, o operation, c *call, code codes.Code) *apierror.Error {
+func explain(ctx context.Context, o operation, c *call, code codes.Code) *apierror.Error {
 	sent, read := c.sent.Load(), o.reads()
 	if code == codes.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		code = codes.DeadlineExceeded // the gateway shut down before the response
@@ -278,6 +239,10 @@ func (*faults) explain(ctx context.Context, o operation, c *call, code codes.Cod
 			"The gateway could not send this request to the Mesh API. Nothing was sent. Report this problem with the request id.")
 	}
 
+	last := c.last.Load()
+	if code == codes.Internal && (last == nil || !last.header.Load() && !last.trailer.Load()) {
+		code = codes.Unavailable // the upstream reset the stream
+	}
 	if read {
 		switch code {
 		case codes.Unavailable:
@@ -293,11 +258,10 @@ func (*faults) explain(ctx context.Context, o operation, c *call, code codes.Cod
 		}
 	}
 
-	last := c.last.Load()
-	switch {
-	case code == codes.DeadlineExceeded:
+	switch code {
+	case codes.DeadlineExceeded:
 		return o.unknown(codes.DeadlineExceeded, "The request was sent to the Mesh API, but there was no response in time.")
-	case code == codes.Unavailable, code == codes.Internal && !last.header.Load() && !last.trailer.Load():
+	case codes.Unavailable:
 		return o.unknown(codes.Unavailable, "The request was sent to the Mesh API, but there was no response.")
 	default:
 		return o.unknown(codes.Internal, "The request was sent to the Mesh API, but its response cannot be used.").WithHTTPStatus(http.StatusBadGateway)

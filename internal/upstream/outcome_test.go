@@ -160,7 +160,7 @@ func TestOutcomes(t *testing.T) {
 			s.headers(true, "grpc-status", "0")
 		}, unknown(codes.Internal, 502), want{codes.Internal, apierror.UpstreamReply, 502}},
 		{"a reset", func(s rawStream) { _ = s.framer.WriteRSTStream(s.id, http2.ErrCodeInternal) },
-			unknown(codes.Unavailable, 503), want{codes.Internal, apierror.UpstreamReply, 502}},
+			unknown(codes.Unavailable, 503), want{codes.Unavailable, apierror.UpstreamUnreachable, 503}},
 		{"a reset after a header", func(s rawStream) { s.grpcHeaders(); _ = s.framer.WriteRSTStream(s.id, http2.ErrCodeCancel) },
 			unknown(codes.Unavailable, 503), want{codes.Unavailable, apierror.UpstreamUnreachable, 503}},
 		{"a lost connection", func(s rawStream) { _ = s.conn.Close() },

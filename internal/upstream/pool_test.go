@@ -162,15 +162,16 @@ func TestOpenStreamsAreBalanced(t *testing.T) {
 // two, and each of the others sometimes is.
 func TestPick(t *testing.T) {
 	pool, _ := dialReady(t, serve(t, respond), 4)
-	for i, c := range pool.conns {
+	for i, c := range *pool.conns.Load() {
 		c.inFlight.Store(int64(i))
 		defer c.inFlight.Store(0)
 	}
 	picked := make(map[*conn]int)
 	for range 1000 {
-		picked[pool.pick()]++
+		c, _ := pool.pick()
+		picked[c]++
 	}
-	for i, c := range pool.conns {
+	for i, c := range *pool.conns.Load() {
 		if got, want := picked[c] > 0, i < 3; got != want {
 			t.Errorf("the connection with %d calls was picked %d times of 1000", i, picked[c])
 		}
@@ -280,7 +281,7 @@ func TestACallCountsUntilItEnds(t *testing.T) {
 				t.Errorf("the call ends with %s, want %s", got, test.want)
 			}
 			eventually(t, func() error {
-				for i, c := range pool.conns {
+				for i, c := range *pool.conns.Load() {
 					if got := c.inFlight.Load(); got != 0 {
 						return fmt.Errorf("connection %d has %d calls in flight after the end", i, got)
 					}
@@ -308,7 +309,6 @@ func TestFailedConnectionsAreAvoided(t *testing.T) {
 				n.loseOne()
 			}
 			waitFor(t, pool, connectivity.Ready, 1)
-			pool.Connect()
 			waitFor(t, pool, connectivity.TransientFailure, connections-1)
 			for range 50 {
 				if err := invoke(t, pool, writeMethod); err != nil {
@@ -332,21 +332,15 @@ func TestNoConnectionIsReady(t *testing.T) {
 	eventually(t, func() error { return invoke(t, pool, writeMethod) })
 }
 
-// TestIdleConnectionsConnectAgain loses a connection that no call is on, as happens when the
-// upstream closes connections of a certain age. Nothing but calls on the other may bring it back.
-func TestIdleConnectionsConnectAgain(t *testing.T) {
+// TestConnectionsConnectAgain loses a connection that no call is on, as happens when the upstream
+// closes connections of a certain age. It comes back without a call.
+func TestConnectionsConnectAgain(t *testing.T) {
 	pool, n := dialReady(t, serve(t, respond), 2)
+	n.setRefuse(true)
 	n.loseOne()
-	waitFor(t, pool, connectivity.Idle, 1)
-	eventually(t, func() error {
-		if err := invoke(t, pool, readMethod); err != nil {
-			t.Fatal(err)
-		}
-		if ready := pool.Connections(connectivity.Ready); ready != 2 {
-			return fmt.Errorf("%d connections are ready, want 2", ready)
-		}
-		return nil
-	})
+	waitFor(t, pool, connectivity.Ready, 1)
+	n.setRefuse(false)
+	waitFor(t, pool, connectivity.Ready, 2)
 }
 
 func TestWaitUntilReady(t *testing.T) {
@@ -390,9 +384,9 @@ func BenchmarkPick(b *testing.B) {
 			pool, _ := dialReady(b, s, connections)
 			b.RunParallel(func(p *testing.PB) {
 				for p.Next() {
-					c := pool.pick()
-					c.inFlight.Add(1)
-					c.inFlight.Add(-1)
+					if c, _ := pool.pick(); c.enter(false) {
+						c.release()
+					}
 				}
 			})
 		})
