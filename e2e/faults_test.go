@@ -303,7 +303,7 @@ func (s *faultSuite) check(t *testing.T, faults int, elapsed time.Duration) {
 	for _, k := range kinds() {
 		counts = append(counts, fmt.Sprintf("%d %s", answers[k], k))
 	}
-	s.report(t, fmt.Sprintf("store %s: %d writes sent, %d upstream calls, %d faults, %.1f s, seed %d\n"+
+	report(t, fmt.Sprintf("store %s: %d writes sent, %d upstream calls, %d faults, %.1f s, seed %d\n"+
 		"  answers: %s\n  %d doubled, %d wrong done, %d wrong refused, %d wrong \"nothing was sent\"\n",
 		s.name, s.writes, s.mesh.count, faults, elapsed.Seconds(), s.seed, strings.Join(counts, ", "),
 		len(doubled), len(wrongDone), len(wrongRefused), len(wrongNotSent)))
@@ -329,8 +329,8 @@ func (s *faultSuite) list(t *testing.T) map[string]string {
 	return states
 }
 
-// report prints the figures.
-func (s *faultSuite) report(t *testing.T, text string) {
+// report prints the figures of a suite, and appends them to the file FAULT_REPORT.
+func report(t *testing.T, text string) {
 	t.Helper()
 	t.Log("\n" + text)
 	path := os.Getenv("FAULT_REPORT")

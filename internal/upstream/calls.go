@@ -29,14 +29,14 @@ const (
 )
 
 // retryBudget bounds how often reads are repeated, so that an outage does not multiply the load. It
-// allows one retry for ten reads that succeed, and 500 at once: those in flight on a connection that
+// allows one retry for ten reads that succeed, and 1000 at once: those in flight on a connection that
 // is lost.
 //
 // It is a token bucket without a clock (gRFC A6 has the same for one method).
 type retryBudget struct{ tokens atomic.Int64 }
 
 const (
-	budgetSize = 500 * retryCost
+	budgetSize = 1000 * retryCost
 	retryCost  = 10 // in reads that succeed
 )
 

@@ -31,7 +31,7 @@ func TestOutage(t *testing.T) {
 		{"a read waits in the middle of an outage", readMethod, refuse, 2 * time.Second, 3 * time.Second, 30 * time.Second, true, time.Second, 2 * time.Second},
 		{"a read waits while attempts to connect are dropped", readMethod, drop, 0, 1500 * time.Millisecond, 30 * time.Second, true, time.Second, 4 * time.Second},
 		{"a read gives up when the outage is 5 seconds old", readMethod, refuse, 2 * time.Second, never, 30 * time.Second, false, 3 * time.Second, 3100 * time.Millisecond},
-		{"a read gives up at its deadline", readMethod, refuse, 0, never, time.Second, false, time.Second, 1100 * time.Millisecond},
+		{"a read gives up at its deadline", readMethod, refuse, time.Millisecond, never, time.Second, false, time.Second, 1100 * time.Millisecond},
 		{"a read does not wait in a longer outage", readMethod, refuse, 6 * time.Second, never, 30 * time.Second, false, 0, 100 * time.Millisecond},
 		{"a read does not wait in a longer outage of dropped packets", readMethod, drop, 6 * time.Second, never, 30 * time.Second, false, 0, 100 * time.Millisecond},
 		{"a write does not wait", writeMethod, refuse, time.Millisecond, time.Second, 30 * time.Second, false, 0, 100 * time.Millisecond},
@@ -226,8 +226,8 @@ func TestBudget(t *testing.T) {
 	for b.spend() {
 		spent++
 	}
-	if spent != 500 {
-		t.Errorf("%d retries at once, want 500", spent)
+	if spent != 1000 {
+		t.Errorf("%d retries at once, want 1000", spent)
 	}
 	for range retryCost - 1 {
 		b.earn()
@@ -243,7 +243,7 @@ func TestBudget(t *testing.T) {
 // TestRetriesAreBounded has an upstream that fails all reads.
 func TestRetriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const calls = 1000
+		const calls = 2000
 		l := serveLink(t, func(context.Context, string, grpc.ServerStream) error {
 			return apierror.New(codes.Unavailable, "BUSY", "busy").GRPCStatus().Err()
 		})
@@ -253,10 +253,10 @@ func TestRetriesAreBounded(t *testing.T) {
 				t.Fatal(got.err)
 			}
 		}
-		if got := l.callsOf(readMethod); got != calls+500 {
-			t.Errorf("%d calls for %d reads, want 500 more", got, calls)
+		if got := l.callsOf(readMethod); got != calls+1000 {
+			t.Errorf("%d calls for %d reads, want 1000 more", got, calls)
 		}
-		if pool.Retries() != 500 || pool.RefusedRetries() == 0 {
+		if pool.Retries() != 1000 || pool.RefusedRetries() == 0 {
 			t.Errorf("%d retries, %d refused", pool.Retries(), pool.RefusedRetries())
 		}
 	})

@@ -189,6 +189,38 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// TestAResetReadIsRepeated resets the first attempt of a read before or after its header.
+func TestAResetReadIsRepeated(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		header bool
+		code   http2.ErrCode
+	}{
+		{"INTERNAL_ERROR", false, http2.ErrCodeInternal},
+		{"CANCEL after a header", true, http2.ErrCodeCancel},
+		{"REFUSED_STREAM", false, http2.ErrCodeRefusedStream},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var answered atomic.Int32
+			upstream := serveRaw(t, func(s rawStream) {
+				if answered.Add(1) > 1 {
+					s.grpcHeaders()
+					s.data(false, "\x00\x00\x00\x00\x00") // an empty message
+					s.headers(true, "grpc-status", "0")
+					return
+				}
+				if test.header {
+					s.grpcHeaders()
+				}
+				_ = s.framer.WriteRSTStream(s.id, test.code)
+			})
+			if err := open(t, upstream.Addr().String(), getMethod); err != nil || upstream.requests.Load() != 2 {
+				t.Errorf("%d requests, and %v", upstream.requests.Load(), err)
+			}
+		})
+	}
+}
+
 const (
 	openMethod = "/meshtrade.wallet.account.v1.AccountService/OpenAccount"
 	getMethod  = "/meshtrade.wallet.account.v1.AccountService/GetAccount"

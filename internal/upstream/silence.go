@@ -18,9 +18,9 @@ const (
 	// streamSilence is the same if there are only open streams, which may have nothing to say.
 	streamSilence = 15 * time.Second
 	// probeTimeout is how long a probe may take. Any byte that arrives meanwhile is an answer.
-	probeTimeout = time.Second
+	probeTimeout = 750 * time.Millisecond
 	// watchInterval is how often the connections are looked at.
-	watchInterval = 250 * time.Millisecond
+	watchInterval = 100 * time.Millisecond
 )
 
 // errLeft is why a read ends whose connection is left.

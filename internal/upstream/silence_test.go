@@ -47,8 +47,8 @@ func TestASilentConnectionIsLeft(t *testing.T) {
 			for got.took == 0 { // until one takes the silent connection
 				got = <-begin(t, pool, readMethod, 30*time.Second)
 			}
-			if got.err != nil || got.took < 3*time.Second || got.took > 4*time.Second {
-				t.Errorf("it took %s and ended with %v, want 3 to 4 s", got.took, got.err)
+			if got.err != nil || got.took < 2500*time.Millisecond || got.took > 3*time.Second {
+				t.Errorf("it took %s and ended with %v, want 2.5 to 3 s", got.took, got.err)
 			}
 			time.Sleep(time.Second)
 			wantPool(t, pool, 1, 0, 2)
