@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,4 +222,18 @@ func TestThePoolIsBounded(t *testing.T) {
 			t.Errorf("with the room for probes: %v, over %d connections", got.err, pool.Connections(connectivity.Ready))
 		}
 	})
+}
+
+// TestAReadOnAConnectionThatIsLeft begins a read at the moment at which its connection is left.
+func TestAReadOnAConnectionThatIsLeft(t *testing.T) {
+	c := &conn{reads: make(map[*context.CancelCauseFunc]struct{})}
+	c.endReads()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c.enterRead(&cancel)
+	if got := context.Cause(ctx); !errors.Is(got, errLeft) {
+		t.Errorf("the cause is %v, want %v", got, errLeft)
+	}
+	if c.exitRead(&cancel); len(c.reads) != 0 {
+		t.Error("the connection keeps a read that has ended")
+	}
 }
