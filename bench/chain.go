@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 // withChain puts the middleware of mesh-gateway in front of a peer, in the same order:
@@ -19,24 +21,24 @@ import (
 // deadlines, compression. The validation of requests, which mesh-gateway does too, is not
 // middleware and is left out.
 func withChain(peer http.Handler) (http.Handler, error) {
-	plenty := policy.Rate{Requests: 1_000_000, Period: time.Second}
-	admission, err := policy.New(policy.Limits{
+	plenty := ratelimit.Rate{Requests: 1_000_000, Period: time.Second}
+	admission := policy.New(policy.Limits{
 		Read: plenty, Write: plenty, Streams: policy.StreamLimits{PerKey: 100, All: 5000}, Timeout: 30 * time.Second,
 	})
-	if err != nil {
-		return nil, err
-	}
+	keys := policy.NewKeys()
+	failures := middleware.Failures(policy.NewFailures(plenty, ratelimit.NewLimiter(nil), keys), keys)
 	compressor, err := middleware.NewCompressor()
 	if err != nil {
 		return nil, err
 	}
-	tickets := middleware.NewTickets(middleware.NewSealedTickets(memstore.New(memstore.DefaultLimits())))
+	tickets := middleware.NewTickets(middleware.NewSealedTickets(memstore.New(memstore.DefaultLimits())),
+		func(context.Context, http.Header) error { return nil })
 	methods := make(map[*contract.Method]http.Handler)
 	for _, method := range contract.Methods() {
 		handler := compressor.Reads(method)(peer)
 		handler = middleware.Admit(admission, policy.RulesOf(method))(handler)
 		handler = tickets.Redeem(method)(handler)
-		methods[method] = middleware.Method(method)(handler)
+		methods[method] = failures(middleware.Method(method)(handler))
 	}
 
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))

@@ -23,6 +23,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
@@ -46,6 +47,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Version:        buildVersion(),
 		ReadRate:       c.Config.Limits.RateRead,
 		WriteRate:      c.Config.Limits.RateWrite,
+		FailureRate:    c.Config.Limits.RateFailures,
 		Streams:        policy.StreamLimits{PerKey: c.Config.Limits.MaxKeyStreams, All: c.Config.Limits.MaxStreams},
 		PublicURL:      c.Config.Server.PublicURL,
 		MaxBodyBytes:   c.Config.Limits.MaxBodyBytes,
@@ -75,6 +77,16 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		options.Credentials = &found
 	}
 
+	s.LimitConnections(c.connections(options, logger))
+	if !c.Config.Redis.URL.IsZero() {
+		shared, openErr := ratelimit.NewRedis(c.Config.Redis.URL, c.Config.Redis.Unavailable, logger)
+		if openErr != nil {
+			return &usageError{"redis", openErr}
+		}
+		defer func() { err = errors.Join(err, shared.Close()) }()
+		options.Limiter = ratelimit.NewLimiter(shared)
+		options.Metrics.RegisterRedis(shared.Up, shared.Uncounted)
+	}
 	if c.Config.Sandbox.Enabled {
 		if options.Sandbox, err = openSandbox(c.Config.Sandbox.World, logger); err != nil {
 			return err
@@ -140,6 +152,17 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	conn.Connect()
 	go debug.FreeOSMemory() // the start takes more than the program needs at rest
 	return s.Run(ctx)
+}
+
+// connections returns the limits of the connections of clients, and adds their metrics.
+func (c *serveCommand) connections(o server.Options, logger *slog.Logger) *server.Connections {
+	connections := server.NewConnections(server.ConnectionLimits{
+		All: c.Config.Limits.MaxConnections, Address: c.Config.Limits.MaxAddressConnections, Trusted: o.TrustedProxies,
+	}, logger)
+	o.Metrics.RegisterConnections(telemetry.Connections{
+		Open: connections.Open, RefusedByTotal: connections.RefusedByAll, RefusedByAddress: connections.RefusedByAddress,
+	})
+	return connections
 }
 
 // runUntil runs f until the function that it returns is called, which waits for it.

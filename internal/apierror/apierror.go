@@ -53,6 +53,7 @@ const (
 	Internal             Reason = "INTERNAL"
 	Draining             Reason = "DRAINING"
 	Overloaded           Reason = "OVERLOADED"
+	RateLimitUnavailable Reason = "RATE_LIMIT_UNAVAILABLE"
 	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"
 	OutcomeUnknown       Reason = "OUTCOME_UNKNOWN"
 	UpstreamTimeout      Reason = "UPSTREAM_TIMEOUT"
@@ -90,6 +91,7 @@ func meanings() []struct {
 		{Internal, "500: a defect of the gateway."},
 		{Draining, "503: the gateway is shutting down. Connect again."},
 		{Overloaded, "503: the gateway has no memory for the call. Nothing was sent, or the call only reads. Repeat the request after `Retry-After`."},
+		{RateLimitUnavailable, "503: the gateway cannot count the request against the rate limits. Nothing was sent. Repeat the request after `Retry-After`."},
 		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},
 		{OutcomeUnknown, "409, 500, 502, 503 or 504: the write was sent, but the Mesh API did not say what became of it. Check whether it took effect before you repeat it. The message and the metadata `lookup_rpc` and `lookup_path` say how."},
 		{UpstreamTimeout, "504: there was no response to a read in time. It is safe to repeat."},

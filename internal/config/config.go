@@ -15,6 +15,7 @@ type Config struct {
 	Sandbox     Sandbox     `embed:""`
 	CORS        CORS        `embed:""`
 	Limits      Limits      `embed:""`
+	Redis       Redis       `embed:""`
 	Idempotency Idempotency `embed:""`
 
 	given map[string]bool

@@ -12,13 +12,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 func TestAdmitWritesTheError(t *testing.T) {
-	admission, err := policy.New(policy.Limits{Read: policy.Rate{Requests: 1, Period: time.Hour}, Timeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	admission := policy.New(policy.Limits{Read: ratelimit.Rate{Requests: 1, Period: time.Hour}, Timeout: time.Minute})
 	credentials := []string{"X-Api-Key", testKey, "X-Group", testGroup}
 	// The requests share the rate limit, in this order.
 	for _, test := range []struct {
@@ -66,10 +64,7 @@ func TestAdmitCountsBodies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			memory := budget.New(budget.Options{Limit: budget.MinLimit})
-			admission, err := policy.New(policy.Limits{Timeout: time.Minute, Budget: memory})
-			if err != nil {
-				t.Fatal(err)
-			}
+			admission := policy.New(policy.Limits{Timeout: time.Minute, Budget: memory})
 			if test.full {
 				other, err := memory.Admit(t.Context(), budget.Call{Caller: budget.Caller{'b'}, RPC: "/Other", Write: true})
 				if err != nil {
@@ -105,10 +100,7 @@ func TestAdmitCountsBodies(t *testing.T) {
 }
 
 func TestAdmitReleasesACallWhenItsHandlerReturns(t *testing.T) {
-	admission, err := policy.New(policy.Limits{Streams: policy.StreamLimits{PerKey: 1, All: 1}, Timeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	admission := policy.New(policy.Limits{Streams: policy.StreamLimits{PerKey: 1, All: 1}, Timeout: time.Minute})
 	serve := func(handler http.HandlerFunc) int {
 		w := httptest.NewRecorder()
 		Observe()(Recover(slog.New(slog.DiscardHandler))(Admit(admission, policy.Rules{Stream: true})(handler))).

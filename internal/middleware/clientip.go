@@ -19,7 +19,7 @@ func ClientIP(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	}
 	prefixes := make([]string, len(trusted))
 	for i, prefix := range trusted {
-		prefixes[i] = unmapPrefix(prefix).String()
+		prefixes[i] = UnmapPrefix(prefix).String()
 	}
 	return chimiddleware.ClientIPFromXFF(prefixes...)
 }
@@ -38,9 +38,9 @@ func ClientIPOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap().WithZone("")
 }
 
-// unmapPrefix converts an IPv4-mapped prefix, such as ::ffff:10.0.0.0/104, to IPv4, since addresses
+// UnmapPrefix converts an IPv4-mapped prefix, such as ::ffff:10.0.0.0/104, to IPv4, since addresses
 // are compared in their IPv4 form.
-func unmapPrefix(prefix netip.Prefix) netip.Prefix {
+func UnmapPrefix(prefix netip.Prefix) netip.Prefix {
 	const mappedBits = 96
 	if prefix.Addr().Is4In6() && prefix.Bits() >= mappedBits {
 		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)

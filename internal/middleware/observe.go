@@ -183,6 +183,17 @@ func (w *response) ObserveError(err error) {
 	w.err = err
 }
 
+// outcome returns the status of the response, and the reason of the error if it is one of the
+// gateway. The status is 0 if the response has not begun.
+func (w *response) outcome() (status int, reason string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		reason = apierror.ReasonOf(w.err)
+	}
+	return w.status, reason
+}
+
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
 	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes}

@@ -1,11 +1,14 @@
 package middleware
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,27 +24,46 @@ const maxTicketRequest = 4 << 10
 
 // Tickets lets browsers open streams. EventSource and WebSocket cannot set headers, and a URL must
 // not contain an API key, because histories and logs keep URLs. A ticket replaces the key and the
-// group for one request to one path, and expires after 30 seconds.
-type Tickets struct{ store TicketStore }
+// group for one request to one path with one query, and expires after 30 seconds.
+type Tickets struct {
+	store TicketStore
+	vouch Vouch
+}
 
-// NewTickets returns Tickets that are kept in store.
-func NewTickets(store TicketStore) *Tickets { return &Tickets{store} }
+// Vouch reports whether Mesh accepts the API key in the header of a request that was admitted. The
+// error is the answer to the request.
+type Vouch func(ctx context.Context, header http.Header) error
 
-// Issue responds to a request {"path": "/v1/…:monitor"} with a ticket. It requires [Admit], which
-// checks the credentials that the ticket replaces.
+// NewTickets returns Tickets that are kept in store. A ticket takes room there, so it is issued only
+// for a key that Mesh vouches for.
+func NewTickets(store TicketStore, vouch Vouch) *Tickets { return &Tickets{store, vouch} }
+
+// Issue responds to a request {"path": "/v1/…:monitor", "query": "…"} with a ticket. It requires
+// [Admit], which checks the form of the credentials that the ticket replaces, and limits the tickets
+// of a key and of an address.
 func (t *Tickets) Issue(w http.ResponseWriter, r *http.Request) {
 	var request struct {
-		Path string `json:"path"`
+		Path  string `json:"path"`
+		Query string `json:"query"`
 	}
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxTicketRequest))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil || !isStream(request.Path) {
 		apierror.Write(w, apierror.Invalid(apierror.Violation{
-			Field: "path", Description: `must be the path of a stream, without a query; send {"path": "/v1/limit_orders/{ULID}:monitor"}`}))
+			Field: "path", Description: `must be the path of a stream; send {"path": "/v1/limit_orders/{ULID}:monitor", "query": "liveLedgerData=true"}, or no query if the stream is opened without one`}))
+		return
+	}
+	if _, err := url.ParseQuery(request.Query); err != nil || strings.HasPrefix(request.Query, "?") {
+		apierror.Write(w, apierror.Invalid(apierror.Violation{
+			Field: "query", Description: `must be the query of the stream as it will be sent, without "?" and without the ticket`}))
+		return
+	}
+	if err := t.vouch(r.Context(), r.Header); err != nil {
+		apierror.Write(w, err)
 		return
 	}
 	name, expires := rand.Text(), time.Now().Add(ticketTime)
-	ticket := Ticket{Key: r.Header.Get(wire.APIKeyHeader), Group: r.Header.Get(wire.GroupHeader), Path: request.Path, Expires: expires}
+	ticket := Ticket{Key: r.Header.Get(wire.APIKeyHeader), Group: r.Header.Get(wire.GroupHeader), Path: request.Path, Query: request.Query, Expires: expires}
 	if err := t.store.Keep(r.Context(), name, ticket); err != nil {
 		failure := apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway cannot issue tickets at the moment. Try again later.")
 		if errors.Is(err, ErrTooManyTickets) {
@@ -86,9 +108,9 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 					"The gateway cannot look up tickets at the moment. Request another ticket later. Nothing was sent to the Mesh API.").WithCause(err))
 				return
 			}
-			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path {
+			if !ok || r.Method != http.MethodGet || ticket.Path != r.URL.Path || !sameQuery(ticket.Query, query) {
 				apierror.Write(w, apierror.New(codes.Unauthenticated, apierror.CredentialsMalformed,
-					"The ticket is not valid. A ticket can be used once, within 30 seconds, for the path that it was issued for. Request another with POST "+wire.TicketsPath+"."))
+					"The ticket is not valid. A ticket can be used once, within 30 seconds, for the path and the query that it was issued for. Request another with POST "+wire.TicketsPath+"."))
 				return
 			}
 			r.Header.Del(wire.AuthorizationHeader)
@@ -102,6 +124,17 @@ func (t *Tickets) Redeem(method *contract.Method) func(http.Handler) http.Handle
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// sameQuery reports whether two queries have the same parameters. Their order does not matter, except
+// for the values of one parameter.
+func sameQuery(a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, firstErr := url.ParseQuery(a)
+	second, secondErr := url.ParseQuery(b)
+	return firstErr == nil && secondErr == nil && maps.EqualFunc(first, second, slices.Equal)
 }
 
 // cutTicket removes the parameter "ticket" from a query and returns its first value. It does not

@@ -2,12 +2,16 @@ package middleware
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
@@ -28,12 +32,15 @@ func TestIssue(t *testing.T) {
 		{"an unknown path", `{"path": "/v1/nothing:monitor"}`, http.StatusBadRequest},
 		{"a query", `{"path": "` + streamPath + `?x=y"}`, http.StatusBadRequest},
 		{"no path", `{}`, http.StatusBadRequest},
+		{"a query of its own", `{"path": "` + streamPath + `", "query": "liveLedgerData=true"}`, http.StatusOK},
+		{"a query with a question mark", `{"path": "` + streamPath + `", "query": "?liveLedgerData=true"}`, http.StatusBadRequest},
+		{"a malformed query", `{"path": "` + streamPath + `", "query": "a=%zz"}`, http.StatusBadRequest},
 		{"an unknown field", `{"path": "` + streamPath + `", "key": "x"}`, http.StatusBadRequest},
 		{"not JSON", `path`, http.StatusBadRequest},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			NewTickets(newTicketStore()).Issue(w, httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(test.body)))
+			NewTickets(newTicketStore(), vouched).Issue(w, httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(test.body)))
 			if w.Code != test.want {
 				t.Errorf("status %d, want %d: %s", w.Code, test.want, w.Body)
 			}
@@ -50,7 +57,7 @@ func TestRedeem(t *testing.T) {
 		key                            string // of the request that the handler receives
 	}{
 		{"a ticket", streamMethod, http.MethodGet, streamPath, "ticket=TICKET", false, "", testKey},
-		{"among other parameters", streamMethod, http.MethodGet, streamPath, "b=%2f+x&ticket=TICKET&a=;&c", false, "b=%2f+x&a=;&c", testKey},
+		{"with a parameter that it was not issued for", streamMethod, http.MethodGet, streamPath, "ticket=TICKET&b=x", true, "", ""},
 		{"percent-encoded", streamMethod, http.MethodGet, streamPath, "%74icket=TICKE%54", false, "", testKey},
 		{"twice", streamMethod, http.MethodGet, streamPath, "ticket=TICKET&ticket=x", false, "", testKey},
 		{"no ticket", streamMethod, http.MethodGet, streamPath, "b=%2f+x&tickets=1", false, "b=%2f+x&tickets=1", otherKey},
@@ -66,7 +73,7 @@ func TestRedeem(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := newTicketStore()
-			tickets := NewTickets(store)
+			tickets := NewTickets(store, vouched)
 			if err := store.Keep(t.Context(), "TICKET", Ticket{Key: testKey, Group: testGroup, Path: streamPath, Expires: time.Now().Add(ticketTime)}); err != nil {
 				t.Fatal(err)
 			}
@@ -105,6 +112,81 @@ func TestRedeem(t *testing.T) {
 	}
 }
 
+// TestTicketBindsTheQuery redeems a ticket with other queries than that of its request.
+func TestTicketBindsTheQuery(t *testing.T) {
+	const bound = "externalReference=a+b&liveLedgerData=true"
+	for _, test := range []struct {
+		name, query string
+		rejected    bool
+	}{
+		{"the same", bound, false},
+		{"in another order", "liveLedgerData=true&externalReference=a+b", false},
+		{"escaped otherwise", "externalReference=a%20b&liveLedgerData=tru%65", false},
+		{"another value", "externalReference=a+c&liveLedgerData=true", true},
+		{"a parameter more", bound + "&fields=state", true},
+		{"a parameter twice", bound + "&externalReference=c", true},
+		{"a parameter less", "externalReference=a+b", true},
+		{"none", "", true},
+		{"malformed", bound + "&x=%zz", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tickets := NewTickets(newTicketStore(), vouched)
+			w := httptest.NewRecorder()
+			body := `{"path": "` + streamPath + `", "query": "` + bound + `"}`
+			tickets.Issue(w, headers(httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(body)), "X-Api-Key", testKey, "X-Group", testGroup))
+			var issued struct{ Ticket string }
+			if err := json.Unmarshal(w.Body.Bytes(), &issued); err != nil || issued.Ticket == "" {
+				t.Fatalf("%v: %s", err, w.Body)
+			}
+			next := new(capture)
+			w = httptest.NewRecorder()
+			url := streamPath + "?ticket=" + issued.Ticket
+			if test.query != "" {
+				url += "&" + test.query
+			}
+			tickets.Redeem(contract.ByName(streamMethod))(next).ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
+			if test.rejected {
+				wantError(t, w, http.StatusUnauthorized, apierror.CredentialsMalformed)
+			} else if next.request == nil || next.request.URL.RawQuery != test.query || next.request.Header.Get("X-Api-Key") != testKey {
+				t.Errorf("%d: %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
+func TestATicketNeedsAKeyThatMeshAccepts(t *testing.T) {
+	refusal := status.Error(codes.Unauthenticated, "The API key is unknown.")
+	store := newTicketStore()
+	kept := &counting{TicketStore: store}
+	tickets := NewTickets(kept, func(_ context.Context, header http.Header) error {
+		if header.Get("X-Api-Key") != testKey {
+			return refusal
+		}
+		return nil
+	})
+	for key, want := range map[string]int{testKey: http.StatusOK, otherKey: http.StatusUnauthorized} {
+		w := httptest.NewRecorder()
+		tickets.Issue(w, headers(httptest.NewRequest(http.MethodPost, "/stream_tickets", strings.NewReader(`{"path": "`+streamPath+`"}`)), "X-Api-Key", key, "X-Group", testGroup))
+		if w.Code != want {
+			t.Errorf("status %d, want %d: %s", w.Code, want, w.Body)
+		}
+	}
+	if kept.tickets != 1 {
+		t.Errorf("%d tickets are kept, want 1", kept.tickets)
+	}
+}
+
+// counting counts the tickets that it is given.
+type counting struct {
+	TicketStore
+	tickets int
+}
+
+func (c *counting) Keep(ctx context.Context, name string, ticket Ticket) error {
+	c.tickets++
+	return c.TicketStore.Keep(ctx, name, ticket)
+}
+
 // failing is a store that cannot be reached.
 type failing struct{ err error }
 
@@ -126,7 +208,7 @@ func TestFailingTicketStore(t *testing.T) {
 		{"unreachable on redeem", lost, true, http.StatusServiceUnavailable, apierror.UpstreamUnreachable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tickets := NewTickets(failing{test.err})
+			tickets := NewTickets(failing{test.err}, vouched)
 			var handler http.Handler = http.HandlerFunc(tickets.Issue)
 			if test.redeem {
 				handler = tickets.Redeem(contract.ByName(streamMethod))(new(capture))
@@ -145,5 +227,8 @@ func TestFailingTicketStore(t *testing.T) {
 		})
 	}
 }
+
+// vouched vouches for every key.
+func vouched(context.Context, http.Header) error { return nil }
 
 func newTicketStore() TicketStore { return NewSealedTickets(memstore.New(memstore.DefaultLimits())) }

@@ -9,10 +9,10 @@ import (
 // ticketTime is how long a ticket is valid.
 const ticketTime = 30 * time.Second
 
-// Ticket holds the credentials and the path of a ticket.
+// Ticket holds the credentials of a ticket, and the path and the query that it is for.
 type Ticket struct {
-	Key, Group, Path string
-	Expires          time.Time
+	Key, Group, Path, Query string
+	Expires                 time.Time
 }
 
 // ErrTooManyTickets is returned by a [TicketStore] that is full.

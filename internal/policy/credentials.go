@@ -62,6 +62,12 @@ func credentialsError(problems, missing []string) *apierror.Error {
 	return apierror.New(codes.Unauthenticated, reason, strings.Join(problems, " "))
 }
 
+// KeyOf returns the API key of a request, or "" if there is none or if it is malformed.
+func KeyOf(header http.Header) string {
+	key, _ := apiKey(header)
+	return key
+}
+
 // apiKey returns the key of a request, or "" if there is none. problem describes what is wrong with
 // it.
 func apiKey(header http.Header) (key, problem string) {

@@ -17,13 +17,16 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 // Limits are the limits of a policy.
 type Limits struct {
 	// Read and Write are the rate limits of one API key. Those of a client address are four times
 	// as high.
-	Read, Write Rate
+	Read, Write ratelimit.Rate
+	// Limiter counts the requests. Nil counts them in memory.
+	Limiter *ratelimit.Limiter
 	// Streams is the maximum number of open streams.
 	Streams StreamLimits
 	// Timeout is the maximum duration of a unary call. It must be positive.
@@ -45,6 +48,9 @@ type Rules struct {
 	RPC string
 	// List reports whether the reply is a list, which may be large.
 	List bool
+	// Ticket reports whether the call is a request for a stream ticket. Those have a limit of their
+	// own besides that of reads.
+	Ticket bool
 }
 
 // RulesOf returns the rules of a method of the contract.
@@ -78,19 +84,23 @@ type Call struct {
 
 // Policy admits calls within limits. It is safe for concurrent use.
 type Policy struct {
-	limiter *limiter
-	streams *streams
-	timeout time.Duration
-	budget  *budget.Budget
+	limiter             *ratelimit.Limiter
+	read, write, ticket quotas
+	streams             *streams
+	timeout             time.Duration
+	budget              *budget.Budget
 }
 
-// New returns a policy that keeps its counts in memory. They start at zero.
-func New(limits Limits) (*Policy, error) {
-	limiter, err := newLimiter(limits.Read, limits.Write)
-	if err != nil {
-		return nil, err
+// New returns a policy.
+func New(limits Limits) *Policy {
+	limiter := limits.Limiter
+	if limiter == nil {
+		limiter = ratelimit.NewLimiter(nil)
 	}
-	return &Policy{limiter: limiter, streams: newStreams(limits.Streams), timeout: limits.Timeout, budget: limits.Budget}, nil
+	return &Policy{
+		limiter: limiter, read: newQuotas("read", limits.Read), write: newQuotas("write", limits.Write), ticket: newQuotas("ticket", ticketRate()),
+		streams: newStreams(limits.Streams), timeout: limits.Timeout, budget: limits.Budget,
+	}
 }
 
 // OpenStreams returns the number of open streams.
@@ -105,17 +115,15 @@ func (p *Policy) OpenStreams() int { return p.streams.open() }
 // first check that fails, an [apierror.Error]. The address is checked first so that guessing keys is
 // limited. What the call may hold is in the context ([budget.Of]).
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
-	limits := p.limiter.limits(c.Rules.Write)
-	if err := limits.address.take(networkOf(c.Address), c.ResponseHeader); err != nil {
+	// The limits are checked together, which takes one round trip if they are in Redis.
+	key, unauthenticated := authenticate(c.Header, c.Rules.Public)
+	network := networkOf(c.Address)
+	by := callerOf(key, network)
+	if err := p.count(c, network, by, unauthenticated == nil); err != nil {
 		return nil, nil, err
 	}
-	key, err := authenticate(c.Header, c.Rules.Public)
-	if err != nil {
-		return nil, nil, err
-	}
-	by := callerOf(key, c.Address)
-	if err := limits.key.take(by, c.ResponseHeader); err != nil {
-		return nil, nil, err
+	if unauthenticated != nil {
+		return nil, nil, unauthenticated
 	}
 	leave := func() {}
 	if c.Rules.Stream {
@@ -147,28 +155,32 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 	return ctx, func() { cancel(); lease.Release(); leave() }, nil
 }
 
-// caller is who a call is counted for: an API key, of which only the hash is kept, or a network if
-// the call has no key.
-type caller [sha256.Size]byte
-
-func callerOf(key string, address netip.Addr) caller {
+// callerOf returns who a call is counted for: an API key, of which only the hash is kept, or the
+// network if the call has no key.
+func callerOf(key string, network ratelimit.Caller) ratelimit.Caller {
 	if key == "" {
-		return networkOf(address)
+		return network
 	}
 	return sha256.Sum256([]byte(key))
 }
 
-// networkOf returns the caller for an IPv4 address, or for the /64 of an IPv6 address, since one
-// host usually owns all addresses of a /64.
-func networkOf(address netip.Addr) (network caller) {
-	if address.Is6() && !address.Is4In6() {
+// networkOf returns the caller for the [Network] of an address.
+func networkOf(address netip.Addr) (caller ratelimit.Caller) {
+	if network := Network(address); network.IsValid() {
+		bytes := network.As16()
+		copy(caller[:], bytes[:])
+	}
+	return caller
+}
+
+// Network returns the first address of the network that is counted as one client: an IPv4 address,
+// or the /64 of an IPv6 address, since one host usually owns all addresses of a /64.
+func Network(address netip.Addr) netip.Addr {
+	address = address.Unmap().WithZone("")
+	if address.Is6() {
 		if prefix, err := address.Prefix(64); err == nil {
-			address = prefix.Addr()
+			return prefix.Addr()
 		}
 	}
-	if address.IsValid() {
-		bytes := address.As16()
-		copy(network[:], bytes[:])
-	}
-	return network
+	return address
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 const group = "groups/01HZXJ5K8MNPQRSTVWXYZ01234"
@@ -28,11 +29,7 @@ func newPolicy(t *testing.T, change func(*policy.Limits)) *policy.Policy {
 	t.Helper()
 	limits := policy.Limits{Streams: policy.StreamLimits{PerKey: 10, All: 10}, Timeout: time.Minute}
 	change(&limits)
-	p, err := policy.New(limits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return policy.New(limits)
 }
 
 // call returns a call with a key, or without credentials if key is "".
@@ -47,7 +44,7 @@ func call(rules policy.Rules, address, key string) policy.Call {
 
 func TestAdmit(t *testing.T) {
 	p := newPolicy(t, func(l *policy.Limits) {
-		l.Read, l.Write = policy.Rate{Requests: 2, Period: time.Hour}, policy.Rate{Requests: 1, Period: time.Hour}
+		l.Read, l.Write = ratelimit.Rate{Requests: 2, Period: time.Hour}, ratelimit.Rate{Requests: 1, Period: time.Hour}
 	})
 	read, write, public := policy.Rules{}, policy.Rules{Write: true}, policy.Rules{Public: true}
 
@@ -97,7 +94,7 @@ func TestAdmit(t *testing.T) {
 // TestAdmitReturnsTheFirstError makes one check and all later ones fail, in the documented order of
 // the checks.
 func TestAdmitReturnsTheFirstError(t *testing.T) {
-	once := policy.Rate{Requests: 1, Period: time.Hour} // and 4 from one address
+	once := ratelimit.Rate{Requests: 1, Period: time.Hour} // and 4 from one address
 	for _, test := range []struct {
 		name     string
 		before   int // earlier calls with the key
@@ -204,7 +201,7 @@ func TestAStreamCountsUntilItIsReleased(t *testing.T) {
 // TestAdmitWithoutHTTP admits a call as a gRPC server would: its metadata becomes a header, there
 // is no ResponseWriter, and the error is a status with details.
 func TestAdmitWithoutHTTP(t *testing.T) {
-	p := newPolicy(t, func(l *policy.Limits) { l.Write = policy.Rate{Requests: 1, Period: time.Hour} })
+	p := newPolicy(t, func(l *policy.Limits) { l.Write = ratelimit.Rate{Requests: 1, Period: time.Hour} })
 	metadata := http.Header{"Authorization": {"Bearer " + keyOf("a")}, "X-Group": {group}}
 	c := policy.Call{Rules: policy.RulesOf(contract.ByName("/meshtrade.iam.group.v1.GroupService/CreateGroup")), Header: metadata}
 
@@ -275,11 +272,8 @@ func TestAdmitReservesMemory(t *testing.T) {
 }
 
 func BenchmarkAdmit(b *testing.B) {
-	rate := policy.Rate{Requests: 1_000_000, Period: time.Second}
-	p, err := policy.New(policy.Limits{Read: rate, Write: rate, Timeout: time.Minute})
-	if err != nil {
-		b.Fatal(err)
-	}
+	rate := ratelimit.Rate{Requests: 1_000_000, Period: time.Second}
+	p := policy.New(policy.Limits{Read: rate, Write: rate, Timeout: time.Minute})
 	c := call(policy.Rules{}, "192.0.2.1", keyOf("a"))
 	b.ReportAllocs()
 	for b.Loop() {

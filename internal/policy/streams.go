@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 // StreamLimits are the maximum numbers of open streams of one API key and of all callers. A stream
@@ -20,11 +21,11 @@ type streams struct {
 
 	mu       sync.Mutex
 	all      int
-	byCaller map[caller]int
+	byCaller map[ratelimit.Caller]int
 }
 
 func newStreams(limits StreamLimits) *streams {
-	return &streams{limits: limits, byCaller: make(map[caller]int)}
+	return &streams{limits: limits, byCaller: make(map[ratelimit.Caller]int)}
 }
 
 // open returns the number of open streams.
@@ -36,7 +37,7 @@ func (s *streams) open() int {
 
 // enter counts a stream of the caller, or returns an error if a limit is reached. leave must be
 // called when the stream has ended.
-func (s *streams) enter(by caller) error {
+func (s *streams) enter(by ratelimit.Caller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -52,7 +53,7 @@ func (s *streams) enter(by caller) error {
 	return nil
 }
 
-func (s *streams) leave(by caller) {
+func (s *streams) leave(by ratelimit.Caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all--

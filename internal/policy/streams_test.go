@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 )
 
 func TestStreamsAreCounted(t *testing.T) {
@@ -51,3 +52,6 @@ func TestStreamsAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// callerNamed returns the caller of an API key.
+func callerNamed(key string) ratelimit.Caller { return callerOf(key, ratelimit.Caller{}) }

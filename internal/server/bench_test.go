@@ -26,6 +26,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
@@ -127,7 +128,7 @@ func newBench(b *testing.B) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	unlimited := policy.Rate{}
+	unlimited := ratelimit.Rate{}
 	store := memstore.New(memstore.DefaultLimits())
 	routes, err := server.Routes(server.Options{
 		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),

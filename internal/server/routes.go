@@ -23,6 +23,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
@@ -60,8 +61,11 @@ type Options struct {
 	PublicURL string
 	// CORSOrigins are the origins whose pages may call the gateway ([middleware.CORS]).
 	CORSOrigins []string
-	// ReadRate and WriteRate are the rate limits of one API key.
-	ReadRate, WriteRate policy.Rate
+	// ReadRate and WriteRate are the rate limits of one API key, and FailureRate that of the failed
+	// requests of a client address. The zero rate is unlimited.
+	ReadRate, WriteRate, FailureRate ratelimit.Rate
+	// Limiter counts requests against the rates.
+	Limiter *ratelimit.Limiter
 	// Streams is the maximum number of open streams.
 	Streams policy.StreamLimits
 	// Budget is the memory that calls in flight may hold. It may be nil.
@@ -86,15 +90,22 @@ type Options struct {
 
 // Routes returns the handler of the gateway: all routes with their middleware.
 func Routes(o Options) (http.Handler, error) {
-	admission, err := policy.New(policy.Limits{Read: o.ReadRate, Write: o.WriteRate, Streams: o.Streams, Timeout: o.RequestTimeout, Budget: o.Budget})
-	if err != nil {
-		return nil, err
-	}
+	limiter := cmp.Or(o.Limiter, ratelimit.NewLimiter(nil))
+	admission := policy.New(policy.Limits{
+		Read: o.ReadRate, Write: o.WriteRate, Limiter: limiter, Streams: o.Streams, Timeout: o.RequestTimeout, Budget: o.Budget,
+	})
+	keys := policy.NewKeys()
+	failures := policy.NewFailures(o.FailureRate, limiter, keys)
+	// On the routes that take credentials and on those that do not exist. Health checks and the
+	// documentation are for everybody.
+	limited := middleware.Failures(failures, keys)
 	environment, headers := "", []string(nil)
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
-	tickets := middleware.NewTickets(o.Tickets)
+	tickets := middleware.NewTickets(o.Tickets, func(ctx context.Context, header http.Header) error {
+		return keys.Vouch(ctx, o.Conn, header)
+	})
 	idempotent, err := idempotency.NewConn(o.Conn, o.Keeper, o.RequireIdempotencyKey)
 	if err != nil {
 		return nil, err
@@ -108,7 +119,7 @@ func Routes(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	fallbacks := o.Metrics.Fallbacks()
-	api, err := gateway.New(idempotent,
+	rest, err := gateway.New(idempotent,
 		gateway.WithForwardedHeaders(headers...),
 		gateway.WithIdempotency(),
 		gateway.WithOrigins(o.CORSOrigins...),
@@ -128,18 +139,20 @@ func Routes(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	api := limited(rest)
 	o.Metrics.RegisterStreams(admission.OpenStreams)
+	o.Metrics.RegisterFailures(failures.Refused)
 	if o.Budget != nil {
 		o.Metrics.RegisterBudget(o.Budget)
 	}
 
 	r := chi.NewRouter()
 	r.Use(middleware.Route)
-	r.NotFound(notFound("The routes are listed at /docs."))
-	r.MethodNotAllowed(methodNotAllowed(r))
+	r.NotFound(limited(notFound("The routes are listed at /docs.")).ServeHTTP)
+	r.MethodNotAllowed(limited(methodNotAllowed(r)).ServeHTTP)
 
-	// The zero Rules: a request for a ticket counts as a read and requires credentials.
-	r.With(middleware.Admit(admission, policy.Rules{})).Post(wire.TicketsPath, tickets.Issue)
+	// A request for a ticket counts as a read too, and requires credentials.
+	r.With(limited, middleware.Admit(admission, policy.Rules{Ticket: true})).Post(wire.TicketsPath, tickets.Issue)
 
 	if o.Sandbox != nil {
 		addSandboxRoutes(r, o.Sandbox, o.OnReset, o.PublicURL)

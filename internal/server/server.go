@@ -52,6 +52,8 @@ type Server struct {
 
 	// onWait may be nil.
 	onWait func(inFlight int)
+	// connections may be nil.
+	connections *Connections
 
 	api, admin []endpoint
 
@@ -84,6 +86,10 @@ func New(logger *slog.Logger, delay time.Duration) *Server {
 // after Run.
 func (s *Server) OnWait(f func(inFlight int)) { s.onWait = f }
 
+// LimitConnections limits the connections of the listeners that are opened after it, except the admin
+// ones.
+func (s *Server) LimitConnections(c *Connections) { s.connections = c }
+
 // Stopping returns a context that is done once the shutdown has begun and the server is not ready
 // any more. Requests are still served.
 func (s *Server) Stopping() context.Context { return s.stopping }
@@ -101,22 +107,25 @@ func (s *Server) Listen(address string, handler http.Handler) (net.Addr, error) 
 
 // ListenService is Listen for a service that is not HTTP.
 func (s *Server) ListenService(address string, service Service) (net.Addr, error) {
-	return listen(&s.api, address, service)
+	return listen(&s.api, address, service, s.connections)
 }
 
 // ListenAdmin is Listen for operators. The handler is served until all calls on the other listeners
 // have finished. Its own requests do not delay the shutdown.
 func (s *Server) ListenAdmin(address string, handler http.Handler) (net.Addr, error) {
-	return listen(&s.admin, address, s.httpServer(handler))
+	return listen(&s.admin, address, s.httpServer(handler), nil)
 }
 
-func listen(endpoints *[]endpoint, address string, service Service) (net.Addr, error) {
+func listen(endpoints *[]endpoint, address string, service Service, connections *Connections) (net.Addr, error) {
 	listener, err := net.Listen("tcp", address)
 	if operation := (*net.OpError)(nil); errors.As(err, &operation) {
 		err = operation.Err // without the address, which is named below
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	if connections != nil {
+		listener = connections.Limit(listener)
 	}
 	*endpoints = append(*endpoints, endpoint{listener, service})
 	return listener.Addr(), nil

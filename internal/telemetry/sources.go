@@ -63,6 +63,46 @@ func (m *Metrics) RegisterStreams(open func() int) {
 	m.gauge("streams_open", "Streams that are open, of the maximum of --max-streams.", nil, func() int64 { return int64(open()) })
 }
 
+// RegisterFailures adds a counter of the requests that were refused because too many requests of
+// their address failed. It must be called at most once.
+func (m *Metrics) RegisterFailures(refused func() uint64) {
+	m.counter("failures_refused_total", "Requests that were refused because too many requests of their client address had failed (--rate-limit-failures).", refused)
+}
+
+// RegisterRedis adds the metrics of the Redis that gateways share. The functions must be safe for
+// concurrent use. It must be called at most once.
+func (m *Metrics) RegisterRedis(up func() bool, uncounted func() uint64) {
+	m.gauge("redis_up", "Whether Redis answers (--redis).", nil, func() int64 {
+		if up() {
+			return 1
+		}
+		return 0
+	})
+	m.counter("redis_uncounted_total", "Requests that were not counted against rate limits in Redis, because it did not answer (--redis-unavailable).", uncounted)
+}
+
+// Connections is read from the listener of the API. The functions must be safe for concurrent use.
+type Connections struct {
+	// Open is how many connections are open.
+	Open func() int64
+	// RefusedByTotal and RefusedByAddress are how many connections were refused because too many
+	// were open, in all and from their address.
+	RefusedByTotal, RefusedByAddress func() uint64
+}
+
+// RegisterConnections adds the metrics of the connections of clients. It must be called at most once.
+func (m *Metrics) RegisterConnections(c Connections) {
+	m.gauge("connections_open", "Connections of clients that are open, WebSockets included, of the maximum of --max-connections.", nil, c.Open)
+	for limit, refused := range map[string]func() uint64{"all": c.RefusedByTotal, "address": c.RefusedByAddress} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{
+				Namespace: namespace, Name: "connections_refused_total", ConstLabels: prometheus.Labels{"limit": limit},
+				Help: "Connections of clients that were closed at once, because too many were open in all (--max-connections) or from their address (--max-address-connections).",
+			},
+			func() float64 { return float64(refused()) }))
+	}
+}
+
 func (m *Metrics) gauge(name, help string, labels prometheus.Labels, read func() int64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},

@@ -1,0 +1,102 @@
+package policy
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
+)
+
+// maxBlocked is the maximum number of networks that are known to be blocked.
+const maxBlocked = 16384
+
+// Failures limits the failed requests of a client address: those with an API key or a ticket that
+// is not valid, and those for routes that do not exist. Other requests with an invented key cost
+// nothing but the rate limit of the address, and requests for other routes not even that.
+//
+// An address that has spent its budget is blocked until a failed request would be within it again.
+// Requests with a key that Mesh has accepted lately are served nevertheless, so that a careless
+// client does not lock out the others behind its address.
+//
+// It is safe for concurrent use.
+type Failures struct {
+	limit   *ratelimit.Limit // nil is none
+	limiter *ratelimit.Limiter
+	keys    *Keys
+
+	// any is whether a network is blocked, so that there is nothing to look up as long as none is.
+	any     atomic.Bool
+	mu      sync.Mutex
+	blocked map[ratelimit.Caller]time.Time
+	refused atomic.Uint64
+}
+
+// NewFailures returns Failures that counts in the limiter. If Redis does not answer, it counts in
+// memory, whatever becomes of other requests then. The zero rate is no limit.
+func NewFailures(rate ratelimit.Rate, limiter *ratelimit.Limiter, keys *Keys) *Failures {
+	return &Failures{
+		limit: ratelimit.NewLimit("failures", rate), limiter: limiter, keys: keys, blocked: make(map[ratelimit.Caller]time.Time),
+	}
+}
+
+// Check returns the error for a request of a blocked address. It costs next to nothing if no address
+// is blocked. key returns the key of the request, or "".
+func (f *Failures) Check(address netip.Addr, key func() string) error {
+	if !f.any.Load() {
+		return nil
+	}
+	wait := f.wait(networkOf(address))
+	if wait <= 0 || f.keys.Known(key()) {
+		return nil
+	}
+	f.refused.Add(1)
+	return rateLimited("Too many requests from this address failed: their API keys or tickets were not valid, or there was no route for them.", wait)
+}
+
+// wait returns how long the network is blocked.
+func (f *Failures) wait(network ratelimit.Caller) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until, found := f.blocked[network]
+	if !found {
+		return 0
+	}
+	wait := time.Until(until)
+	if wait <= 0 {
+		delete(f.blocked, network)
+		f.any.Store(len(f.blocked) > 0)
+	}
+	return wait
+}
+
+// Count counts a failed request of the address.
+func (f *Failures) Count(address netip.Addr) {
+	if f.limit == nil {
+		return
+	}
+	network := networkOf(address)
+	result := f.limiter.TakeAlways(ratelimit.Take{Limit: f.limit, Caller: network})
+	if result.Allowed && result.Remaining > 0 {
+		return
+	}
+	wait := result.Retry
+	if result.Allowed {
+		// This was the last. The next is within the budget when the quota has grown by a request.
+		wait = result.Full - f.limit.Rate.Period + f.limit.Rate.Period/time.Duration(f.limit.Rate.Requests)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, found := f.blocked[network]; !found && len(f.blocked) >= maxBlocked {
+		for other := range f.blocked { // any; it is blocked again when it fails again
+			delete(f.blocked, other)
+			break
+		}
+	}
+	f.blocked[network] = time.Now().Add(wait)
+	f.any.Store(true)
+}
+
+// Refused returns how many requests of blocked addresses were refused.
+func (f *Failures) Refused() uint64 { return f.refused.Load() }

@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"hash/maphash"
+	"sync"
+	"time"
+)
+
+const (
+	// keyTime is how long a key is known after Mesh has accepted it.
+	keyTime = 5 * time.Minute
+	// maxKeys is the maximum number of keys that are known, and keyShards the number of locks for
+	// them.
+	maxKeys   = 65536
+	keyShards = 64
+)
+
+// Keys knows the API keys that Mesh has accepted in the last five minutes, by their hashes. It is
+// bounded, so it may know fewer. It is safe for concurrent use.
+type Keys struct {
+	seed   maphash.Seed
+	shards [keyShards]keyShard
+}
+
+type keyShard struct {
+	mu      sync.Mutex
+	expires map[[sha256.Size]byte]time.Time
+}
+
+// NewKeys returns Keys that knows no key.
+func NewKeys() *Keys {
+	k := &Keys{seed: maphash.MakeSeed()}
+	for i := range k.shards {
+		k.shards[i].expires = make(map[[sha256.Size]byte]time.Time)
+	}
+	return k
+}
+
+func (k *Keys) shard(hash [sha256.Size]byte) *keyShard {
+	return &k.shards[maphash.Comparable(k.seed, hash)%keyShards]
+}
+
+// Accepted tells that Mesh has accepted the key.
+func (k *Keys) Accepted(key string) {
+	hash := sha256.Sum256([]byte(key))
+	s := k.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.expires[hash]; !known && len(s.expires) >= maxKeys/keyShards {
+		for other := range s.expires { // any
+			delete(s.expires, other)
+			break
+		}
+	}
+	s.expires[hash] = time.Now().Add(keyTime)
+}
+
+// Rejected tells that Mesh has rejected the key.
+func (k *Keys) Rejected(key string) {
+	hash := sha256.Sum256([]byte(key))
+	s := k.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.expires, hash)
+}
+
+// Known reports whether Mesh has accepted the key lately.
+func (k *Keys) Known(key string) bool {
+	hash := sha256.Sum256([]byte(key))
+	s := k.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.expires[hash])
+}
