@@ -1,6 +1,6 @@
 // Package e2e tests the built program from the outside: over HTTP and gRPC, with signals and exit
 // statuses, in a browser, and with the snippets of its documentation. The tests need chromium, curl,
-// node and python3.
+// node, python3, postgresql and redis-server.
 package e2e
 
 import (

@@ -32,7 +32,7 @@ function readable({ message, details = [] }) {
 // watch calls onMessage for each message of a stream. The promise settles when the stream ends. An
 // EventSource cannot set headers, so the stream is opened with a single-use ticket.
 async function watch(path, query, onMessage) {
-  const { ticket } = await call('POST', '/stream_tickets', { path });
+  const { ticket } = await call('POST', '/stream_tickets', { path, query: `${new URLSearchParams(query)}` });
   const url = `${field('connection', 'url')}${path}?${new URLSearchParams({ ...query, ticket })}`;
   await new Promise((resolve, reject) => {
     const events = new EventSource(url);

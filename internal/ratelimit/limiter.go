@@ -75,7 +75,7 @@ func (u *Unavailable) UnmarshalText(text []byte) error {
 
 // ErrUnavailable is returned by [Limiter.Take] while Redis does not answer, if the limiter is to
 // refuse requests then. Nothing was counted, as far as the limiter knows.
-var ErrUnavailable = errors.New("ratelimit: Redis does not answer")
+var ErrUnavailable = errors.New("ratelimit: the request could not be counted")
 
 // Limiter counts requests. It is safe for concurrent use.
 type Limiter struct {

@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// redisTimeout is how long a request waits for Redis, with a connection of the pool if it has to
-	// wait for one.
-	redisTimeout = 50 * time.Millisecond
+	// defaultTimeout is how long a request waits for Redis, and for a connection of the pool, unless
+	// the URL has a read_timeout.
+	defaultTimeout = 50 * time.Millisecond
 	// dialTimeout is how long a connection to Redis may take, with TLS. Requests do not wait for it.
 	dialTimeout = time.Second
 	// probeInterval is the time between attempts to reach a Redis that does not answer.
@@ -39,7 +39,8 @@ const (
 var gcra string
 
 // URL says where a Redis is, as redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, or
-// unix://. The zero URL is none.
+// unix://. The options of go-redis may follow, such as ?read_timeout=100ms and ?pool_size=50. The zero
+// URL is none.
 type URL struct{ text string }
 
 // UnmarshalText parses a URL. The error does not have its password.
@@ -86,7 +87,10 @@ func options(text string) (*redis.Options, error) {
 	// A script that timed out may have run, so it is not repeated. Nor is a connection: that is what
 	// probe does.
 	o.MaxRetries, o.DialerRetries = -1, 1
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = dialTimeout, redisTimeout, redisTimeout, redisTimeout
+	if o.ReadTimeout <= 0 {
+		o.ReadTimeout = defaultTimeout
+	}
+	o.DialTimeout, o.WriteTimeout, o.PoolTimeout = dialTimeout, o.ReadTimeout, o.ReadTimeout
 	o.ContextTimeoutEnabled = true
 	o.PipelinePoolSize = -1
 	// Neither is known to Valkey and to all services that speak the protocol of Redis.
@@ -106,6 +110,7 @@ type Redis struct {
 	logger *slog.Logger
 
 	unavailable Unavailable
+	timeout     time.Duration
 
 	down      atomic.Bool
 	uncounted atomic.Uint64
@@ -129,7 +134,7 @@ func NewRedis(u URL, unavailable Unavailable, logger *slog.Logger) (*Redis, erro
 	logging.Disable()
 	r := &Redis{
 		client: redis.NewClient(o), script: redis.NewScript(gcra), logger: logger,
-		probe: NewLimit("probe", Rate{Requests: 1_000_000, Period: time.Second}), unavailable: unavailable,
+		probe: NewLimit("probe", Rate{Requests: 1_000_000, Period: time.Second}), unavailable: unavailable, timeout: o.ReadTimeout,
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.reach(); err != nil {
@@ -174,7 +179,7 @@ func (r *Redis) run(takes []Take, results []Result) (n int, err error) {
 		args = append(args, t.Limit.period, t.Limit.requests)
 	}
 	// Not that of the request: a client that goes away is no reason to think that Redis is down.
-	ctx, cancel := context.WithTimeout(r.ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 	defer cancel()
 	reply, err := r.script.Run(ctx, r.client, keys, args...).Int64Slice()
 	if err != nil {
@@ -239,7 +244,7 @@ func (r *Redis) reconnect() {
 // reach connects to Redis if necessary, and runs the script as a request does: a server that cannot
 // write, or that needs too long, is no help.
 func (r *Redis) reach() error {
-	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, max(dialTimeout, r.timeout))
 	defer cancel()
 	if err := r.client.Ping(ctx).Err(); err != nil {
 		return err
