@@ -137,10 +137,10 @@ func TestStreamTickets(t *testing.T) {
 	const path, other = "/v1/limit_orders/00000000000000000000000001:monitor", "/v1/limit_orders/00000000000000000000000004:monitor"
 	p := start(t, "--sandbox", "--sandbox-clock", "manual")
 	broker := credential(t, "Broker Admin")
-	ask := func(path string) answer {
-		return p.call(t, "POST", "/stream_tickets", as(broker), `{"path":"`+path+`"}`)
+	ticketFor := func(query string) string {
+		return p.call(t, "POST", "/stream_tickets", as(broker), `{"path":"`+path+`","query":"`+query+`"}`).object(t)["ticket"].(string)
 	}
-	ticket := func() string { return ask(path).object(t)["ticket"].(string) }
+	ticket := func() string { return ticketFor("") }
 
 	once := ticket()
 	for _, test := range []struct {
@@ -149,7 +149,9 @@ func TestStreamTickets(t *testing.T) {
 	}{
 		{"the first use of a ticket", "GET", path + "?ticket=" + once, 200},
 		{"the second use of a ticket", "GET", path + "?ticket=" + once, 401},
-		{"other query parameters", "GET", path + "?liveLedgerData=true&ticket=" + ticket(), 200},
+		{"the query of the ticket", "GET", path + "?liveLedgerData=true&ticket=" + ticketFor("liveLedgerData=true"), 200},
+		{"another query", "GET", path + "?liveLedgerData=true&ticket=" + ticketFor("liveLedgerData=false"), 401},
+		{"a query that the ticket does not have", "GET", path + "?liveLedgerData=true&ticket=" + ticket(), 401},
 		{"another stream", "GET", other + "?ticket=" + ticket(), 401},
 		{"another method", "POST", "/v1/limit_orders/00000000000000000000000001:cancel?ticket=" + ticket(), 401},
 		{"an unknown ticket", "GET", path + "?ticket=GUESSED", 401},
