@@ -115,6 +115,29 @@ func TestUpstreamConnections(t *testing.T) {
 	}
 }
 
+func TestAdmission(t *testing.T) {
+	mesh := meshtest.NewUpstream(t)
+	live := []string{"--upstream", mesh.Target, "--upstream-plaintext"}
+	for _, test := range []struct {
+		name  string
+		flags []string
+		want  bool
+	}{
+		{"on by default", live, true},
+		{"off", append(live, "--admission", "off"), false},
+		{"off in the sandbox", []string{"--sandbox"}, false},
+		{"on in the sandbox", []string{"--sandbox", "--admission", "adaptive"}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := start(t, append(test.flags, "--admin-listen", "127.0.0.1:0")...)
+			const metric = "mesh_gateway_admission_gateway_limit 0\n"
+			if got := strings.Contains(p.admin(t, "/metrics"), metric); got != test.want {
+				t.Errorf("/metrics has %q: %t, want %t", metric, got, test.want)
+			}
+		})
+	}
+}
+
 // TestStopping stops the program by its context, as signals do.
 func TestStopping(t *testing.T) {
 	const delay = time.Second

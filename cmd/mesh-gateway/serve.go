@@ -16,8 +16,10 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
+	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/config"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
@@ -59,6 +61,9 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Drain:                 s.Draining(),
 		Metrics:               telemetry.New(buildVersion()),
 		Logger:                logger,
+	}
+	if c.Config.Limits.Admission == config.AdmissionAdaptive {
+		options.Admission = admission.New(contract.Methods())
 	}
 	for _, origin := range c.Config.CORS.Origins {
 		options.CORSOrigins = append(options.CORSOrigins, string(origin))

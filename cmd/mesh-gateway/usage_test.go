@@ -66,6 +66,7 @@ func TestUsageErrors(t *testing.T) {
 		{"not a number", "serve --max-streams many", "--max-streams", serve},
 		{"not a duration", "serve --request-timeout 10", "--request-timeout", serve},
 		{"number out of range", "serve --max-streams 0", "--max-streams: must be at least 1, not 0", serve},
+		{"an unknown admission", "serve --admission on", `--admission: "on" is neither adaptive nor off`, serve},
 		{"no connections", "serve --upstream-connections 0", "--upstream-connections: must be from 1 to 64, not 0", serve},
 		{"too many connections", "serve --sandbox --upstream-connections 65", "--upstream-connections: must be from 1 to 64, not 65", serve},
 		{"connections below zero", "serve --max-connections=-1", "--max-connections: must be at least 0, not -1", serve},

@@ -90,7 +90,7 @@ func meanings() []struct {
 		{ClientClosedRequest, "499: the client closed the request. It appears in logs only."},
 		{Internal, "500: a defect of the gateway."},
 		{Draining, "503: the gateway is shutting down. Connect again."},
-		{Overloaded, "503: the gateway has no memory for the call. Nothing was sent, or the call only reads. Repeat the request after `Retry-After`."},
+		{Overloaded, "503: the gateway has no memory for the call, or the gateway or the Mesh API is overloaded, so that the call would be late. Nothing was sent, or the call only reads. Repeat the request after `Retry-After`."},
 		{RateLimitUnavailable, "503: the gateway cannot count the request against the rate limits. Nothing was sent. Repeat the request after `Retry-After`."},
 		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},
 		{OutcomeUnknown, "409, 500, 502, 503 or 504: the write was sent, but the Mesh API did not say what became of it. Check whether it took effect before you repeat it. The message and the metadata `lookup_rpc` and `lookup_path` say how."},

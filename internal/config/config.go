@@ -47,4 +47,5 @@ func (c *Config) Validate(parsed *kong.Context) error {
 func (c *Config) derive() {
 	c.Server.derive(c)
 	c.Upstream.derive(c)
+	c.Limits.derive(c)
 }

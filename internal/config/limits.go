@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/budget"
@@ -18,7 +19,36 @@ type Limits struct {
 	MaxKeyStreams         int            `name:"max-key-streams" default:"100" placeholder:"N" help:"Maximum number of open streams per API key (${default})."`
 	MaxBodyBytes          int64          `name:"max-body-bytes" default:"1048576" placeholder:"BYTES" help:"Maximum size of a request body, in bytes (${default})."`
 	MaxInflightBytes      int64          `name:"max-inflight-bytes" default:"268435456" placeholder:"BYTES" help:"Memory for the request bodies and responses in flight, in bytes; those of one API key may take a quarter of it. Calls that do not fit are rejected with 503 (${default})."`
+	Admission             Admission      `name:"admission" placeholder:"adaptive|off" help:"Whether to limit the calls in flight while the Mesh API or the gateway is overloaded, and to reject with 503 what would be answered too late (adaptive; off with --sandbox)."`
 	RequestTimeout        time.Duration  `name:"request-timeout" default:"30s" placeholder:"DURATION" help:"Maximum duration of a call; streams are not limited (${default})."`
+}
+
+// Admission says whether calls are limited in an overload.
+type Admission string
+
+// The values of [Admission].
+const (
+	AdmissionAdaptive Admission = "adaptive"
+	AdmissionOff      Admission = "off"
+)
+
+// UnmarshalText parses adaptive or off.
+func (a *Admission) UnmarshalText(text []byte) error {
+	*a = Admission(text)
+	if *a != AdmissionAdaptive && *a != AdmissionOff {
+		return fmt.Errorf("%q is neither %s nor %s", text, AdmissionAdaptive, AdmissionOff)
+	}
+	return nil
+}
+
+// derive fills in the defaults. The sandbox delays calls on demand, which is not an overload.
+func (l *Limits) derive(c *Config) {
+	if l.Admission == "" {
+		l.Admission = AdmissionAdaptive
+		if c.Sandbox.Enabled {
+			l.Admission = AdmissionOff
+		}
+	}
 }
 
 func (l *Limits) validate(p *Problems) {

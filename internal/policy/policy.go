@@ -1,6 +1,6 @@
 // Package policy decides whether a call is admitted. It checks the rate limit of the client
 // address, the credentials, the rate limit of the API key, the number of open streams, the deadline,
-// and the memory that calls hold.
+// whether the gateway or the service is overloaded, and the memory that calls hold.
 //
 // It works on headers and an address and does not write responses, so that it does not depend on
 // the protocol of the call (JSON over HTTP, gRPC, gRPC-Web or Connect).
@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
@@ -31,6 +32,8 @@ type Limits struct {
 	Streams StreamLimits
 	// Timeout is the maximum duration of a unary call. It must be positive.
 	Timeout time.Duration
+	// Admission limits calls in an overload. It may be nil.
+	Admission *admission.Control
 	// Budget is the memory that calls may hold. It may be nil.
 	Budget *budget.Budget
 }
@@ -88,6 +91,7 @@ type Policy struct {
 	read, write, ticket quotas
 	streams             *streams
 	timeout             time.Duration
+	control             *admission.Control
 	budget              *budget.Budget
 }
 
@@ -99,7 +103,7 @@ func New(limits Limits) *Policy {
 	}
 	return &Policy{
 		limiter: limiter, read: newQuotas("read", limits.Read), write: newQuotas("write", limits.Write), ticket: newQuotas("ticket", ticketRate()),
-		streams: newStreams(limits.Streams), timeout: limits.Timeout, budget: limits.Budget,
+		streams: newStreams(limits.Streams), timeout: limits.Timeout, control: limits.Admission, budget: limits.Budget,
 	}
 }
 
@@ -111,9 +115,10 @@ func (p *Policy) OpenStreams() int { return p.streams.open() }
 // function is nil.
 //
 // Admit checks, in this order, the rate limit of the address, the credentials, the rate limit of
-// the key, the number of open streams, the deadline, and the memory. It returns the error of the
-// first check that fails, an [apierror.Error]. The address is checked first so that guessing keys is
-// limited. What the call may hold is in the context ([budget.Of]).
+// the key, the number of open streams, the deadline, an overload, and the memory. It returns the
+// error of the first check that fails, an [apierror.Error]. The address is checked first so that
+// guessing keys is limited. In an overload it may wait ([admission.Control.Enter]). What the call may
+// hold is in the context ([budget.Of]).
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
 	// The limits are checked together, which takes one round trip if they are in Redis.
 	key, unauthenticated := authenticate(c.Header, c.Rules.Public)
@@ -137,22 +142,38 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 		leave()
 		return nil, nil, err
 	}
+	if p.control != nil {
+		waited, err := p.control.Enter(ctx, c.Rules.RPC, timeout)
+		if err != nil {
+			leave()
+			return nil, nil, err
+		}
+		timeout -= waited
+	}
 	var lease *budget.Lease
 	if p.budget != nil {
 		lease, err = p.budget.Admit(ctx, budget.Call{
 			Caller: budget.Caller(by), RPC: c.Rules.RPC, Write: c.Rules.Write, List: c.Rules.List, Stream: c.Rules.Stream, Body: c.Body,
 		})
 		if err != nil {
+			p.left(c.Rules)
 			leave()
 			return nil, nil, err
 		}
 		ctx = lease
 	}
 	if !limited {
-		return ctx, func() { lease.Release(); leave() }, nil
+		return ctx, func() { lease.Release(); p.left(c.Rules); leave() }, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	return ctx, func() { cancel(); lease.Release(); leave() }, nil
+	return ctx, func() { cancel(); lease.Release(); p.left(c.Rules); leave() }, nil
+}
+
+// left ends a call that the control admitted.
+func (p *Policy) left(rules Rules) {
+	if p.control != nil {
+		p.control.Leave(rules.RPC)
+	}
 }
 
 // callerOf returns who a call is counted for: an API key, of which only the hash is kept, or the

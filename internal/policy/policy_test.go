@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
@@ -284,4 +285,31 @@ func BenchmarkAdmit(b *testing.B) {
 		}
 		release()
 	}
+}
+
+// TestAdmission checks that a call counts in the gateway until it has ended, and not if it is refused
+// later.
+func TestAdmission(t *testing.T) {
+	control := admission.New(contract.Methods())
+	memory := budget.New(budget.Options{Limit: budget.MinLimit, MaxReply: 1 << 20})
+	p := newPolicy(t, func(l *policy.Limits) { l.Admission, l.Budget = control, memory })
+	read := policy.RulesOf(contract.ByName("/meshtrade.iam.group.v1.GroupService/GetGroup"))
+	inGateway := func(want int64) {
+		t.Helper()
+		if got := control.InGateway(); got != want {
+			t.Errorf("%d calls are in the gateway, want %d", got, want)
+		}
+	}
+	ctx, release, err := p.Admit(t.Context(), call(read, "192.0.2.1", keyOf("a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inGateway(1)
+	budget.Of(ctx).Hold(budget.MinLimit)
+	if _, _, err := p.Admit(t.Context(), call(read, "192.0.2.1", keyOf("b"))); err == nil {
+		t.Error("the budget is full, and a call was admitted")
+	}
+	inGateway(1)
+	release()
+	inGateway(0)
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
@@ -68,6 +69,8 @@ type Options struct {
 	Limiter *ratelimit.Limiter
 	// Streams is the maximum number of open streams.
 	Streams policy.StreamLimits
+	// Admission limits calls in an overload. It may be nil.
+	Admission *admission.Control
 	// Budget is the memory that calls in flight may hold. It may be nil.
 	Budget *budget.Budget
 	// MaxBodyBytes is the maximum size of a request body in bytes.
@@ -92,7 +95,8 @@ type Options struct {
 func Routes(o Options) (http.Handler, error) {
 	limiter := cmp.Or(o.Limiter, ratelimit.NewLimiter(nil))
 	admission := policy.New(policy.Limits{
-		Read: o.ReadRate, Write: o.WriteRate, Limiter: limiter, Streams: o.Streams, Timeout: o.RequestTimeout, Budget: o.Budget,
+		Read: o.ReadRate, Write: o.WriteRate, Limiter: limiter, Streams: o.Streams, Timeout: o.RequestTimeout,
+		Admission: o.Admission, Budget: o.Budget,
 	})
 	keys := policy.NewKeys()
 	failures := policy.NewFailures(o.FailureRate, limiter, keys)
@@ -106,7 +110,7 @@ func Routes(o Options) (http.Handler, error) {
 	tickets := middleware.NewTickets(o.Tickets, func(ctx context.Context, header http.Header) error {
 		return keys.Vouch(ctx, o.Conn, header)
 	})
-	idempotent, err := idempotency.NewConn(o.Conn, o.Keeper, o.RequireIdempotencyKey)
+	conn, err := connection(o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +123,7 @@ func Routes(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	fallbacks := o.Metrics.Fallbacks()
-	rest, err := gateway.New(idempotent,
+	rest, err := gateway.New(conn,
 		gateway.WithForwardedHeaders(headers...),
 		gateway.WithIdempotency(),
 		gateway.WithOrigins(o.CORSOrigins...),
@@ -142,6 +146,9 @@ func Routes(o Options) (http.Handler, error) {
 	api := limited(rest)
 	o.Metrics.RegisterStreams(admission.OpenStreams)
 	o.Metrics.RegisterFailures(failures.Refused)
+	if o.Admission != nil {
+		o.Metrics.RegisterAdmission(o.Admission)
+	}
 	if o.Budget != nil {
 		o.Metrics.RegisterBudget(o.Budget)
 	}
@@ -188,6 +195,19 @@ func Routes(o Options) (http.Handler, error) {
 		}
 		r.ServeHTTP(w, req)
 	}), nil
+}
+
+// connection returns the connection that calls are made over. A call is admitted before its
+// idempotency key is recorded, and measured without the time that this takes.
+func connection(o Options) (grpc.ClientConnInterface, error) {
+	if o.Admission == nil {
+		return idempotency.NewConn(o.Conn, o.Keeper, o.RequireIdempotencyKey)
+	}
+	conn, err := idempotency.NewConn(o.Admission.Measure(o.Conn), o.Keeper, o.RequireIdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return o.Admission.Limit(conn), nil
 }
 
 // docsOptions returns the options of the documentation.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
@@ -21,6 +22,7 @@ import (
 // newMetrics returns metrics with all sources, which have distinct values.
 func newMetrics() *telemetry.Metrics {
 	metrics := telemetry.New("v1.2.3")
+	metrics.RegisterAdmission(admission.New(contract.Methods()))
 	metrics.RegisterBudget(budget.New(budget.Options{Limit: 12, MaxReply: 1}))
 	metrics.RegisterPool(telemetry.Pool{
 		Connections: func(state connectivity.State) int { return 20 + int(state) },
@@ -77,6 +79,15 @@ func wantLines(t *testing.T, text string, want ...string) {
 
 func TestSourcesAreReadAtEachScrape(t *testing.T) {
 	wantLines(t, scrape(t, newMetrics()),
+		`mesh_gateway_admission_limit{service="meshtrade.wallet.transfer.v1.TransferService"} 0`,
+		`mesh_gateway_admission_in_flight{service="meshtrade.wallet.transfer.v1.TransferService"} 0`,
+		`mesh_gateway_admission_queued{service="meshtrade.wallet.transfer.v1.TransferService"} 0`,
+		"mesh_gateway_admission_gateway_calls 0",
+		"mesh_gateway_admission_gateway_limit 0",
+		`mesh_gateway_admission_refused_total{class="write"} 0`,
+		`mesh_gateway_admission_refused_total{class="read"} 0`,
+		`mesh_gateway_admission_refused_total{class="stream"} 0`,
+		"mesh_gateway_admission_late_total 0",
 		"mesh_gateway_budget_held_bytes 0",
 		"mesh_gateway_budget_limit_bytes 12",
 		"mesh_gateway_budget_refused_total 0",
