@@ -92,6 +92,15 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		options.Limiter = ratelimit.NewLimiter(shared)
 		options.Metrics.RegisterRedis(shared.Up, shared.Uncounted)
 	}
+
+	certificates, err := openCertificates(&c.Config, logger)
+	if err != nil {
+		return err
+	}
+	certificates.register(options.Metrics)
+	defer runUntil(certificates.watch)()
+	s.SetTransport(certificates.transport(c.Config.TLS.H2C, options.Metrics))
+
 	if c.Config.Sandbox.Enabled {
 		if options.Sandbox, err = openSandbox(c.Config.Sandbox.World, logger); err != nil {
 			return err
@@ -110,7 +119,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		options.OnReset = memory.Forget
 	}
 	defer runUntil(options.Keeper.Run)()
-	conn, err := c.connect(options.Sandbox)
+	conn, err := c.connect(options.Sandbox, certificates)
 	if err != nil {
 		return err
 	}
@@ -121,7 +130,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Retries: conn.Retries, RefusedRetries: conn.RefusedRetries, Waits: conn.Waits, Probes: conn.Probes, Left: conn.Left,
 	})
 	if options.Sandbox != nil {
-		options.Conn = sandbox.Isolate(conn, func() (sandbox.Conn, error) { return c.connect(options.Sandbox) })
+		options.Conn = sandbox.Isolate(conn, func() (sandbox.Conn, error) { return c.connect(options.Sandbox, certificates) })
 	}
 
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -147,6 +156,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	// Not before, so that the garbage of the start is collected early.
 	defer tuneMemory(os.LookupEnv, memlimit.FromCgroup, c.Config.Limits.MaxInflightBytes, logger)()
+	at.fingerprint = certificates.fingerprint()
 	c.announce(std.out, at, options.Credentials)
 	if c.Config.Idempotency.Store.Memory() && !c.Config.Sandbox.Enabled {
 		warnings = append(warnings, "the idempotency keys of writes are kept in memory and forgotten when the gateway ends; set --store to keep them")
@@ -195,9 +205,10 @@ func (c *serveCommand) serveAdmin(s *server.Server, at string, routes http.Handl
 
 // connect returns the connections to the Mesh to front. This is the one place
 // where live and sandbox differ: in how the connection is made.
-func (c *serveCommand) connect(mesh *sandbox.Sandbox) (*upstream.Pool, error) {
+func (c *serveCommand) connect(mesh *sandbox.Sandbox, certificates certificateSources) (*upstream.Pool, error) {
 	options := upstream.Options{
 		Plaintext:   c.Config.Upstream.Plaintext,
+		TLS:         certificates.upstreamConfig(),
 		UserAgent:   "mesh-gateway/" + buildVersion(),
 		Connections: c.Config.Upstream.Connections,
 	}
@@ -217,37 +228,43 @@ type addresses struct {
 	api, admin, grpc net.Addr
 	// adminMoved is set if admin is a free port because the default is in use.
 	adminMoved bool
+	// fingerprint is that of the certificate that clients are shown, or empty without TLS.
+	fingerprint string
 }
 
 // announce prints where the gateway can be reached and a first request to try.
 func (c *serveCommand) announce(out io.Writer, at addresses, own *credentials.Credentials) {
 	var b strings.Builder
-	base := browsable(at.api)
+	base, curl := "http://"+reachable(at.api), "curl"
+	if c.Config.TLS.Enabled() {
+		base = "https://" + reachable(at.api)
+	}
 	fmt.Fprintf(&b, "Mesh API   %s/v1\nDocs       %s/docs\n", base, base)
+	if c.Config.TLS.SelfSigned {
+		curl = "curl -k"
+		fmt.Fprintf(&b, "TLS        a self-signed certificate; clients must accept it, as curl does with -k\n           SHA-256 %s\n", at.fingerprint)
+	}
 	switch {
 	case at.adminMoved:
-		fmt.Fprintf(&b, "Admin      %s  (a free port, because %s is in use)\n", browsable(at.admin), config.DefaultAdminListen)
+		fmt.Fprintf(&b, "Admin      http://%s  (a free port, because %s is in use)\n", reachable(at.admin), config.DefaultAdminListen)
 	case at.admin != nil:
-		fmt.Fprintf(&b, "Admin      %s\n", browsable(at.admin))
+		fmt.Fprintf(&b, "Admin      http://%s\n", reachable(at.admin))
 	}
 	if at.grpc != nil {
 		fmt.Fprintf(&b, "gRPC       %s, without TLS\n", at.grpc)
 	}
 	if c.Config.Sandbox.Enabled {
 		first := sandbox.Seeded()[0]
-		fmt.Fprintf(&b, "Upstream   built-in sandbox; all data is test data\nKey        %s\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users \\\n    -H 'X-Api-Key: %s' \\\n    -H 'X-Group: %s'\n\n",
-			first.APIKey, first.Group, base, first.APIKey, first.Group)
+		fmt.Fprintf(&b, "Upstream   built-in sandbox; all data is test data\nKey        %s\nGroup      %s\n\nTry:\n\n  %s %s/v1/iam/api_users \\\n    -H 'X-Api-Key: %s' \\\n    -H 'X-Group: %s'\n\n",
+			first.APIKey, first.Group, curl, base, first.APIKey, first.Group)
 	} else {
 		fmt.Fprintf(&b, "Upstream   %s\n", c.Config.Upstream.Target)
 	}
 	if own != nil {
-		fmt.Fprintf(&b, "Key        from %s, for requests that carry none\nGroup      %s\n\nTry:\n\n  curl %s/v1/iam/api_users\n\n", own.Path, own.Group, base)
+		fmt.Fprintf(&b, "Key        from %s, for requests that carry none\nGroup      %s\n\nTry:\n\n  %s %s/v1/iam/api_users\n\n", own.Path, own.Group, curl, base)
 	}
 	_, _ = io.WriteString(out, b.String())
 }
-
-// browsable is the URL of a listener as it can be opened on this machine.
-func browsable(address net.Addr) string { return "http://" + reachable(address) }
 
 // reachable is the HOST:PORT of a listener as it can be dialled on this machine.
 func reachable(address net.Addr) string {

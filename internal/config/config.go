@@ -11,6 +11,7 @@ import "github.com/alecthomas/kong"
 // effective: defaults that depend on other settings are filled in.
 type Config struct {
 	Server      Server      `embed:""`
+	TLS         TLS         `embed:""`
 	Upstream    Upstream    `embed:""`
 	Sandbox     Sandbox     `embed:""`
 	CORS        CORS        `embed:""`
@@ -34,6 +35,7 @@ func (c *Config) Validate(parsed *kong.Context) error {
 	c.derive()
 	var p Problems
 	c.Server.validate(c, &p)
+	c.TLS.validate(&p)
 	c.Upstream.validate(c, &p)
 	c.Sandbox.validate(c, &p)
 	c.Limits.validate(&p)

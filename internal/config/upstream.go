@@ -10,6 +10,8 @@ type Upstream struct {
 	Plaintext   bool   `name:"upstream-plaintext" help:"Connect to the address of --upstream without TLS."`
 	Connections int    `name:"upstream-connections" placeholder:"N" help:"Number of connections to the Mesh gRPC API (${connections}; 1 with --sandbox)."`
 	Credentials string `name:"credentials" placeholder:"auto|PATH" help:"Mesh credentials file. Its API key and group are added to requests that carry none, so --listen must be a loopback address. With auto, the file that the Mesh SDKs use (none)."`
+
+	TLS UpstreamTLS `embed:""`
 }
 
 // derive fills in the defaults. The connection to the sandbox, which is in the same process, is not
@@ -27,6 +29,7 @@ func (u *Upstream) derive(c *Config) {
 }
 
 func (u *Upstream) validate(c *Config, p *Problems) {
+	u.TLS.validate(c, p)
 	if c.Sandbox.Enabled {
 		if u.Target != "" {
 			p.add("upstream", "--sandbox and --upstream cannot be used together")

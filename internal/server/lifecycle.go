@@ -180,6 +180,7 @@ type httpService struct {
 	*http.Server
 
 	stopping context.Context
+	tls      bool
 
 	mu      sync.Mutex
 	running int
@@ -192,7 +193,8 @@ type httpService struct {
 func (s *httpService) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.stopping.Err() != nil {
-			// This connection could be closed while the client sends its next request.
+			// This connection could be closed while the client sends its next request. For HTTP/2,
+			// net/http sends GOAWAY instead of the header, and finishes the open streams.
 			w.Header().Set("Connection", "close")
 		}
 		if !s.enter() {
@@ -202,6 +204,14 @@ func (s *httpService) count(next http.Handler) http.Handler {
 		defer s.leave()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// Serve serves TLS if that is the transport.
+func (s *httpService) Serve(listener net.Listener) error {
+	if s.tls {
+		return s.ServeTLS(listener, "", "")
+	}
+	return s.Server.Serve(listener)
 }
 
 func (s *httpService) enter() bool {

@@ -54,6 +54,7 @@ type Server struct {
 	onWait func(inFlight int)
 	// connections may be nil.
 	connections *Connections
+	transport   Transport
 
 	api, admin []endpoint
 
@@ -100,8 +101,9 @@ func (s *Server) Draining() context.Context { return s.draining }
 // Listen opens a listener on the TCP address for handler and returns its address. Port 0 selects a
 // free port.
 func (s *Server) Listen(address string, handler http.Handler) (net.Addr, error) {
-	service := &httpService{stopping: s.stopping}
+	service := &httpService{stopping: s.stopping, tls: s.transport.TLS != nil}
 	service.Server = s.httpServer(service.count(handler))
+	s.transport.apply(service.Server)
 	return s.ListenService(address, service)
 }
 

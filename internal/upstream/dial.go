@@ -65,9 +65,10 @@ type Options struct {
 	// Plaintext disables TLS. It is only for a local upstream, since each call contains the API
 	// key.
 	Plaintext bool
-	// TLS replaces the default configuration (system roots, TLS 1.2 or later).
-	// A lower MinVersion is raised to TLS 1.2. It must be nil if Plaintext is set.
-	TLS *tls.Config
+	// TLS, if not nil, returns the configuration of the next connection, in place of the default
+	// (system roots, TLS 1.2 or later). Certificates can so be replaced while the pool is in use. A
+	// lower MinVersion is raised to TLS 1.2. It must be nil if Plaintext is set.
+	TLS func() *tls.Config
 	// UserAgent is the user agent, to which grpc-go appends its own.
 	UserAgent string
 	// Connections is the number of connections. 0 is one connection.
@@ -197,10 +198,8 @@ func transportCredentials(opts Options) (credentials.TransportCredentials, error
 		}
 		return insecure.NewCredentials(), nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if opts.TLS != nil {
-		config = opts.TLS.Clone()
-		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	if opts.TLS == nil {
+		return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
 	}
-	return credentials.NewTLS(config), nil
+	return tlsCredentials{opts.TLS}, nil
 }

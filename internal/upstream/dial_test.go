@@ -44,7 +44,7 @@ func TestParseTarget(t *testing.T) {
 }
 
 func TestDialRejectsTLSWithPlaintext(t *testing.T) {
-	conn, err := Dial("127.0.0.1:1", Options{Plaintext: true, TLS: &tls.Config{}})
+	conn, err := Dial("127.0.0.1:1", Options{Plaintext: true, TLS: func() *tls.Config { return new(tls.Config) }})
 	if err == nil {
 		_ = conn.Close()
 		t.Fatal("Dial accepted TLS and Plaintext together")
