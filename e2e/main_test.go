@@ -249,3 +249,6 @@ func (p *program) call(t *testing.T, method, path string, header http.Header, bo
 	}
 	return answer{response.StatusCode, response.Header, read}
 }
+
+// address is the HOST:PORT of the program's HTTP listener.
+func (p *program) address() string { return p.base[strings.Index(p.base, "://")+3:] }

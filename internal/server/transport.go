@@ -38,7 +38,7 @@ type Transport struct {
 	// 3.3). It does nothing if TLS is set.
 	H2C bool
 	// OnHTTP2Error, if not nil, is called with a short name of each error of an HTTP/2 client, such
-	// as "over_max_streams". There are about 60 names.
+	// as "conn_PROTOCOL_ERROR_first_settings". There are about 60 names.
 	OnHTTP2Error func(name string)
 }
 
