@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,6 +40,14 @@ const (
 // TestEndOfLife ends the program while streams of each kind are open and calls are in flight. Every
 // stream must end with an error, every call must be answered, and nothing may be sent twice.
 func TestEndOfLife(t *testing.T) {
+	for _, test := range []struct{ name, flag string }{
+		{"HTTP/1.1", "--h2c=false"}, {"HTTP/2 with TLS", "--tls-self-signed"}, {"HTTP/2 without TLS", "--h2c"},
+	} {
+		t.Run(test.name, func(t *testing.T) { endOfLife(t, test.flag, strings.HasPrefix(test.name, "HTTP/2")) })
+	}
+}
+
+func endOfLife(t *testing.T, flag string, http2 bool) {
 	const (
 		sockets, eventStreams, lineStreams = 20, 20, 10
 		streams                            = sockets + eventStreams + lineStreams
@@ -57,7 +66,11 @@ func TestEndOfLife(t *testing.T) {
 		<-held
 		return answer, nil
 	})
-	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext")
+	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext", flag)
+	if http2 {
+		insecure := &tls.Config{InsecureSkipVerify: true}
+		p.client, p.sockets = clientOf(t, true, insecure), clientOf(t, false, insecure)
+	}
 
 	opened, told, answered := make(chan struct{}, streams), make(chan error, streams), make(chan error, calls)
 	open := func(n int, watch func(opened func()) error) {
@@ -85,7 +98,7 @@ func TestEndOfLife(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if conn, err := net.Dial("tcp", strings.TrimPrefix(p.base, "http://")); err == nil {
+	if conn, err := net.Dial("tcp", p.address()); err == nil {
 		t.Error("the listener is still open after the streams have ended")
 		conn.Close()
 	}
@@ -120,7 +133,11 @@ func receive[T any](t *testing.T, from <-chan T, what string) T {
 
 // watchSocket reads a WebSocket until it ends, which must be with close code 1012.
 func (p *program) watchSocket(t *testing.T, header http.Header, opened func()) error {
-	conn, _, err := websocket.Dial(t.Context(), p.base+monitorPath, &websocket.DialOptions{HTTPClient: client, HTTPHeader: header.Clone()})
+	sockets := p.sockets
+	if sockets == nil {
+		sockets = client
+	}
+	conn, _, err := websocket.Dial(t.Context(), p.base+monitorPath, &websocket.DialOptions{HTTPClient: sockets, HTTPHeader: header.Clone()})
 	if err != nil {
 		return fmt.Errorf("WebSocket: %w", err)
 	}
@@ -162,7 +179,7 @@ func (p *program) watch(t *testing.T, header http.Header, separator string, open
 		return "", err
 	}
 	request.Header = header.Clone()
-	response, err := client.Do(request)
+	response, err := p.http().Do(request)
 	if err != nil {
 		return "", err
 	}
@@ -188,7 +205,7 @@ func (p *program) createGroup(t *testing.T, header http.Header) error {
 	}
 	request.Header = header.Clone()
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
+	response, err := p.http().Do(request)
 	if err != nil {
 		return err
 	}

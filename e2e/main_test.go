@@ -97,7 +97,10 @@ type program struct {
 	stdout  *meshtest.Transcript
 	stderr  *meshtest.Transcript
 	process *os.Process
-	killed  bool
+	// client sends requests, and sockets opens WebSockets, which needs HTTP/1.1. If they are nil, that
+	// is the client of all tests.
+	client, sockets *http.Client
+	killed          bool
 	// end waits until the program has ended and returns its exit status, or -1 if it was
 	// killed.
 	end func() int
@@ -238,7 +241,7 @@ func (p *program) call(t *testing.T, method, path string, header http.Header, bo
 	if body != "" && request.Header.Get("Content-Type") == "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := client.Do(request)
+	response, err := p.http().Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,3 +255,11 @@ func (p *program) call(t *testing.T, method, path string, header http.Header, bo
 
 // address is the HOST:PORT of the program's HTTP listener.
 func (p *program) address() string { return p.base[strings.Index(p.base, "://")+3:] }
+
+// http returns the client for requests.
+func (p *program) http() *http.Client {
+	if p.client != nil {
+		return p.client
+	}
+	return client
+}

@@ -3,17 +3,12 @@ package certificates_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,50 +17,8 @@ import (
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/certificates"
+	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
-
-// issued is a certificate with its key, as PEM.
-type issued struct {
-	certificate, key []byte
-	leaf             *x509.Certificate
-	signer           *ecdsa.PrivateKey
-}
-
-// issue returns a certificate for name and 127.0.0.1, which the authority has signed, or which has
-// signed itself if there is none.
-func issue(t *testing.T, name string, life time.Duration, authority *issued) *issued {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(life),
-		BasicConstraintsValid: true, IsCA: authority == nil,
-	}
-	parent, signer := template, key
-	if authority != nil {
-		parent, signer = authority.leaf, authority.signer
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &issued{
-		certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		leaf:        leaf, signer: key,
-	}
-}
 
 // directory has the files of a source.
 type directory struct{ cert, key, ca string }
@@ -83,10 +36,10 @@ func write(t *testing.T, path string, data []byte) {
 }
 
 // put writes the pair.
-func (d directory) put(t *testing.T, pair *issued) {
+func (d directory) put(t *testing.T, pair *meshtest.Certificate) {
 	t.Helper()
-	write(t, d.cert, pair.certificate)
-	write(t, d.key, pair.key)
+	write(t, d.cert, pair.Certificate)
+	write(t, d.key, pair.Key)
 }
 
 // files are the pair.
@@ -104,24 +57,24 @@ func open(t *testing.T, files certificates.Files) *certificates.Source {
 }
 
 func TestUnusableFiles(t *testing.T) {
-	good, other := issue(t, "localhost", time.Hour, nil), issue(t, "localhost", time.Hour, nil)
+	good, other := meshtest.Issue(t, "localhost", time.Hour, nil), meshtest.Issue(t, "localhost", time.Hour, nil)
 	garbage := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("garbage")})
 	for _, test := range []struct {
 		name                        string
 		certificate, key, authority []byte
 		want                        string // CERT, KEY and CA are the paths
 	}{
-		{"no certificate file", nil, good.key, good.certificate, "--cert: CERT: no such file or directory"},
-		{"no key file", good.certificate, nil, good.certificate, "--key: KEY: no such file or directory"},
-		{"no authorities file", good.certificate, good.key, nil, "--ca: CA: no such file or directory"},
-		{"an empty certificate file", []byte{}, good.key, good.certificate, "--cert: CERT: no certificate found"},
-		{"a key in place of the certificate", good.key, good.key, good.certificate, "--cert: CERT: no certificate found"},
-		{"a certificate that is garbage", garbage, good.key, good.certificate, "--cert: CERT: certificate 1: x509: "},
-		{"a certificate in place of the key", good.certificate, good.certificate, good.certificate, "--key: KEY: "},
-		{"a key that is no PEM", good.certificate, []byte("secret"), good.certificate, "--key: KEY: no private key found"},
-		{"the key of another certificate", good.certificate, other.key, good.certificate, "--key KEY does not belong to the certificate in --cert CERT"},
-		{"authorities without a certificate", good.certificate, good.key, []byte("none\n"), "--ca: CA: no certificate found"},
-		{"an authority that is garbage", good.certificate, good.key, append(bytes.Clone(good.certificate), garbage...), "--ca: CA: certificate 2: x509: "},
+		{"no certificate file", nil, good.Key, good.Certificate, "--cert: CERT: no such file or directory"},
+		{"no key file", good.Certificate, nil, good.Certificate, "--key: KEY: no such file or directory"},
+		{"no authorities file", good.Certificate, good.Key, nil, "--ca: CA: no such file or directory"},
+		{"an empty certificate file", []byte{}, good.Key, good.Certificate, "--cert: CERT: no certificate found"},
+		{"a key in place of the certificate", good.Key, good.Key, good.Certificate, "--cert: CERT: no certificate found"},
+		{"a certificate that is garbage", garbage, good.Key, good.Certificate, "--cert: CERT: certificate 1: x509: "},
+		{"a certificate in place of the key", good.Certificate, good.Certificate, good.Certificate, "--key: KEY: "},
+		{"a key that is no PEM", good.Certificate, []byte("secret"), good.Certificate, "--key: KEY: no private key found"},
+		{"the key of another certificate", good.Certificate, other.Key, good.Certificate, "--key KEY does not belong to the certificate in --cert CERT"},
+		{"authorities without a certificate", good.Certificate, good.Key, []byte("none\n"), "--ca: CA: no certificate found"},
+		{"an authority that is garbage", good.Certificate, good.Key, append(bytes.Clone(good.Certificate), garbage...), "--ca: CA: certificate 2: x509: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := newDirectory(t)
@@ -145,7 +98,7 @@ func TestUnusableFiles(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	first, second, expired := issue(t, "first", time.Hour, nil), issue(t, "second", time.Hour, nil), issue(t, "expired", -time.Hour, nil)
+	first, second, expired := meshtest.Issue(t, "first", time.Hour, nil), meshtest.Issue(t, "second", time.Hour, nil), meshtest.Issue(t, "expired", -time.Hour, nil)
 	d := newDirectory(t)
 	d.put(t, first)
 	source := open(t, d.files())
@@ -156,8 +109,8 @@ func TestReload(t *testing.T) {
 		wantErr  string
 	}{
 		{"nothing has changed", func() {}, "first", ""},
-		{"the key is of another certificate", func() { write(t, d.key, second.key) }, "first", "does not belong"},
-		{"the certificate has come too", func() { write(t, d.cert, second.certificate) }, "second", ""},
+		{"the key is of another certificate", func() { write(t, d.key, second.Key) }, "first", "does not belong"},
+		{"the certificate has come too", func() { write(t, d.cert, second.Certificate) }, "second", ""},
 		{"a file is gone", func() { _ = os.Remove(d.cert) }, "second", "no such file"},
 		{"an expired certificate in place of a valid one", func() { d.put(t, expired) }, "second", "the certificate expired at "},
 		{"the one before", func() { d.put(t, first) }, "first", ""},
@@ -178,7 +131,7 @@ func TestReload(t *testing.T) {
 
 func TestExpiredCertificateIsOpened(t *testing.T) {
 	d := newDirectory(t)
-	d.put(t, issue(t, "expired", -time.Hour, nil))
+	d.put(t, meshtest.Issue(t, "expired", -time.Hour, nil))
 	if got := open(t, d.files()).Certificate().Subject.CommonName; got != "expired" {
 		t.Errorf("the certificate is %s", got)
 	}
@@ -188,11 +141,11 @@ func TestExpiredCertificateIsOpened(t *testing.T) {
 func TestWatch(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		change func(t *testing.T, d directory, next *issued)
+		change func(t *testing.T, d directory, next *meshtest.Certificate)
 	}{
-		{"files are written", func(t *testing.T, d directory, next *issued) { d.put(t, next) }},
-		{"files of the same time are renamed", func(t *testing.T, d directory, next *issued) {
-			for path, data := range map[string][]byte{d.cert: next.certificate, d.key: next.key} {
+		{"files are written", func(t *testing.T, d directory, next *meshtest.Certificate) { d.put(t, next) }},
+		{"files of the same time are renamed", func(t *testing.T, d directory, next *meshtest.Certificate) {
+			for path, data := range map[string][]byte{d.cert: next.Certificate, d.key: next.Key} {
 				before, err := os.Stat(path)
 				if err != nil {
 					t.Fatal(err)
@@ -203,7 +156,7 @@ func TestWatch(t *testing.T) {
 				}
 			}
 		}},
-		{"a link to the directory is replaced", func(t *testing.T, d directory, next *issued) {
+		{"a link to the directory is replaced", func(t *testing.T, d directory, next *meshtest.Certificate) {
 			data := filepath.Join(filepath.Dir(filepath.Dir(d.cert)), "..data")
 			newer := t.TempDir()
 			directory{cert: filepath.Join(newer, "cert.pem"), key: filepath.Join(newer, "key.pem")}.put(t, next)
@@ -213,7 +166,7 @@ func TestWatch(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			first, second := issue(t, "first", 30*24*time.Hour, nil), issue(t, "second", 30*24*time.Hour, nil)
+			first, second := meshtest.Issue(t, "first", 30*24*time.Hour, nil), meshtest.Issue(t, "second", 30*24*time.Hour, nil)
 			// As in a volume of Kubernetes: the path leads through a link.
 			volume, data := t.TempDir(), t.TempDir()
 			if err := os.Symlink(data, filepath.Join(volume, "..data")); err != nil {
@@ -250,7 +203,7 @@ func TestWhatIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(at))
 		d := newDirectory(t)
-		d.put(t, issue(t, "first", 30*24*time.Hour, nil))
+		d.put(t, meshtest.Issue(t, "first", 30*24*time.Hour, nil))
 		var log bytes.Buffer
 		source, err := certificates.Open(d.files(), slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
@@ -264,12 +217,12 @@ func TestWhatIsLogged(t *testing.T) {
 			polls int
 			want  string // or "" for nothing
 		}{
-			{"at the start", func() {}, 0, `msg="certificates loaded" names=first,127.0.0.1 not_after=`},
+			{"at the start", func() {}, 0, `msg="certificates loaded" names=first,localhost,127.0.0.1 not_after=`},
 			{"no change", func() {}, 10, ""},
 			{"a broken certificate, once", func() { write(t, d.cert, []byte("broken")) }, 10, "--cert: " + d.cert + ": no certificate found"},
 			{"a file that is gone, once", func() { _ = os.Remove(d.cert) }, 10, "--cert: " + d.cert + ": no such file"},
-			{"a new certificate", func() { d.put(t, issue(t, "second", 30*24*time.Hour, nil)) }, 2, `msg="certificates changed" names=second`},
-			{"one that expires soon, once", func() { d.put(t, issue(t, "third", 24*time.Hour, nil)) }, 10, `msg="the certificate expires soon, or has expired" names=third`},
+			{"a new certificate", func() { d.put(t, meshtest.Issue(t, "second", 30*24*time.Hour, nil)) }, 2, `msg="certificates changed" names=second`},
+			{"one that expires soon, once", func() { d.put(t, meshtest.Issue(t, "third", 24*time.Hour, nil)) }, 10, `msg="the certificate expires soon, or has expired" names=third`},
 		} {
 			before := strings.Count(log.String(), "\n")
 			if step.polls == 0 {
@@ -322,14 +275,12 @@ func handshake(t *testing.T, server, client *tls.Config) (state tls.ConnectionSt
 }
 
 // clientOf returns the configuration of a client that trusts the certificate.
-func clientOf(trusted *issued) *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(trusted.leaf)
-	return &tls.Config{RootCAs: pool}
+func clientOf(trusted *meshtest.Certificate) *tls.Config {
+	return &tls.Config{RootCAs: trusted.Pool()}
 }
 
 func TestServerConfig(t *testing.T) {
-	first, second := issue(t, "first", time.Hour, nil), issue(t, "second", time.Hour, nil)
+	first, second := meshtest.Issue(t, "first", time.Hour, nil), meshtest.Issue(t, "second", time.Hour, nil)
 	d := newDirectory(t)
 	d.put(t, first)
 	source := open(t, d.files())
@@ -370,16 +321,16 @@ func TestServerConfig(t *testing.T) {
 
 // TestClientCertificates is mutual TLS between the two kinds of configurations.
 func TestClientCertificates(t *testing.T) {
-	oldCA, newCA := issue(t, "old CA", time.Hour, nil), issue(t, "new CA", time.Hour, nil)
+	oldCA, newCA := meshtest.Issue(t, "old CA", time.Hour, nil), meshtest.Issue(t, "new CA", time.Hour, nil)
 	serverDir, clientDir := newDirectory(t), newDirectory(t)
-	serverDir.put(t, issue(t, "gateway", time.Hour, oldCA))
-	write(t, serverDir.ca, oldCA.certificate)
+	serverDir.put(t, meshtest.Issue(t, "gateway", time.Hour, oldCA))
+	write(t, serverDir.ca, oldCA.Certificate)
 	files := serverDir.files()
 	files.Authorities = certificates.File{Name: "--client-ca", Path: serverDir.ca}
 	server := open(t, files)
 
-	clientDir.put(t, issue(t, "client", time.Hour, oldCA))
-	write(t, clientDir.ca, oldCA.certificate)
+	clientDir.put(t, meshtest.Issue(t, "client", time.Hour, oldCA))
+	write(t, clientDir.ca, oldCA.Certificate)
 	files = clientDir.files()
 	files.Authorities = certificates.File{Name: "--ca", Path: clientDir.ca}
 	client := open(t, files)
@@ -399,21 +350,21 @@ func TestClientCertificates(t *testing.T) {
 	if _, err, _ := handshake(t, serverConfig, clientOf(oldCA)); err == nil {
 		t.Error("a client without a certificate is accepted")
 	}
-	write(t, serverDir.ca, newCA.certificate)
+	write(t, serverDir.ca, newCA.Certificate)
 	if err := server.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if err := connect(); err == nil {
 		t.Error("a client is accepted whose authority is not trusted any more, with a session of before")
 	}
-	clientDir.put(t, issue(t, "client", time.Hour, newCA))
+	clientDir.put(t, meshtest.Issue(t, "client", time.Hour, newCA))
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if err := connect(); err != nil {
 		t.Errorf("a client with a certificate of the new authority: %v", err)
 	}
-	serverDir.put(t, issue(t, "gateway", time.Hour, newCA))
+	serverDir.put(t, meshtest.Issue(t, "gateway", time.Hour, newCA))
 	if err := server.Reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +372,7 @@ func TestClientCertificates(t *testing.T) {
 	if err := connect(); err == nil {
 		t.Error("a server is accepted whose authority the client does not trust")
 	}
-	write(t, clientDir.ca, newCA.certificate)
+	write(t, clientDir.ca, newCA.Certificate)
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,8 @@ type Upstream struct {
 }
 
 // NewUpstream starts an upstream that is stopped at the end of the test. By default it responds with
-// one empty message.
-func NewUpstream(t testing.TB) *Upstream {
+// one empty message. The options may set credentials, in place of no TLS.
+func NewUpstream(t testing.TB, options ...grpc.ServerOption) *Upstream {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +55,7 @@ func NewUpstream(t testing.TB) *Upstream {
 	u.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
 		return []proto.Message{dynamicpb.NewMessage(method.Output())}, nil
 	})
-	server := grpc.NewServer(grpc.UnknownServiceHandler(u.handle))
+	server := grpc.NewServer(append(options, grpc.UnknownServiceHandler(u.handle))...)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {

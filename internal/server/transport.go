@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// The limits of an HTTP/2 connection. net/http enforces others by itself: it closes connections whose
-// header block exceeds twice the limit, whose client resets more than 4 × maxStreams streams that have
-// not begun, or does not read 10,000 replies to its SETTINGS, PING and RST_STREAM frames.
+// The limits of an HTTP/2 connection. net/http enforces others by itself. It closes a connection
+// whose header block exceeds its limit by far, whose client resets more than 4 × maxStreams streams
+// before their handlers begin, or does not read 10,000 replies to SETTINGS, PING and RST_STREAM.
 const (
 	// maxStreams is the maximum number of concurrent streams. It is more than the open streams that a
-	// key may have by default (--max-key-streams), so that one connection is enough for a client.
-	maxStreams = 250
+	// key may have by default (--max-key-streams), so that one connection is enough for a client. A
+	// client that opens streams and resets them at once makes the gateway hold up to five times as
+	// many, so it is not more than it must be.
+	maxStreams = 128
 	// maxFrameBytes is the maximum size of a frame, the minimum that RFC 9113, section 4.2, allows.
 	// Each connection has a buffer for the largest frame that it received.
 	maxFrameBytes = 16 << 10

@@ -179,7 +179,7 @@ func TestHTTP2Settings(t *testing.T) {
 		t.Fatalf("the first frame is %v", frame)
 	}
 	for id, want := range map[http2.SettingID]uint32{
-		http2.SettingMaxConcurrentStreams: 250,
+		http2.SettingMaxConcurrentStreams: 128,
 		http2.SettingMaxFrameSize:         16 << 10,
 		http2.SettingMaxHeaderListSize:    16<<10 + 320,
 		http2.SettingHeaderTableSize:      4 << 10,
