@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -358,4 +360,61 @@ func (p *program) waitForMetric(t *testing.T, line string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// TestDrainUnderHTTP2Load ends the program while clients make writes over HTTP/2. While the program
+// still accepts connections, it tells clients to make new ones. No write may fail for that, and none
+// may be made twice. Once the listener is closed, clients cannot connect.
+func TestDrainUnderHTTP2Load(t *testing.T) {
+	const clients = 8
+	for _, test := range []struct{ name, flag string }{{"TLS", "--tls-self-signed"}, {"h2c", "--h2c"}} {
+		t.Run(test.name, func(t *testing.T) {
+			upstream := meshtest.NewUpstream(t)
+			p := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--rate-limit-write", "0", "--drain-delay", "1s", test.flag)
+			var made atomic.Int64
+			enough := make(chan struct{})
+			var running sync.WaitGroup
+			for range clients {
+				running.Go(func() {
+					p := &program{base: p.base, client: clientOf(t, true, &tls.Config{InsecureSkipVerify: true})}
+					for {
+						err := p.createGroup(t, caller(0))
+						// A connection that the program has not accepted when it closes the listener is
+						// reset by the kernel.
+						if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) && p.refuses() {
+							return
+						}
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if made.Add(1) == 20*clients {
+							close(enough)
+						}
+					}
+				})
+			}
+			receive(t, enough, "some writes")
+			before := made.Load()
+			p.signal(t, syscall.SIGTERM)
+			running.Wait()
+			if code := p.end(); code != 0 {
+				t.Errorf("exit status %d\n%s", code, p.stderr)
+			}
+			calls := len(upstream.Calls())
+			t.Logf("%d writes, %d of them after the signal", made.Load(), made.Load()-before)
+			if int64(calls) != made.Load() || made.Load() == before {
+				t.Errorf("%d calls reached the upstream, and %d writes were answered, %d before the signal", calls, made.Load(), before)
+			}
+		})
+	}
+}
+
+// refuses reports whether new connections are refused.
+func (p *program) refuses() bool {
+	conn, err := net.Dial("tcp", p.address())
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err != nil
 }

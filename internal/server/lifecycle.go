@@ -24,6 +24,8 @@ const (
 	// waitNotice is how long calls may still run after streams were ended, before the function
 	// of [Server.OnWait] is called.
 	waitNotice = 500 * time.Millisecond
+	// shutdownRound is how often connections are told that they must end.
+	shutdownRound = time.Second
 )
 
 // ErrInterrupted is the cause of a context that is cancelled by an interrupt from a terminal.
@@ -242,7 +244,7 @@ func (s *httpService) InFlight() int {
 
 // Shutdown also waits for handlers of hijacked connections.
 func (s *httpService) Shutdown(ctx context.Context) error {
-	err := s.Server.Shutdown(ctx)
+	err := s.shutdownConnections(ctx)
 	s.mu.Lock()
 	if s.idle == nil {
 		s.idle = make(chan struct{})
@@ -262,4 +264,18 @@ func (s *httpService) Shutdown(ctx context.Context) error {
 		return err
 	}
 	return fmt.Errorf("%d in flight: %w", s.running, ctx.Err())
+}
+
+// shutdownConnections is [http.Server.Shutdown], again and again: that tells the HTTP/2 connections of
+// its time once that they must end. A connection whose TLS handshake ends later, and that has no
+// request, would be waited for until ctx is done.
+func (s *httpService) shutdownConnections(ctx context.Context) error {
+	for {
+		round, cancel := context.WithTimeout(ctx, shutdownRound)
+		err := s.Server.Shutdown(round)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
 }

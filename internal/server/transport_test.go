@@ -264,3 +264,53 @@ func TestHTTP2Shutdown(t *testing.T) {
 		})
 	}
 }
+
+// TestHTTP2ShutdownOfANewConnection shuts down a server while a client makes its connection. The client
+// sends no request then, as browsers do that connect beforehand, and must not delay the shutdown.
+func TestHTTP2ShutdownOfANewConnection(t *testing.T) {
+	forServer, forClient := selfSigned(t)
+	address, stop := runTransport(t, server.Transport{TLS: forServer}, func(http.ResponseWriter, *http.Request) {})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The first connection is accepted when a later one is served.
+	response, err := clientWith(t, false, forClient).Get("https://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	for !refuses(address) {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // in which the server tells its connections to end
+
+	config := forClient.Clone()
+	config.ServerName, config.NextProtos = "localhost", []string{"h2"}
+	secure := tls.Client(conn, config)
+	if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(secure, secure)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			if _, err := framer.ReadFrame(); err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(longTimeout / 2):
+		t.Error("the shutdown waits for the connection")
+	}
+}
