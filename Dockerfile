@@ -18,6 +18,7 @@ COPY --from=build /mesh-gateway /mesh-gateway
 # A number, so that Kubernetes can check runAsNonRoot.
 USER 65532:65532
 EXPOSE 8080
+# For a gateway with TLS, set MESH_GATEWAY_HEALTHCHECK_URL to https://127.0.0.1:PORT/healthz.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=2s CMD ["/mesh-gateway", "healthcheck"]
 ENTRYPOINT ["/mesh-gateway"]
 CMD ["serve"]
