@@ -1,14 +1,17 @@
 # syntax=docker/dockerfile:1
 
-# The same release as the toolchain line of go.mod.
-FROM golang:1.26.11 AS build
+# The same release as the toolchain line of go.mod. The platform is that of the builder: Go compiles for the others.
+FROM --platform=$BUILDPLATFORM golang:1.26.11 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
+# With .git, where the version comes from. In a worktree, .git is somewhere else: build from a clone.
 COPY . .
-# The binary holds no paths of the build and needs no C library: the same source
-# built with the same Go gives the same bytes.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /mesh-gateway ./cmd/mesh-gateway
+ARG TARGETOS TARGETARCH
+# The binary holds no paths of the build and needs no C library: the same source built with the same Go gives the same
+# bytes. .ci/release builds it in the same way.
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+  go build -trimpath -ldflags="-s -w" -o /mesh-gateway ./cmd/mesh-gateway
 
 # The program, its licences and the certificates that it trusts: no shell, no packages.
 FROM scratch

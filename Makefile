@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 # The modules of the repository, without those that only pin a tool.
-MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod internal/codegen/go.mod e2e/go.mod bench/go.mod))
+MODULES := $(patsubst %/go.mod,%,$(wildcard ./go.mod internal/codegen/go.mod e2e/go.mod bench/go.mod deploy/go.mod))
 GOLANGCI_LINT := go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 
 .PHONY: help
@@ -44,6 +44,14 @@ licenses: ## Rewrite THIRD_PARTY_LICENSES
 .PHONY: licenses-check
 licenses-check: ## Check that THIRD_PARTY_LICENSES is current
 	@text=$$(internal/tools/licenses/collect); diff THIRD_PARTY_LICENSES - <<<"$$text" || { echo 'THIRD_PARTY_LICENSES is not current: run make licenses' >&2; exit 1; }
+
+.PHONY: deploy
+deploy: ## Check the Helm chart, the compose file, the systemd unit, the rules and the dashboards
+	.ci/deploy
+
+.PHONY: release
+release: ## Build what a release consists of into dist/
+	.ci/release
 
 .PHONY: ci
 ci: ## Run every check that a change must pass
