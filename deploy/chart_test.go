@@ -35,7 +35,8 @@ const chartDir = "helm/mesh-gateway"
 // store is the part of values that makes several replicas possible.
 const store = "configFromSecrets: {store: {name: mesh-gateway, key: store}}\n"
 
-// settings are values that the chart must accept. Together they use every template and every branch of it.
+// settings are values that the chart must accept. Together they use every template and every branch
+// of it.
 var settings = []struct{ name, values string }{
 	{"defaults", ``},
 	{"several replicas", store + `replicaCount: 3`},
@@ -380,8 +381,8 @@ func TestGracePeriodIsLongerThanTheShutdown(t *testing.T) {
 	}
 }
 
-// shutdownTimeout is server.ShutdownTimeout in seconds. This module does not require the main one, whose
-// requirements would be added to those of Helm.
+// shutdownTimeout is server.ShutdownTimeout in seconds. This module does not require the main one,
+// whose requirements would be added to those of Helm.
 func shutdownTimeout(t *testing.T) int64 {
 	t.Helper()
 	source, err := os.ReadFile("../internal/server/lifecycle.go")

@@ -46,7 +46,8 @@ func variablesOf(command ...string) (map[string]bool, error) {
 	return found, nil
 }
 
-// The program ignores variables that it does not know, so a setting that is misspelt would have no effect.
+// The program ignores variables that it does not know, so a setting that is misspelt would have no
+// effect.
 func TestEveryVariableIsThatOfAFlag(t *testing.T) {
 	known, err := variables()
 	if err != nil {

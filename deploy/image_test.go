@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Git would find a tracked file that the builder does not get to be a change, and the version of the binary would
-// end in +dirty.
+// Git would find a tracked file that the builder does not get to be a change, and the version of
+// the binary would end in +dirty.
 func TestImageHasAllTrackedFiles(t *testing.T) {
 	output, err := exec.Command("git", "-C", "..", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore").CombinedOutput()
 	if err != nil || len(output) > 0 {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// unit writes the unit to a directory, with the drop-ins and with a program that exists, since systemd-analyze
-// wants to find it.
+// unit writes the unit to a directory, with the drop-ins and with a program that exists, since
+// systemd-analyze wants to find it.
 func unit(t *testing.T, dropIns ...string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,10 +1,12 @@
-// Command kubernetes writes the JSON schemas that the rendered chart is validated against, one file for
-// each kind that the chart has, as kubeconform names them. They come from the OpenAPI document of Kubernetes
-// and the custom resource definitions of the Prometheus operator, both as Go modules have them:
+// Command kubernetes writes the JSON schemas that the rendered chart is validated against, one file
+// for each kind that the chart has, as kubeconform names them. They come from the OpenAPI document
+// of Kubernetes and the custom resource definitions of the Prometheus operator, both as Go modules
+// have them:
 //
 //	go -C deploy generate
 //
-// The schemas are strict: a field that a kind does not have is an error.
+// Both are under the Apache License 2.0. The schemas are strict: a field that a kind does not have
+// is an error.
 package main
 
 import (
@@ -90,8 +92,8 @@ func generate() error {
 	return write(podMonitor, strict(definition.Spec.Versions[0].Schema.OpenAPIV3Schema).(map[string]any))
 }
 
-// download returns the directory of a module. It is not a requirement of this module, which would be much
-// larger with it.
+// download returns the directory of a module. It is not a requirement of this module, which would
+// be much larger with it.
 func download(module string) (string, error) {
 	command := exec.Command("go", "mod", "download", "-json", module)
 	command.Stderr = os.Stderr
@@ -140,8 +142,9 @@ func references(schema any) (all []string) {
 	return all
 }
 
-// strict returns the schema without descriptions and the extensions of Kubernetes. It refuses fields that
-// the schema does not list, and accepts numbers where Kubernetes does although it says "string".
+// strict returns the schema without descriptions and the extensions of Kubernetes. It refuses
+// fields that the schema does not list, and accepts numbers where Kubernetes does although it says
+// "string".
 func strict(schema any) any {
 	switch schema := schema.(type) {
 	case []any:
