@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"regexp"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -28,9 +27,6 @@ func forwardedHeaders(more []string) headerList {
 	return list
 }
 
-// traceparent is the form of the field in W3C Trace Context, version 00.
-var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-
 // metadata returns what is sent upstream for the headers. A header that was sent
 // twice is dropped: an upstream that reads the other value would see a different
 // caller.
@@ -41,7 +37,7 @@ func (l headerList) metadata(header http.Header) metadata.MD {
 			md[forwarded.key] = values
 		}
 	}
-	if values := md["traceparent"]; values == nil || !traceparent.MatchString(values[0]) {
+	if values := md["traceparent"]; values == nil || wire.TraceID(values[0]) == "" {
 		delete(md, "traceparent")
 		delete(md, "tracestate") // meaningless alone
 	}
