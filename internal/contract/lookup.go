@@ -36,6 +36,30 @@ func (m *Method) Lookup(request proto.Message) (rpc, path string) {
 	return read.Method.Name(), path
 }
 
+// Resource returns the name of the resource that a request is for, or "" if it has none, such as one
+// that creates a resource. The request may be nil.
+func (m *Method) Resource(request proto.Message) string {
+	if request == nil || m.Bindings[0].PathField == "" {
+		return ""
+	}
+	return stringAt(request.ProtoReflect(), m.Bindings[0].PathField)
+}
+
+// ResourceIn returns the name of the resource in the path of a request, still escaped, or "" if the path
+// has none. It is for requests that have no message, because they were refused before.
+func (m *Method) ResourceIn(path string) string {
+	found, segment := Match(path)
+	if found == nil || segment == "" {
+		return ""
+	}
+	for _, binding := range found.bindings {
+		if binding.Method == m && binding.PathField != "" {
+			return binding.PathValue(segment)
+		}
+	}
+	return ""
+}
+
 // stringAt returns the string at a path of fields, or "" if there is none.
 func stringAt(message protoreflect.Message, path string) string {
 	for {

@@ -53,3 +53,32 @@ func TestEveryWriteCanBeLookedUp(t *testing.T) {
 		}
 	}
 }
+
+func TestResource(t *testing.T) {
+	const ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, test := range []struct {
+		name, method string
+		request      proto.Message
+		path         string
+		want         string
+	}{
+		{"an action", "/meshtrade.wallet.account.v1.AccountService/OpenAccount",
+			&accountv1.OpenAccountRequest{Name: "accounts/" + ulid}, "/v1/accounts/" + ulid + ":open", "accounts/" + ulid},
+		{"an update", "/meshtrade.iam.group.v1.GroupService/UpdateGroup",
+			&groupv1.UpdateGroupRequest{Group: &groupv1.Group{Name: "groups/" + ulid}}, "/v1/groups/" + ulid, "groups/" + ulid},
+		{"a create", "/meshtrade.wallet.transfer.v1.TransferService/CreateTransfer",
+			&transferv1.CreateTransferRequest{Transfer: &transferv1.Transfer{Name: "ignored"}}, "/v1/wallet/transfers", ""},
+		{"no request, and the path of another method", "/meshtrade.wallet.account.v1.AccountService/OpenAccount", nil, "/v1/groups/" + ulid, ""},
+		{"no request, and no path of the contract", "/meshtrade.wallet.account.v1.AccountService/OpenAccount", nil, "/docs", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			method := contract.ByName(test.method)
+			if got := method.Resource(test.request); got != test.want {
+				t.Errorf("of the request: %q, want %q", got, test.want)
+			}
+			if got := method.ResourceIn(test.path); got != test.want {
+				t.Errorf("in the path: %q, want %q", got, test.want)
+			}
+		})
+	}
+}
