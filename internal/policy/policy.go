@@ -81,6 +81,9 @@ type Call struct {
 	ResponseHeader http.Header
 	// Address is the address of the client.
 	Address netip.Addr
+	// Caller, if it is not nil, is set to the SHA-256 of the API key once the credentials have been
+	// checked. A public method that is called without a key leaves it as it is.
+	Caller *[sha256.Size]byte
 	// Body is the size of the request body in bytes, or negative if it is not known.
 	Body int64
 }
@@ -124,6 +127,9 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 	key, unauthenticated := authenticate(c.Header, c.Rules.Public)
 	network := networkOf(c.Address)
 	by := callerOf(key, network)
+	if c.Caller != nil && unauthenticated == nil && key != "" {
+		*c.Caller = by
+	}
 	if err := p.count(c, network, by, unauthenticated == nil); err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -35,6 +36,7 @@ type quota struct {
 	// policy is the value of RateLimit-Policy, and prefix that of RateLimit up to the number of
 	// remaining requests.
 	policy, prefix string
+	refused        atomic.Uint64
 }
 
 // newQuota returns nil if the rate is unlimited.
@@ -115,6 +117,7 @@ func (q *quota) report(result ratelimit.Result, response http.Header) {
 
 // exceeded returns the error for a call that exceeds the quota.
 func (q *quota) exceeded(result ratelimit.Result) error {
+	q.refused.Add(1)
 	return rateLimited(fmt.Sprintf("The rate limit %q of %d requests in %s was exceeded.", q.Name, q.Rate.Requests, q.Rate.Period), result.Retry)
 }
 
@@ -125,4 +128,25 @@ func rateLimited(message string, retry time.Duration) error {
 	return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 		fmt.Sprintf("%s Nothing was sent to the Mesh API. Try again in %d seconds.", message, seconds),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)})
+}
+
+// RateLimit is what is known of a rate limit.
+type RateLimit struct {
+	// Name is the name in RateLimit-Policy.
+	Name string
+	// Refused returns how many calls it has refused. It is safe for concurrent use.
+	Refused func() uint64
+}
+
+// RateLimits returns the rate limits that are enabled.
+func (p *Policy) RateLimits() []RateLimit {
+	var limits []RateLimit
+	for _, both := range []quotas{p.read, p.write, p.ticket} {
+		for _, q := range []*quota{both.key, both.address} {
+			if q != nil {
+				limits = append(limits, RateLimit{q.Name, q.refused.Load})
+			}
+		}
+	}
+	return limits
 }
