@@ -46,7 +46,7 @@ func withChain(peer http.Handler) (http.Handler, error) {
 	r.Use(
 		middleware.RequestID(),
 		middleware.ClientIP(nil),
-		middleware.Observe(middleware.AccessLog(logger)),
+		middleware.Observe(middleware.AccessLog(logger, 1)),
 		middleware.Recover(logger),
 		middleware.CORS(nil),
 		middleware.BodyLimit(1<<20),

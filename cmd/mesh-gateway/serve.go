@@ -29,6 +29,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
@@ -43,7 +44,22 @@ func (*serveCommand) Help() string { return aboutFlags }
 func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	log := telemetry.NewLogWriter(std.err)
 	defer func() { err = errors.Join(err, log.Close()) }()
-	logger := slog.New(slog.NewJSONHandler(log, nil))
+	logger := slog.New(telemetry.NewHandler(log, std.err, telemetry.LogFormat(c.Config.Telemetry.LogFormat), logLevel(c.Config.Telemetry), os.Getenv))
+	metrics := telemetry.New(buildVersion())
+	metrics.RegisterLog(log)
+	traces, err := tracing.FromEnvironment(ctx, os.Getenv, buildVersion(), logger)
+	if err != nil {
+		return err
+	}
+	if traces != nil {
+		defer traces.Close()
+		metrics.RegisterTraces(traces.Exported, traces.Failed)
+	}
+	auditLog, closeAudit, err := openAudit(c.Config.Telemetry, std, metrics, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	s := newServer(ctx, std.err, logger, c.Config.Server.DrainDelay)
 	options := server.Options{
 		Version:        buildVersion(),
@@ -59,7 +75,10 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		RequireIdempotencyKey: c.Config.Idempotency.Keys == "required",
 		Stopping:              s.Stopping(),
 		Drain:                 s.Draining(),
-		Metrics:               telemetry.New(buildVersion()),
+		Metrics:               metrics,
+		Tracer:                traces.Tracer(),
+		Audit:                 auditLog,
+		LogSuccesses:          c.Config.Telemetry.LogSampleSuccess,
 		Logger:                logger,
 	}
 	if c.Config.Limits.Admission == config.AdmissionAdaptive {
@@ -112,7 +131,8 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		return fmt.Errorf("--store: %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	options.Keeper, options.Tickets = idempotency.NewKeeper(store, logger), middleware.NewSealedTickets(store)
+	measured := metrics.Store(store)
+	options.Keeper, options.Tickets = idempotency.NewKeeper(measured, logger), middleware.NewSealedTickets(measured)
 	if memory, ok := store.(*memstore.Store); ok {
 		// What the answers in the store are about is gone after a reset of the sandbox. A store
 		// outside the program may have the keys of other gateways.
@@ -125,7 +145,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	options.Conn, options.Ready = conn, conn.WaitUntilReady
-	options.Metrics.RegisterPool(telemetry.Pool{
+	metrics.RegisterPool(telemetry.Pool{
 		Connections: conn.Connections, InFlight: conn.InFlight, Retired: conn.Retired,
 		Retries: conn.Retries, RefusedRetries: conn.RefusedRetries, Waits: conn.Waits, Probes: conn.Probes, Left: conn.Left,
 	})
@@ -149,6 +169,14 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	if at.api, err = s.Listen(c.Config.Server.Listen, routes); err != nil {
 		return listenError("listen", c.Config.Server.Listen, err)
 	}
+	if c.Config.Telemetry.FlightRecorder && c.Config.Server.AdminListen != "" {
+		flight, err := telemetry.StartFlight()
+		if err != nil {
+			return err
+		}
+		defer flight.Stop()
+		options.Flight = flight
+	}
 	if c.Config.Server.AdminListen != "" {
 		if at.admin, at.adminMoved, err = c.serveAdmin(s, c.Config.Server.AdminListen, server.AdminRoutes(options)); err != nil {
 			return err
@@ -165,6 +193,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		logger.Warn(warning)
 	}
 	conn.Connect()
+	defer runUntil(func(ctx context.Context) { conn.Watch(ctx, reportReachability(logger, c.upstreamTarget())) })()
 	go debug.FreeOSMemory() // the start takes more than the program needs at rest
 	return s.Run(ctx)
 }
@@ -212,15 +241,22 @@ func (c *serveCommand) connect(mesh *sandbox.Sandbox, certificates certificateSo
 		UserAgent:   "mesh-gateway/" + buildVersion(),
 		Connections: c.Config.Upstream.Connections,
 	}
-	target := c.Config.Upstream.Target
 	if mesh != nil {
-		options.Plaintext, options.Dialer, target = true, mesh.DialContext, "sandbox:1"
+		options.Plaintext, options.Dialer = true, mesh.DialContext
 	}
-	conn, err := upstream.Dial(target, options)
+	conn, err := upstream.Dial(c.upstreamTarget(), options)
 	if err != nil {
 		return nil, &usageError{"upstream", err}
 	}
 	return conn, nil
+}
+
+// upstreamTarget is the address of the Mesh to front. That of the sandbox is only a name.
+func (c *serveCommand) upstreamTarget() string {
+	if c.Config.Sandbox.Enabled {
+		return "sandbox:1"
+	}
+	return c.Config.Upstream.Target
 }
 
 // addresses are where a gateway listens. admin and grpc may be nil.

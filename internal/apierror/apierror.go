@@ -64,6 +64,7 @@ const (
 	IdempotencyKeyReused   Reason = "IDEMPOTENCY_KEY_REUSED"
 	IdempotencyUnavailable Reason = "IDEMPOTENCY_UNAVAILABLE"
 	AlreadyFinished        Reason = "ALREADY_FINISHED"
+	AuditUnavailable       Reason = "AUDIT_UNAVAILABLE"
 )
 
 // meanings returns the reasons and their descriptions, in the order of the documentation.
@@ -101,6 +102,7 @@ func meanings() []struct {
 		{AlreadyFinished, "409: a request with this `Idempotency-Key` was finished, and its answer is no longer available. The message says whether it was carried out."},
 		{IdempotencyKeyReused, "422: the `Idempotency-Key` was used for another request. Nothing was sent."},
 		{IdempotencyUnavailable, "503: the gateway cannot record the `Idempotency-Key`. Nothing was sent. Repeat the request after `Retry-After`."},
+		{AuditUnavailable, "503: the gateway cannot record the write in its audit log. Nothing was sent. Repeat the request after `Retry-After`."},
 	}
 }
 

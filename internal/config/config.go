@@ -18,6 +18,7 @@ type Config struct {
 	Limits      Limits      `embed:""`
 	Redis       Redis       `embed:""`
 	Idempotency Idempotency `embed:""`
+	Telemetry   Telemetry   `embed:""`
 
 	given map[string]bool
 }
@@ -39,6 +40,7 @@ func (c *Config) Validate(parsed *kong.Context) error {
 	c.Upstream.validate(c, &p)
 	c.Sandbox.validate(c, &p)
 	c.Limits.validate(&p)
+	c.Telemetry.validate(&p)
 	if len(p) == 0 {
 		return nil
 	}

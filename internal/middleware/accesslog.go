@@ -2,13 +2,15 @@ package middleware
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
-
-	"google.golang.org/genproto/googleapis/rpc/code"
+	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -21,7 +23,7 @@ const (
 
 // AccessLog returns an observer ([Observe]) that logs each request. The record contains no header
 // except User-Agent (its first 200 bytes), and neither the body nor the query, because they may
-// contain keys and personal data.
+// contain keys and personal data. docs/operations.md lists the fields.
 //
 // The record of a request that failed also has:
 //
@@ -31,15 +33,36 @@ const (
 //
 // They come from [apierror.Write], and from [apierror.Observe] for an error that ends a stream. The
 // level is INFO for statuses below 500, ERROR for 500, which indicates a defect, and WARN above.
-func AccessLog(logger *slog.Logger) func(*Observation) {
+//
+// Of the requests that succeed, successes is the part that is logged, from 0 to 1. A request with an
+// error or a status of 400 or more is always logged.
+func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
+	// The handlers of the routes of the contract have written route and rpc beforehand.
+	type route struct {
+		method *contract.Method
+		path   string
+	}
+	plain, byRoute := logger.Handler(), make(map[route]slog.Handler)
+	for _, method := range contract.Methods() {
+		for _, binding := range method.Bindings {
+			byRoute[route{method, binding.Template}] = plain.WithAttrs([]slog.Attr{slog.String("rpc", method.Name()), slog.String("route", binding.Template)})
+		}
+	}
 	return func(o *Observation) {
-		attrs := make([]slog.Attr, 0, 14)
+		if successes < 1 && o.Err == nil && o.Status < http.StatusBadRequest && rand.Float64() >= successes { //nolint:gosec // it need not be unpredictable
+			return
+		}
+		level, ctx := levelOf(o.Status), o.Request.Context()
+		if !plain.Enabled(ctx, level) {
+			return
+		}
+		attrs := make([]slog.Attr, 0, 20)
 		attrs = append(attrs,
 			slog.String("method", o.Request.Method),
 			slog.String("path", truncate(o.Path, maxLoggedPath)),
 			slog.Int("status", o.Status),
 			slog.Int64("bytes", o.Bytes),
-			slog.Float64("duration_ms", float64(o.Duration.Microseconds())/1000),
+			slog.Float64("duration_ms", milliseconds(o.Duration)),
 			slog.String("request_id", o.Header.Get(wire.RequestIDHeader)),
 			slog.String("protocol", o.Request.Proto),
 			slog.String("user_agent", truncate(o.Request.UserAgent(), maxLoggedUserAgent)),
@@ -47,29 +70,55 @@ func AccessLog(logger *slog.Logger) func(*Observation) {
 		if ip := ClientIPOf(o.Request); ip.IsValid() {
 			attrs = append(attrs, slog.String("client_ip", ip.String()))
 		}
-		if o.Method != nil {
-			attrs = append(attrs, slog.String("rpc", o.Method.Name()))
+		if o.TraceID != "" {
+			attrs = append(attrs, slog.String("trace_id", o.TraceID))
 		}
-		if o.Route != "" {
-			attrs = append(attrs, slog.String("route", o.Route))
+		handler, known := byRoute[route{o.Method, o.Route}]
+		if !known {
+			handler = plain
+			if o.Method != nil {
+				attrs = append(attrs, slog.String("rpc", o.Method.Name()))
+			}
+			if o.Route != "" {
+				attrs = append(attrs, slog.String("route", o.Route))
+			}
+		}
+		if o.Call != nil {
+			attrs = appendCall(attrs, o)
 		}
 		if o.Err != nil {
-			attrs = appendError(attrs, o.Err, o.Request.Header)
+			attrs = appendError(attrs, o)
 		}
-		logger.LogAttrs(o.Request.Context(), levelOf(o.Status), "request", attrs...)
+		// Without the line of code that a Logger adds, which no handler here writes.
+		record := slog.NewRecord(time.Now(), level, "request", 0)
+		record.AddAttrs(attrs...)
+		_ = handler.Handle(ctx, record) // what fails is counted where it is written (telemetry.LogWriter)
 	}
 }
 
-func appendError(attrs []slog.Attr, err error, header http.Header) []slog.Attr {
-	attrs = append(attrs, slog.String("code", code.Code(apierror.CodeOf(err)).String()))
-	if reason := apierror.ReasonOf(err); reason != "" {
-		attrs = append(attrs, slog.String("reason", reason))
+// appendCall appends what was learned of a call of the API.
+func appendCall(attrs []slog.Attr, o *Observation) []slog.Attr {
+	if o.Call.Caller != (telemetry.Caller{}) {
+		attrs = append(attrs, slog.String("caller", o.Call.Caller.String()), slog.String("group", o.Request.Header.Get(wire.GroupHeader)))
 	}
-	if cause := apierror.CauseOf(err); cause != nil {
-		attrs = append(attrs, slog.String("cause", truncate(maskCredentials(cause.Error(), header), maxLoggedCause)))
+	if took, called := o.Call.Upstream(); called {
+		attrs = append(attrs, slog.Float64("upstream_ms", milliseconds(took)))
+	}
+	return append(attrs, slog.Bool("sent", o.Call.Sent()))
+}
+
+func appendError(attrs []slog.Attr, o *Observation) []slog.Attr {
+	attrs = append(attrs, slog.String("code", o.CodeName()))
+	if o.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(o.Reason)))
+	}
+	if cause := apierror.CauseOf(o.Err); cause != nil {
+		attrs = append(attrs, slog.String("cause", truncate(maskCredentials(cause.Error(), o.Request.Header), maxLoggedCause)))
 	}
 	return attrs
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func levelOf(status int) slog.Level {
 	switch {

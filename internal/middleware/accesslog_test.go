@@ -45,7 +45,7 @@ func TestAccessLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			router := chi.NewRouter()
-			router.Use(RequestID(), ClientIP(nil), Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))), Route)
+			router.Use(RequestID(), ClientIP(nil), Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)), 1)), Route)
 			router.Post("/v1/groups/{id}", test.handler)
 
 			r := headers(httptest.NewRequest(http.MethodPost, "/v1/groups/7?q=secretquery", strings.NewReader("secretbody")),
@@ -95,7 +95,7 @@ func TestAccessLogLimitsValuesOfClients(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			r := headers(httptest.NewRequest(http.MethodGet, "/"+strings.Repeat("p", 2*maxLoggedPath), nil), "User-Agent", test.agent)
-			Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))(new(capture)).ServeHTTP(httptest.NewRecorder(), r)
+			Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)), 1))(new(capture)).ServeHTTP(httptest.NewRecorder(), r)
 			var record struct {
 				UserAgent string `json:"user_agent"`
 				Path      string
@@ -113,7 +113,7 @@ func TestAccessLogLimitsValuesOfClients(t *testing.T) {
 func TestAccessLogLetsStreamsFlush(t *testing.T) {
 	w := httptest.NewRecorder()
 	logger := slog.New(slog.DiscardHandler)
-	handler := Observe(AccessLog(logger))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	handler := Observe(AccessLog(logger, 1))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			t.Error(err)
 		}
@@ -130,7 +130,7 @@ func logged(t *testing.T, r *http.Request, handler http.Handler) map[string]any 
 	var log bytes.Buffer
 	func() {
 		defer func() { _ = recover() }()
-		Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil))))(Recover(slog.New(slog.DiscardHandler))(handler)).ServeHTTP(httptest.NewRecorder(), r)
+		Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)), 1))(Recover(slog.New(slog.DiscardHandler))(handler)).ServeHTTP(httptest.NewRecorder(), r)
 	}()
 	var record map[string]any
 	if err := json.Unmarshal(log.Bytes(), &record); err != nil {
@@ -263,7 +263,7 @@ func TestAccessLogNamesTheMethod(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	var log bytes.Buffer
 	router := chi.NewRouter()
-	router.Use(Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)))), Route)
+	router.Use(Observe(AccessLog(slog.New(slog.NewJSONHandler(&log, nil)), 1)), Route)
 	router.Handle("/v1/pattern", setPattern("GET /v1/{name=limit_orders/*}:monitor", Method(method)(ok)))
 	router.Handle("/v1/*", setPattern("", Method(method)(ok)))
 	router.Handle("/docs/*", ok)

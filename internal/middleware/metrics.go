@@ -3,9 +3,6 @@ package middleware
 import (
 	"net/http"
 
-	"google.golang.org/grpc/codes"
-
-	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
@@ -27,13 +24,13 @@ func Count(metrics *telemetry.Metrics) func(*Observation) {
 		if o.Method == nil {
 			method.Begin() // InFlight is for RPC methods only
 		}
-		code := codes.OK
-		if o.Err != nil {
-			code = apierror.CodeOf(o.Err)
-		}
-		method.End(telemetry.Outcome{
-			Status: o.Status, Code: code, Duration: o.Duration,
+		outcome := telemetry.Outcome{
+			Status: o.Status, Code: o.Code, Reason: o.Reason, Duration: o.Duration,
 			RequestBytes: o.Request.ContentLength, ResponseBytes: o.Bytes,
-		})
+		}
+		if o.Sampled {
+			outcome.TraceID = o.TraceID
+		}
+		method.End(outcome)
 	}
 }

@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
 // Observation is what is known about a request after its response.
@@ -35,9 +38,21 @@ type Observation struct {
 	// Begin is when the request arrived, and Duration how long it was served.
 	Begin    time.Time
 	Duration time.Duration
-	// Err is the last error that was written or that ended the stream, or nil.
-	Err error
+	// Err is the last error that was written or that ended the stream, or nil. Code is its gRPC code,
+	// or OK, and Reason its reason if it is one of the gateway.
+	Err    error
+	Code   codes.Code
+	Reason apierror.Reason
+	// TraceID is the id of the trace that the request belongs to, or "". Sampled reports whether the
+	// gateway makes spans for it.
+	TraceID string
+	Sampled bool
+	// Call is what was learned of the call. It is nil if the request did not reach [Admit].
+	Call *telemetry.Call
 }
+
+// CodeName returns the name of the code (google/rpc/code.proto).
+func (o *Observation) CodeName() string { return code.Code(o.Code).String() }
 
 // Observe calls the observers with each request after its response, in their order, even if the
 // handler panics. [Method] says which RPC method a request is for.
@@ -51,6 +66,7 @@ func Observe(observers ...func(*Observation)) func(http.Handler) http.Handler {
 			defer func() {
 				o := observed.observation(r, returned)
 				o.Path, o.Begin, o.Duration = path, begin, time.Since(begin)
+				o.TraceID, o.Sampled = traceOf(r)
 				for _, observe := range observers {
 					observe(&o)
 				}
@@ -99,6 +115,7 @@ type response struct {
 	bytes  int64
 	method *contract.Method
 	route  string
+	call   *telemetry.Call
 
 	// Streams may fail in other goroutines than the handler's.
 	mu  sync.Mutex
@@ -196,7 +213,7 @@ func (w *response) outcome() (status int, reason string) {
 
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
-	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes}
+	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call}
 	switch {
 	case w.begun():
 	case errors.Is(r.Context().Err(), context.Canceled):
@@ -208,6 +225,8 @@ func (w *response) observation(r *http.Request, returned bool) Observation {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o.Err = w.err
+	if o.Err = w.err; o.Err != nil {
+		o.Code, o.Reason = apierror.CodeOf(o.Err), apierror.Reason(apierror.ReasonOf(o.Err))
+	}
 	return o
 }

@@ -80,7 +80,7 @@ func TestRecover(t *testing.T) {
 
 func TestRecoverAbortsAResponseThatHasBegun(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	s := httptest.NewServer(Observe(AccessLog(logger))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := httptest.NewServer(Observe(AccessLog(logger, 1))(Recover(logger)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "part")
 		_ = http.NewResponseController(w).Flush()
 		panic("boom")

@@ -132,7 +132,7 @@ func newBench(b *testing.B) *bench {
 	store := memstore.New(memstore.DefaultLimits())
 	routes, err := server.Routes(server.Options{
 		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
-		Conn: conn, ReadRate: unlimited, WriteRate: unlimited, Metrics: telemetry.New("test"),
+		Conn: conn, ReadRate: unlimited, WriteRate: unlimited, Metrics: telemetry.New("test"), LogSuccesses: 1,
 		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
 		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})

@@ -25,18 +25,22 @@ func version(version string) http.Handler {
 	return object(map[string]string{"version": version})
 }
 
-// ready handles readiness checks. It responds with 200 if connected, which may wait for the
-// upstream, and if stopping, which may be nil, is not done.
-func ready(connected func(context.Context) bool, stopping context.Context) http.Handler {
+// ready handles readiness checks. It responds with 200 if the gateway is not stopping, its audit log
+// works as far as it must, and it is connected, which may wait for the upstream.
+func ready(o Options) http.Handler {
 	ok := object(map[string]string{"status": "ready"})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stopping != nil && stopping.Err() != nil {
+		if o.Stopping != nil && o.Stopping.Err() != nil {
 			apierror.Write(w, errStopping())
+			return
+		}
+		if o.Audit != nil && !o.Audit.Ready() {
+			apierror.Write(w, apierror.New(codes.Unavailable, apierror.AuditUnavailable, "The gateway cannot write its audit log. See its log for the reason."))
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyWait)
 		defer cancel()
-		if !connected(ctx) {
+		if !o.Ready(ctx) {
 			apierror.Write(w, apierror.New(codes.Unavailable, apierror.UpstreamUnreachable, "The gateway is not connected to the Mesh API. Try again later."))
 			return
 		}

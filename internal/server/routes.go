@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
 	"github.com/meshtrade/mesh-gateway/internal/admission"
+	"github.com/meshtrade/mesh-gateway/internal/audit"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
@@ -87,8 +89,17 @@ type Options struct {
 	Drain context.Context
 	// Metrics count the requests of [Routes] and are served at /metrics of [AdminRoutes].
 	Metrics *telemetry.Metrics
+	// Tracer makes the spans of requests and of their calls to the upstream. It is nil if requests are
+	// not traced.
+	Tracer trace.Tracer
+	// Audit is the audit log of WRITEs. It is nil if there is none.
+	Audit *audit.Log
+	// LogSuccesses is the part of the requests that succeed that is logged, from 0 to 1.
+	LogSuccesses float64
 	// Logger receives the access log and reports of defects.
 	Logger *slog.Logger
+	// Flight serves the runtime's flight recorder. It is nil if that does not run.
+	Flight http.Handler
 }
 
 // Routes returns the handler of the gateway: all routes with their middleware.
@@ -107,10 +118,17 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
+	// A call passes them from the last to the first.
+	measured := telemetry.NewConn(o.Conn, o.Metrics, o.Tracer)
 	tickets := middleware.NewTickets(o.Tickets, func(ctx context.Context, header http.Header) error {
-		return keys.Vouch(ctx, o.Conn, header)
+		return keys.Vouch(ctx, measured, header)
 	})
-	conn, err := connection(o)
+	conn, err := connection(o, measured)
+	if err != nil {
+		return nil, err
+	}
+	recorder := audit.NewRecorder(o.Audit, o.Metrics)
+	audited, err := audit.NewConn(conn, recorder)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +141,7 @@ func Routes(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	fallbacks := o.Metrics.Fallbacks()
-	rest, err := gateway.New(conn,
+	rest, err := gateway.New(audited,
 		gateway.WithForwardedHeaders(headers...),
 		gateway.WithIdempotency(),
 		gateway.WithOrigins(o.CORSOrigins...),
@@ -149,6 +167,7 @@ func Routes(o Options) (http.Handler, error) {
 	if o.Admission != nil {
 		o.Metrics.RegisterAdmission(o.Admission)
 	}
+	o.Metrics.RegisterRateLimits(admission.RateLimits())
 	if o.Budget != nil {
 		o.Metrics.RegisterBudget(o.Budget)
 	}
@@ -172,13 +191,20 @@ func Routes(o Options) (http.Handler, error) {
 		get(r, path, spec)
 	}
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Ready, o.Stopping))
+	get(r, "/readyz", ready(o))
 	get(r, "/version", version(o.Version))
 
 	all := chi.Chain(
 		middleware.RequestID(),
 		middleware.ClientIP(o.TrustedProxies),
-		middleware.Observe(middleware.AccessLog(o.Logger), middleware.Count(o.Metrics)),
+	)
+	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(recorder)}
+	if o.Tracer != nil {
+		all = append(all, middleware.Trace(o.Tracer))
+		observers = append(observers, middleware.EndSpan)
+	}
+	all = append(all,
+		middleware.Observe(observers...),
 		middleware.Recover(o.Logger),
 		setEnvironment(environment),
 		middleware.CORS(o.CORSOrigins),
@@ -197,13 +223,13 @@ func Routes(o Options) (http.Handler, error) {
 	}), nil
 }
 
-// connection returns the connection that calls are made over. A call is admitted before its
-// idempotency key is recorded, and measured without the time that this takes.
-func connection(o Options) (grpc.ClientConnInterface, error) {
+// connection returns the connection that calls are made over, which is upstream in the end. A call is
+// admitted before its idempotency key is recorded, and measured without the time that this takes.
+func connection(o Options, upstream grpc.ClientConnInterface) (grpc.ClientConnInterface, error) {
 	if o.Admission == nil {
-		return idempotency.NewConn(o.Conn, o.Keeper, o.RequireIdempotencyKey)
+		return idempotency.NewConn(upstream, o.Keeper, o.RequireIdempotencyKey)
 	}
-	conn, err := idempotency.NewConn(o.Admission.Measure(o.Conn), o.Keeper, o.RequireIdempotencyKey)
+	conn, err := idempotency.NewConn(o.Admission.Measure(upstream), o.Keeper, o.RequireIdempotencyKey)
 	if err != nil {
 		return nil, err
 	}
@@ -233,9 +259,12 @@ func AdminRoutes(o Options) http.Handler {
 	r.NotFound(notFound(""))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o.Ready, o.Stopping))
+	get(r, "/readyz", ready(o))
 	get(r, "/version", version(o.Version))
 	get(r, "/metrics", o.Metrics.Handler())
+	if o.Flight != nil {
+		get(r, "/debug/flight", o.Flight)
+	}
 	r.HandleFunc("/debug/pprof/*", pprof.Index)
 	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	r.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -22,5 +22,5 @@ func (m *Metrics) RegisterAdmission(c *admission.Control) {
 			ConstLabels: prometheus.Labels{"class": class.String()},
 		}, func() float64 { return float64(c.Refused(class)) }))
 	}
-	m.counter("admission_late_total", "Writes that were refused because their deadline comes before Mesh would have finished them. Nothing was sent.", c.Late)
+	m.counter("admission_late_total", "Writes that were refused because their deadline comes before Mesh would have finished them. Nothing was sent.", nil, c.Late)
 }

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +21,8 @@ const (
 //
 // It is safe for concurrent use. Close must be called.
 type LogWriter struct {
-	to io.Writer
+	to       io.Writer
+	failures atomic.Uint64
 
 	mu      sync.Mutex
 	room    sync.Cond // for records, or the end
@@ -41,7 +43,7 @@ func NewLogWriter(to io.Writer) *LogWriter {
 }
 
 // Write takes a record. It waits only while too many records wait for a slow output. Errors of the
-// output are ignored, since there is nowhere to report them. After Close, Write writes directly.
+// output are only counted, since there is nowhere to report them. After Close, Write writes directly.
 func (w *LogWriter) Write(record []byte) (int, error) {
 	w.mu.Lock()
 	for len(w.pending) >= maxPending && !w.closed {
@@ -102,6 +104,13 @@ func (w *LogWriter) flush(spare []byte) []byte {
 	w.pending = spare[:0]
 	w.room.Broadcast()
 	w.mu.Unlock()
-	_, _ = w.to.Write(records)
+	if len(records) > 0 {
+		if _, err := w.to.Write(records); err != nil {
+			w.failures.Add(1)
+		}
+	}
 	return records
 }
+
+// Failures returns how many writes to the output failed. Their records are lost.
+func (w *LogWriter) Failures() uint64 { return w.failures.Load() }

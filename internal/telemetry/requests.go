@@ -17,14 +17,17 @@ import (
 
 // The labels of requests. Their values are bounded: the RPCs are those of the contract, spelt as in
 // the access log, the statuses are those that the gateway responds with ([statusOf]), and the codes
-// are the 17 of gRPC, by the names of google/rpc/code.proto.
+// are the 17 of gRPC, by the names of google/rpc/code.proto. The reasons are those of apierror.
 const (
 	rpcLabel    = "rpc"
 	statusLabel = "status"
 	codeLabel   = "code"
+	reasonLabel = "reason"
 
 	// otherRPC is the RPC of routes that are not RPCs, such as /docs.
 	otherRPC = "other"
+	// otherReason is a reason that is not in [apierror.Reasons].
+	otherReason = "other"
 	// otherStatus is a status that the gateway does not respond with.
 	otherStatus = 0
 )
@@ -46,12 +49,55 @@ const (
 	nativeReset   = time.Hour
 )
 
+// histogram returns the options of a histogram of durations, which is a native and a classic one.
+func histogram(name, help string) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help,
+		Buckets:                         durationBuckets(),
+		NativeHistogramBucketFactor:     nativeFactor,
+		NativeHistogramMaxBucketNumber:  nativeBuckets,
+		NativeHistogramMinResetDuration: nativeReset,
+	}
+}
+
+// observeTraced adds a duration to a histogram, with the trace as the exemplar.
+func observeTraced(into prometheus.Observer, took time.Duration, traceID string) {
+	if exemplars, ok := into.(prometheus.ExemplarObserver); ok {
+		exemplars.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
+	}
+}
+
 // requests are the metrics of all requests.
 type requests struct {
 	total                       *prometheus.CounterVec
 	duration                    *prometheus.HistogramVec
 	inFlight                    *prometheus.GaugeVec
 	requestBytes, responseBytes *prometheus.CounterVec
+	reasons                     reasons
+}
+
+// reasons count the errors by their reason. All are exported before the first.
+type reasons map[apierror.Reason]prometheus.Counter
+
+func newReasons(registry *prometheus.Registry) reasons {
+	total := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "request_errors_total",
+		Help: "Requests that ended with an error of the gateway, by its reason. A status of Mesh has no reason, and is in requests_total only.",
+	}, []string{reasonLabel})
+	registry.MustRegister(total)
+	counters := make(reasons)
+	for _, reason := range apierror.Reasons() {
+		counters[reason] = total.WithLabelValues(string(reason))
+	}
+	counters[otherReason] = total.WithLabelValues(otherReason)
+	return counters
+}
+
+func (r reasons) of(reason apierror.Reason) prometheus.Counter {
+	if counter, ok := r[reason]; ok {
+		return counter
+	}
+	return r[otherReason]
 }
 
 func newRequests(registry *prometheus.Registry) *requests {
@@ -61,14 +107,8 @@ func newRequests(registry *prometheus.Registry) *requests {
 			Namespace: namespace, Name: "requests_total",
 			Help: "Requests that have ended, by RPC, HTTP status and gRPC code. The code of a stream is that of its end, its status that of its beginning.",
 		}, []string{rpcLabel, statusLabel, codeLabel}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "request_duration_seconds",
-			Help:                            "Time from the header of a request to the end of its response, by RPC. That of a stream is how long it was open.",
-			Buckets:                         durationBuckets(),
-			NativeHistogramBucketFactor:     nativeFactor,
-			NativeHistogramMaxBucketNumber:  nativeBuckets,
-			NativeHistogramMinResetDuration: nativeReset,
-		}, byRPC),
+		duration: prometheus.NewHistogramVec(histogram("request_duration_seconds",
+			"Time from the header of a request to the end of its response, by RPC. That of a stream is how long it was open."), byRPC),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "requests_in_flight",
 			Help: "Requests that are being served, by RPC, open streams included.",
@@ -82,6 +122,7 @@ func newRequests(registry *prometheus.Registry) *requests {
 			Help: "Bytes of response bodies that were written, by RPC, as they were sent: after compression.",
 		}, byRPC),
 	}
+	r.reasons = newReasons(registry)
 	registry.MustRegister(r.total, r.duration, r.inFlight, r.requestBytes, r.responseBytes)
 	return r
 }
@@ -96,6 +137,7 @@ func (r *requests) of(rpc string) *Method {
 		inFlight:      r.inFlight.WithLabelValues(rpc),
 		requestBytes:  r.requestBytes.WithLabelValues(rpc),
 		responseBytes: r.responseBytes.WithLabelValues(rpc),
+		reasons:       r.reasons,
 	}
 	m.counters.Store(new([]outcomeCounter))
 	m.counter(http.StatusOK, codes.OK)
@@ -110,6 +152,7 @@ type Method struct {
 	duration                    prometheus.Observer
 	inFlight                    prometheus.Gauge
 	requestBytes, responseBytes prometheus.Counter
+	reasons                     reasons
 
 	// counters are the counters of the outcomes that have occurred. An RPC has few of them, and
 	// most of its requests have the first, so a list is faster than a map. It is replaced by a
@@ -144,6 +187,10 @@ type Outcome struct {
 	// RequestBytes and ResponseBytes are the sizes of the bodies in bytes. That of a request may be
 	// negative if it is unknown.
 	RequestBytes, ResponseBytes int64
+	// Reason is the reason of the error, "" if there is none.
+	Reason apierror.Reason
+	// TraceID is the id of the trace if it is sampled, and otherwise "".
+	TraceID string
 }
 
 // Begin counts a request that is being served. End must be called once it has ended.
@@ -153,7 +200,14 @@ func (m *Method) Begin() { m.inFlight.Inc() }
 func (m *Method) End(o Outcome) {
 	m.inFlight.Dec()
 	m.counter(statusOf(o.Status), codeOf(o.Code)).Inc()
-	m.duration.Observe(o.Duration.Seconds())
+	if o.Reason != "" {
+		m.reasons.of(o.Reason).Inc()
+	}
+	if o.TraceID != "" {
+		observeTraced(m.duration, o.Duration, o.TraceID)
+	} else {
+		m.duration.Observe(o.Duration.Seconds())
+	}
 	m.requestBytes.Add(float64(max(o.RequestBytes, 0)))
 	m.responseBytes.Add(float64(max(o.ResponseBytes, 0)))
 }

@@ -171,6 +171,21 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
+func TestErrorsByReason(t *testing.T) {
+	metrics := telemetry.New("v1")
+	for _, reason := range append(apierror.Reasons(), "", "A_NEW_REASON", "ANOTHER") {
+		metrics.Method(nil).End(telemetry.Outcome{Status: 400, Reason: reason})
+	}
+	text := scrape(t, metrics)
+	for _, reason := range apierror.Reasons() {
+		wantLines(t, text, fmt.Sprintf(`mesh_gateway_request_errors_total{reason=%q} 1`, reason))
+	}
+	wantLines(t, text, `mesh_gateway_request_errors_total{reason="other"} 2`)
+	if series := strings.Count(text, "\nmesh_gateway_request_errors_total{"); series != len(apierror.Reasons())+1 {
+		t.Errorf("%d series", series)
+	}
+}
+
 // TestConcurrentRequests has all goroutines meet the first request of an outcome.
 func TestConcurrentRequests(t *testing.T) {
 	const goroutines = 32
@@ -201,7 +216,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 	method := telemetry.New("v1").Method(contract.ByName(getGroup))
 	outcomes := []telemetry.Outcome{
 		{Status: http.StatusOK, Code: codes.OK, Duration: 300 * time.Microsecond, RequestBytes: 1, ResponseBytes: 1},
-		{Status: http.StatusTooManyRequests, Code: codes.ResourceExhausted, Duration: 40 * time.Millisecond, ResponseBytes: 1},
+		{Status: http.StatusTooManyRequests, Code: codes.ResourceExhausted, Reason: apierror.RateLimited, Duration: 40 * time.Millisecond, ResponseBytes: 1},
 		{Status: http.StatusOK, Code: codes.Unavailable, Duration: time.Minute},
 	}
 	// The first run, which is not measured, makes the counters and buckets.

@@ -1,0 +1,194 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshtrade/mesh-gateway/internal/apierror"
+	"github.com/meshtrade/mesh-gateway/internal/contract"
+)
+
+// Conn is a connection to the upstream that measures its calls. It counts them in the metrics, adds
+// their duration to the [Call], and makes a client span for each if requests are traced.
+//
+// A call that is repeated by the connection below is one call. otelgrpc would do some of this, but it
+// has its own metrics and makes a span event of each message, and its spans end with the errors of
+// grpc-go and not with those that say whether a call was sent.
+type Conn struct {
+	conn    grpc.ClientConnInterface
+	tracer  trace.Tracer // nil if requests are not traced
+	methods map[string]*upstreamMethod
+}
+
+// upstreamMethod is what the calls of a method need.
+type upstreamMethod struct {
+	rpc      string
+	duration prometheus.Observer
+	total    *prometheus.CounterVec
+	counters [codes.Unauthenticated + 1]lazyCounter
+	spanName string
+	span     []trace.SpanStartOption
+}
+
+// lazyCounter is a counter that is exported once it has counted.
+type lazyCounter struct {
+	once    sync.Once
+	counter prometheus.Counter
+}
+
+// NewConn returns a connection that measures the calls over conn. tracer may be nil. NewConn must be
+// called at most once for the metrics.
+func NewConn(conn grpc.ClientConnInterface, metrics *Metrics, tracer trace.Tracer) *Conn {
+	c := &Conn{conn: conn, tracer: tracer, methods: make(map[string]*upstreamMethod)}
+	total := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "upstream_calls_total",
+		Help: "Calls to Mesh that have ended, by RPC and gRPC code, streams included. A call that is repeated counts once, with its last code.",
+	}, []string{rpcLabel, codeLabel})
+	duration := prometheus.NewHistogramVec(histogram("upstream_call_duration_seconds",
+		"Time that calls to Mesh took, by RPC, with the attempts of a call that is repeated. Streams are not in it."), []string{rpcLabel})
+	metrics.registry.MustRegister(total, duration)
+	for _, method := range contract.Methods() {
+		service, name, _ := strings.Cut(strings.TrimPrefix(method.Name(), "/"), "/")
+		m := &upstreamMethod{
+			rpc: method.Name(), total: total, spanName: service + "/" + name,
+			span: []trace.SpanStartOption{
+				trace.WithSpanKind(trace.SpanKindClient),
+				trace.WithAttributes(attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", service+"/"+name)),
+			},
+		}
+		if !method.Streams() {
+			m.duration = duration.WithLabelValues(method.Name())
+		}
+		m.count(codes.OK, 0) // exported as zero before the first call
+		c.methods[method.Name()] = m
+	}
+	return c
+}
+
+// Invoke implements [grpc.ClientConnInterface].
+func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	m := c.methods[method]
+	if m == nil { // not of the contract
+		return c.conn.Invoke(ctx, method, args, reply, opts...)
+	}
+	calling, span := c.start(ctx, m)
+	begin := time.Now()
+	err := c.conn.Invoke(calling, method, args, reply, opts...)
+	took := time.Since(begin)
+	ended := codeOf(grpcCode(err))
+	m.count(ended, 1)
+	m.duration.Observe(took.Seconds())
+	end(span, ended)
+	if call := CallOf(ctx); call != nil {
+		call.Called(took, sent(err))
+	}
+	return err
+}
+
+// NewStream implements [grpc.ClientConnInterface].
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	m := c.methods[method]
+	if m == nil {
+		return c.conn.NewStream(ctx, desc, method, opts...)
+	}
+	calling, span := c.start(ctx, m)
+	begin := time.Now()
+	var once sync.Once
+	finish := func(err error) {
+		once.Do(func() {
+			ended := codeOf(grpcCode(err))
+			m.count(ended, 1)
+			end(span, ended)
+		})
+	}
+	// grpc-go calls it however the stream ends, unless it could not be opened at all.
+	stream, err := c.conn.NewStream(calling, desc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
+	if err != nil {
+		finish(err)
+	}
+	if call := CallOf(ctx); call != nil {
+		call.Called(time.Since(begin), sent(err))
+	}
+	return stream, err
+}
+
+// start begins a span, and tells the upstream that it is the parent of its own. The span is nil if the
+// request is not traced, or not sampled. Then the metadata has the traceparent of the request, and
+// otherwise none.
+func (c *Conn) start(ctx context.Context, m *upstreamMethod) (context.Context, trace.Span) {
+	if c.tracer == nil || !trace.SpanContextFromContext(ctx).IsSampled() {
+		return ctx, nil
+	}
+	ctx, span := c.tracer.Start(ctx, m.spanName, m.span...)
+	of := span.SpanContext()
+	pairs := []string{traceparentKey, Traceparent(of)}
+	if state := of.TraceState(); state.Len() > 0 {
+		pairs = append(pairs, tracestateKey, state.String())
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...), span
+}
+
+// The metadata of W3C Trace Context.
+const (
+	traceparentKey = "traceparent"
+	tracestateKey  = "tracestate"
+)
+
+// Traceparent returns the field of W3C Trace Context, version 00. The propagator of OpenTelemetry needs
+// four times as many allocations.
+func Traceparent(span trace.SpanContext) string {
+	traceID, spanID := span.TraceID(), span.SpanID()
+	text := make([]byte, 0, 55)
+	text = hex.AppendEncode(append(text, "00-"...), traceID[:])
+	text = hex.AppendEncode(append(text, '-'), spanID[:])
+	text = hex.AppendEncode(append(text, '-'), []byte{byte(span.TraceFlags() & trace.FlagsSampled)})
+	return string(text)
+}
+
+func end(span trace.Span, c codes.Code) {
+	if span == nil {
+		return
+	}
+	if span.IsRecording() {
+		name := code.Code(c).String()
+		span.SetAttributes(attribute.String("rpc.response.status_code", name))
+		if c != codes.OK {
+			span.SetStatus(otelcodes.Error, name)
+		}
+	}
+	span.End()
+}
+
+// grpcCode returns the code of a failed call as the upstream or grpc-go gave it.
+func grpcCode(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
+	return status.Code(err)
+}
+
+// sent reports whether the upstream may have received a call that ended with the error.
+func sent(err error) bool {
+	own, ofGateway := errors.AsType[*apierror.Error](err)
+	return !ofGateway || own.Sent()
+}
+
+func (m *upstreamMethod) count(c codes.Code, n float64) {
+	lazy := &m.counters[c]
+	lazy.once.Do(func() { lazy.counter = m.total.WithLabelValues(m.rpc, code.Code(c).String()) })
+	lazy.counter.Add(n)
+}

@@ -1,0 +1,120 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// jsonHandler writes what [slog.JSONHandler] writes, in about a third of its time, which is the largest
+// part of what telemetry costs a request. It knows plain records only, such as those of requests, and
+// leaves the others to [slog.JSONHandler]: those with groups, with values other than texts, numbers and
+// booleans, and with texts that need escaping.
+type jsonHandler struct {
+	slog.Handler // for the other records
+
+	to      io.Writer
+	buffers *sync.Pool
+	// attrs are those of WithAttrs, each with a comma before it.
+	attrs []byte
+}
+
+// newJSONHandler returns a handler that writes each record to the writer in one call.
+func newJSONHandler(to io.Writer, level slog.Leveler) slog.Handler { //nolint:misspell // a name of slog
+	return &jsonHandler{
+		Handler: slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level}), to: to,
+		buffers: &sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }},
+	}
+}
+
+// WithAttrs implements [slog.Handler].
+func (h *jsonHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	with := *h
+	with.Handler = h.Handler.WithAttrs(attrs)
+	with.attrs = h.attrs[:len(h.attrs):len(h.attrs)]
+	for _, attr := range attrs {
+		var plain bool
+		if with.attrs, plain = appendAttr(with.attrs, attr); !plain {
+			return with.Handler
+		}
+	}
+	return &with
+}
+
+// Handle implements [slog.Handler].
+func (h *jsonHandler) Handle(ctx context.Context, record slog.Record) error {
+	buffer, ok := h.buffers.Get().(*[]byte)
+	if !ok || record.Time.IsZero() || record.Time.Year() >= 10000 {
+		return h.Handler.Handle(ctx, record)
+	}
+	defer h.buffers.Put(buffer)
+	line := append((*buffer)[:0], `{"time":"`...)
+	line = record.Time.AppendFormat(line, time.RFC3339Nano)
+	line = append(line, `","level":"`...)
+	line = append(line, record.Level.String()...)
+	line = append(line, `","msg":`...)
+	line, plain := appendText(line, record.Message)
+	line = append(line, h.attrs...)
+	record.Attrs(func(attr slog.Attr) bool {
+		if plain {
+			line, plain = appendAttr(line, attr)
+		}
+		return plain
+	})
+	*buffer = line
+	if !plain {
+		return h.Handler.Handle(ctx, record)
+	}
+	line = append(line, "}\n"...)
+	*buffer = line
+	_, err := h.to.Write(line)
+	return err
+}
+
+// appendAttr appends a comma and the attribute. It reports false if it is not plain.
+func appendAttr(line []byte, attr slog.Attr) (_ []byte, plain bool) {
+	if attr.Key == "" {
+		return line, false
+	}
+	line, plain = appendText(append(line, ','), attr.Key)
+	if !plain {
+		return line, false
+	}
+	line = append(line, ':')
+	switch attr.Value.Kind() {
+	case slog.KindString:
+		return appendText(line, attr.Value.String())
+	case slog.KindInt64:
+		return strconv.AppendInt(line, attr.Value.Int64(), 10), true
+	case slog.KindUint64:
+		return strconv.AppendUint(line, attr.Value.Uint64(), 10), true
+	case slog.KindBool:
+		return strconv.AppendBool(line, attr.Value.Bool()), true
+	case slog.KindFloat64:
+		// encoding/json writes others with an exponent.
+		value := attr.Value.Float64()
+		if size := math.Abs(value); value != 0 && !(size >= 1e-6 && size < 1e21) {
+			return line, false
+		}
+		return strconv.AppendFloat(line, value, 'f', -1, 64), true
+	default:
+		return line, false
+	}
+}
+
+// appendText appends a text in quotes. It reports false if a character of it needs escaping, or is not
+// ASCII.
+func appendText(line []byte, text string) (_ []byte, plain bool) {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return line, false
+		}
+	}
+	line = append(line, '"')
+	line = append(line, text...)
+	return append(line, '"'), true
+}
