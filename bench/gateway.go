@@ -35,14 +35,17 @@ func buildGateway(ctx context.Context, root, dir string) (string, error) {
 // startGateway runs mesh-gateway with all of its middleware, under the name of a peer. The
 // rate limits are counted and never reached. The access log goes to a file, as each
 // process's does.
-func startGateway(dir, name, program, upstream, store string) (*process, error) {
-	return start(dir, name, gatewayAnnouncement, program, "serve",
-		"--store", store,
+func startGateway(dir string, p peer, program, upstream string) (*process, error) {
+	command := exec.Command(program, append([]string{"serve", //nolint:gosec // the one just built
+		"--store", p.store,
 		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--upstream", upstream, "--upstream-plaintext",
 		"--rate-limit-read", "1000000/1s", "--rate-limit-write", "1000000/1s",
 		// All clients have one key, which may hold a quarter.
-		"--max-inflight-bytes", "2147483648")
+		"--max-inflight-bytes", "2147483648",
+	}, p.flags...)...)
+	command.Env = p.environment
+	return launch(dir, p.name, gatewayAnnouncement, command)
 }
 
 // gatewayAnnouncement reads what mesh-gateway prints when it listens: a name and a URL

@@ -17,6 +17,9 @@
 // costs mesh-gateway with each store, in relation to one without. PostgreSQL takes part if
 // Debian's package of it is installed.
 //
+// The row "GET with telemetry" has a table of its own too: what the log, traces and the audit log cost
+// mesh-gateway, in relation to none of them.
+//
 // Each is a process of its own, started anew for each row. It first checks that all give
 // the same answers. It then measures them in turn, for several rounds, and compares within
 // a round, so that what else the machine does falls on all of them. The first round warms
@@ -172,17 +175,24 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	}
 	fmt.Fprint(out, machine.markdown())
 
-	keyed := slices.IndexFunc(o.rows, func(r *row) bool { return r.name == keyedRow })
+	apart := func(r *row) bool { return r.name == keyedRow || r.name == telemetryRow }
 	hasGateway := func(p peer) bool { return p.store != "" }
-	f, err := newField(ctx, dir, root, keyed >= 0 || slices.ContainsFunc(o.peers, hasGateway))
+	f, err := newField(ctx, dir, root, slices.ContainsFunc(o.rows, apart) || slices.ContainsFunc(o.peers, hasGateway))
 	if err != nil {
 		return err
 	}
 	defer f.stop()
-	r := &report{Machine: machine, Requests: o.requests, rows: o.rows, peers: o.peers}
-	if keyed >= 0 {
-		r.rows = slices.Concat(o.rows[:keyed], o.rows[keyed+1:])
-		if r.Keyed, err = measureStores(ctx, f, o, o.rows[keyed]); err != nil {
+	r := &report{Machine: machine, Requests: o.requests, peers: o.peers}
+	for _, one := range o.rows {
+		switch one.name {
+		case keyedRow:
+			r.Keyed, err = measureStores(ctx, f, o, one)
+		case telemetryRow:
+			r.Telemetry, err = measureTelemetry(ctx, f, o, one)
+		default:
+			r.rows = append(r.rows, one)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -193,9 +203,11 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 		fmt.Fprint(out, r.markdown())
 	}
 	problems := len(r.Problems)
-	if r.Keyed != nil {
-		fmt.Fprint(out, r.Keyed.markdown())
-		problems += len(r.Keyed.Problems)
+	for _, other := range []*report{r.Keyed, r.Telemetry} {
+		if other != nil {
+			fmt.Fprint(out, other.markdown())
+			problems += len(other.Problems)
+		}
 	}
 	if o.svg != "" && len(r.rows) > 0 {
 		if err := writeFile(o.svg, r.chart); err != nil {

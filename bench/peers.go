@@ -16,6 +16,8 @@ type peer struct {
 	// is true, each request has an Idempotency-Key.
 	store string
 	keyed bool
+	// flags and environment are more of those of mesh-gateway.
+	flags, environment []string
 }
 
 func (p peer) String() string { return p.name }
@@ -83,7 +85,7 @@ func (f *field) restart(ctx context.Context, peers []peer) (err error) {
 	for _, p := range peers {
 		var started *process
 		if p.store != "" {
-			started, err = startGateway(f.dir, p.name, f.gateway, f.upstream.address, p.store)
+			started, err = startGateway(f.dir, p, f.gateway, f.upstream.address)
 		} else {
 			started, err = f.startRole(p.name, f.upstream.address)
 		}

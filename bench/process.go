@@ -49,7 +49,7 @@ func start(dir, name string, announced announcement, program string, args ...str
 	return launch(dir, name, announced, exec.Command(program, args...)) //nolint:gosec // our own program, or the one just built
 }
 
-// launch is start for a command.
+// launch is start for a command. Its environment is added to that of this program.
 func launch(dir, name string, announced announcement, command *exec.Cmd) (*process, error) {
 	p := &process{
 		name: name, logs: filepath.Join(dir, name+".log"),
@@ -63,7 +63,7 @@ func launch(dir, name string, announced announcement, command *exec.Cmd) (*proce
 
 	p.command = command
 	p.command.Stderr = logs
-	p.command.Env = childEnvironment(os.Environ())
+	p.command.Env = append(childEnvironment(os.Environ()), command.Env...)
 	endWithParent(p.command)
 	if p.stdin, err = p.command.StdinPipe(); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (p *process) lastLogs() string {
 func childEnvironment(environment []string) []string {
 	var kept []string
 	for _, variable := range environment {
-		if !strings.HasPrefix(variable, "MESH_GATEWAY_") {
+		if !strings.HasPrefix(variable, "MESH_GATEWAY_") && !strings.HasPrefix(variable, "OTEL_") {
 			kept = append(kept, variable)
 		}
 	}

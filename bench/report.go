@@ -18,6 +18,8 @@ type report struct {
 
 	// Keyed are the writes with an Idempotency-Key, which have other peers.
 	Keyed *report `json:"keyed,omitempty"`
+	// Telemetry is a read by mesh-gateway with more and more telemetry.
+	Telemetry *report `json:"telemetry,omitempty"`
 
 	// title is the heading of the tables, or "".
 	title string

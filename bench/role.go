@@ -64,6 +64,8 @@ func newRole(role, upstream string) (func(net.Listener) error, error) {
 	switch name {
 	case upstreamRole:
 		return serveUpstream, nil
+	case collectorRole:
+		handler = newCollector()
 	case stockRole:
 		handler, err = newStock(upstream)
 	case vanguardRole:

@@ -23,8 +23,10 @@ const (
 	searchRow = "search"
 	createRow = "create"
 	keyedRow  = "create with a key"
-	streamRow = "stream 20"
-	memoryRow = "list 1,000 × 128 clients"
+	// telemetryRow is GET again, of peers with more and more telemetry.
+	telemetryRow = "GET with telemetry"
+	streamRow    = "stream 20"
+	memoryRow    = "list 1,000 × 128 clients"
 
 	streamMessages = 20
 )
@@ -63,14 +65,17 @@ func newRows() []*row {
 		}
 	}
 	orderName := "limit_orders/" + ulid(1)
-	rows := []*row{
-		{
-			name: getRow, verb: "GET", path: "/v1/" + orderName,
+	get := func(name string) *row {
+		return &row{
+			name: name, verb: "GET", path: "/v1/" + orderName,
 			method:  "/meshtrade.trading.limit_order.v1.LimitOrderService/GetLimitOrder",
 			request: &limitorderv1.GetLimitOrderRequest{Name: orderName},
 			replies: []proto.Message{newOrder(1)},
 			clients: 32, percent: 100,
-		},
+		}
+	}
+	rows := []*row{
+		get(getRow),
 		{
 			name: searchRow, verb: "GET",
 			path:   "/v1/groups:search?displayName=Harbour&sorting.field=display_name&sorting.order=SORTING_ORDER_DESC",
@@ -111,6 +116,7 @@ func newRows() []*row {
 			clients: 32, percent: 20,
 		},
 		list(memoryRow, 1000, 128, 0),
+		get(telemetryRow),
 	}
 	for i, r := range rows {
 		r.group = "groups/" + ulid(i+1)
