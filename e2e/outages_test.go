@@ -112,7 +112,7 @@ func TestUpstreamOutages(t *testing.T) {
 				t.Error("a write was doubled, or its answer was wrong")
 			}
 			if limit := maxRecovery + slack; figures.recovery > limit && !raceDetector {
-				t.Errorf("recovery took %s, want at most %s", figures.recovery, limit)
+				t.Errorf("recovery took %s, want at most %s; the last failures:\n%s", figures.recovery, limit, f.failures())
 			}
 			if left := figures.left > 0; left != test.left {
 				t.Errorf("%d connections were left", figures.left)
@@ -328,17 +328,17 @@ func (f *upstreamFault) figures() figures {
 	return r
 }
 
-// failures returns the first answers that say that a request failed.
+// failures returns the last answers that say that a request failed.
 func (f *upstreamFault) failures() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var texts []string
 	for _, a := range f.answers {
-		if a.status != http.StatusOK && len(texts) < 10 {
+		if a.status != http.StatusOK {
 			texts = append(texts, fmt.Sprintf("%s, %.1f s after the fault: %d %s", a.requestID, a.begin.Sub(f.ended).Seconds(), a.status, a.text))
 		}
 	}
-	return strings.Join(texts, "\n")
+	return strings.Join(texts[max(0, len(texts)-10):], "\n")
 }
 
 // countingMesh is an upstream that counts the calls of a run.

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
 // Class is the priority of a call. A lower value goes first.
@@ -183,8 +185,15 @@ func (l limited) Invoke(ctx context.Context, name string, args, reply any, opts 
 	if err := l.control.admit(ctx, m); err != nil {
 		return err
 	}
-	defer m.service.gate.leave()
-	return l.conn.Invoke(ctx, name, args, reply, opts...)
+	if m.class != Write {
+		defer m.service.gate.leave()
+		return l.conn.Invoke(ctx, name, args, reply, opts...)
+	}
+	// A write whose connection was lost without notice waits for its deadline, and is no load for
+	// the service meanwhile.
+	leave := sync.OnceFunc(m.service.gate.leave)
+	defer leave()
+	return l.conn.Invoke(upstream.WithLost(ctx, leave), name, args, reply, opts...)
 }
 
 // NewStream implements [grpc.ClientConnInterface].

@@ -50,7 +50,7 @@ func TestNoOverload(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				for method, got := range run(t, newControl(), newUpstream(test.workers, test.took), test.length, test.loads...) {
+				for method, got := range run(t, newControl(), newWorkshop(test.workers, test.took), test.length, test.loads...) {
 					if got.answered != got.offered {
 						t.Errorf("%s: %+v, want all answered", method, got)
 					}
@@ -77,7 +77,7 @@ func TestOverload(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const length = 20 * time.Second
 				c := newControl()
-				u := newUpstream(test.workers, map[string]time.Duration{getTransfer: test.took, createTransfer: test.took, getReport: 0})
+				u := newWorkshop(test.workers, map[string]time.Duration{getTransfer: test.took, createTransfer: test.took, getReport: 0})
 				perSecond := int(float64(test.workers) / test.took.Seconds())
 				got := run(t, c, u, length,
 					load{createTransfer, perSecond / 2, test.timeout}, load{getTransfer, perSecond * 5 / 2, test.timeout})
@@ -115,7 +115,7 @@ func TestOverload(t *testing.T) {
 // other. A limit must not stay.
 func TestUpstreamBecomesSlower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := newControl(), newUpstream(most, map[string]time.Duration{getTransfer: 50 * ms})
+		c, u := newControl(), newWorkshop(most, map[string]time.Duration{getTransfer: 50 * ms})
 		calls := load{getTransfer, 1000, 10 * time.Second}
 		if got := run(t, c, u, 5*time.Second, calls)[getTransfer]; got.refused > 0 {
 			t.Errorf("before: %+v, want none refused", got)
@@ -135,7 +135,7 @@ func TestUpstreamBecomesSlower(t *testing.T) {
 // TestUpstreamLosesWorkers takes nine of ten workers away, and gives them back.
 func TestUpstreamLosesWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := newControl(), newUpstream(100, map[string]time.Duration{getTransfer: 50 * ms, createTransfer: 50 * ms})
+		c, u := newControl(), newWorkshop(100, map[string]time.Duration{getTransfer: 50 * ms, createTransfer: 50 * ms})
 		loads := []load{{getTransfer, 1000, 2 * time.Second}, {createTransfer, 100, 2 * time.Second}}
 		run(t, c, u, 5*time.Second, loads...)
 		for range 90 {
@@ -161,7 +161,7 @@ func TestUpstreamLosesWorkers(t *testing.T) {
 
 func TestLateWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := newControl(), newUpstream(most, map[string]time.Duration{createTransfer: 50 * ms, getTransfer: time.Second})
+		c, u := newControl(), newWorkshop(most, map[string]time.Duration{createTransfer: 50 * ms, getTransfer: time.Second})
 		conn := c.Limit(c.Measure(u))
 		call := func(method string, timeout time.Duration) error {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -244,7 +244,7 @@ func wantRefusal(t *testing.T, err error, message string) {
 func TestOpenStreamsDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newControl()
-		conn := c.Limit(c.Measure(newUpstream(1, nil)))
+		conn := c.Limit(c.Measure(newWorkshop(1, nil)))
 		if _, err := conn.NewStream(t.Context(), nil, monitor); status.Code(err) != codes.Unimplemented {
 			t.Fatal(err)
 		}

@@ -23,9 +23,9 @@ const (
 	getReport      = "/meshtrade.reporting.account_report.v1.AccountReportService/GetAccountReport"
 )
 
-// upstream makes as many calls at a time as it has workers. The others wait for a worker, even if
-// nobody awaits their answer any more.
-type upstream struct {
+// workshop is an upstream that makes as many calls at a time as it has workers. The others wait for a
+// worker, even if nobody awaits their answer any more.
+type workshop struct {
 	workers chan struct{}
 
 	mu   sync.Mutex
@@ -34,26 +34,26 @@ type upstream struct {
 	calls, late map[string]int
 }
 
-func newUpstream(workers int, took map[string]time.Duration) *upstream {
-	return &upstream{workers: make(chan struct{}, workers), took: took, calls: make(map[string]int), late: make(map[string]int)}
+func newWorkshop(workers int, took map[string]time.Duration) *workshop {
+	return &workshop{workers: make(chan struct{}, workers), took: took, calls: make(map[string]int), late: make(map[string]int)}
 }
 
 // set changes how long the calls of a method take.
-func (u *upstream) set(method string, took time.Duration) {
+func (u *workshop) set(method string, took time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.took = maps.Clone(u.took)
 	u.took[method] = took
 }
 
-func (u *upstream) counts(method string) (calls, late int) {
+func (u *workshop) counts(method string) (calls, late int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.calls[method], u.late[method]
 }
 
 // Invoke implements [grpc.ClientConnInterface].
-func (u *upstream) Invoke(ctx context.Context, method string, _, _ any, _ ...grpc.CallOption) error {
+func (u *workshop) Invoke(ctx context.Context, method string, _, _ any, _ ...grpc.CallOption) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -79,7 +79,7 @@ func (u *upstream) Invoke(ctx context.Context, method string, _, _ any, _ ...grp
 }
 
 // NewStream implements [grpc.ClientConnInterface].
-func (*upstream) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (*workshop) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, status.Error(codes.Unimplemented, "only opened")
 }
 
@@ -101,7 +101,7 @@ type load struct {
 }
 
 // run offers the loads for a time and waits until all calls have ended.
-func run(t *testing.T, c *Control, u *upstream, length time.Duration, loads ...load) map[string]result {
+func run(t *testing.T, c *Control, u *workshop, length time.Duration, loads ...load) map[string]result {
 	t.Helper()
 	conn := c.Limit(c.Measure(u))
 	var mu sync.Mutex

@@ -80,8 +80,7 @@ func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts 
 		case reads:
 			err = c.read(ctx, method, args, reply, opts)
 		default:
-			err = c.Invoke(ctx, method, args, reply, opts...)
-			c.release()
+			err = c.write(ctx, state, method, args, reply, opts)
 		}
 		if err == nil {
 			if reads {
@@ -102,6 +101,29 @@ func (c *conn) read(ctx context.Context, method string, args, reply any, opts []
 	err := c.Invoke(ctx, method, args, reply, opts...)
 	c.exitRead(&cancel)
 	cancel(nil)
+	c.release()
+	return err
+}
+
+type lostKey struct{}
+
+// WithLost returns a context for a write. If the connection that carries the write is left, lost is
+// called once: the write then only waits for its deadline, and no longer for the upstream.
+func WithLost(ctx context.Context, lost func()) context.Context {
+	return context.WithValue(ctx, lostKey{}, lost)
+}
+
+// write attempts a write on the connection, which has counted it.
+func (c *conn) write(ctx context.Context, state *call, method string, args, reply any, opts []grpc.CallOption) error {
+	lost, ok := ctx.Value(lostKey{}).(func())
+	if ok {
+		c.enterWrite(&lost)
+	}
+	err := c.Invoke(ctx, method, args, reply, opts...)
+	if ok {
+		c.exitWrite(&lost)
+	}
+	state.lost = err != nil && c.isLeft()
 	c.release()
 	return err
 }

@@ -25,6 +25,8 @@ type call struct {
 	last atomic.Pointer[attempt]
 	// attempts and sends are the numbers of attempts that have failed and of those that were sent.
 	attempts, sends int
+	// lost reports whether the connection of a write was left before its answer.
+	lost bool
 }
 
 // attempt records what was sent and received in one attempt. The status of a call is that of its
@@ -239,6 +241,9 @@ func explain(ctx context.Context, o operation, c *call, code codes.Code) *apierr
 			"The gateway could not send this request to the Mesh API. Nothing was sent. Report this problem with the request id.")
 	}
 
+	if c.lost && code == codes.DeadlineExceeded {
+		code = codes.Unavailable // the deadline says nothing of the upstream: its answer cannot have arrived
+	}
 	last := c.last.Load()
 	if code == codes.Internal && (last == nil || !last.header.Load() && !last.trailer.Load()) {
 		code = codes.Unavailable // the upstream reset the stream

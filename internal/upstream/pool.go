@@ -61,7 +61,9 @@ type conn struct {
 
 	mu    sync.Mutex
 	reads map[*context.CancelCauseFunc]struct{} // those in flight
-	left  bool
+	// writes are those in flight with a function of WithLost.
+	writes map[*func()]struct{}
+	left   bool
 
 	silence silence
 }
@@ -90,7 +92,7 @@ func newPool(size int, dial func(*conn) (*grpc.ClientConn, error)) (*Pool, error
 
 // open returns a new connection that is not in the pool yet. p.mu must be held.
 func (p *Pool) open() (*conn, error) {
-	c := &conn{reads: make(map[*context.CancelCauseFunc]struct{})}
+	c := &conn{reads: make(map[*context.CancelCauseFunc]struct{}), writes: make(map[*func()]struct{})}
 	client, err := p.dial(c)
 	if err != nil {
 		return nil, err

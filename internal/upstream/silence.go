@@ -111,16 +111,20 @@ func (p *Pool) leave(c *conn) {
 	p.counts.left.Add(1)
 	p.refresh()
 	p.outage.broadcast()
-	c.endReads()
+	c.leave()
 }
 
-// endReads ends the reads and streams of the connection, now and in future.
-func (c *conn) endReads() {
+// leave ends the reads and streams of the connection, now and in future, and reports its writes as
+// lost.
+func (c *conn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.left = true
 	for cancel := range c.reads {
 		(*cancel)(errLeft)
+	}
+	for lost := range c.writes {
+		(*lost)()
 	}
 }
 
@@ -144,4 +148,21 @@ func (c *conn) exitRead(cancel *context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.reads, cancel)
+}
+
+// enterWrite makes the connection report that a write is lost. exitWrite undoes it.
+func (c *conn) enterWrite(lost *func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		(*lost)()
+		return
+	}
+	c.writes[lost] = struct{}{}
+}
+
+func (c *conn) exitWrite(lost *func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.writes, lost)
 }

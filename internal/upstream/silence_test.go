@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,15 +62,24 @@ func TestASilentConnectionIsLeft(t *testing.T) {
 			pool := connect(t, l, 1)
 			l.silence(0)
 			ended := begin(t, pool, writeMethod, 10*time.Second)
+			var lost atomic.Int32
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				_ = pool.Invoke(WithLost(ctx, func() { lost.Add(1) }), writeMethod, new(emptypb.Empty), new(emptypb.Empty))
+			}()
 			time.Sleep(4 * time.Second)
 			wantPool(t, pool, 1, 1, 1)
+			if got := lost.Load(); got != 1 {
+				t.Errorf("the write was reported as lost %d times, want once", got)
+			}
 			for _, method := range []string{writeMethod, readMethod} {
 				if got := <-begin(t, pool, method, 10*time.Second); got.err != nil || got.took > 0 {
 					t.Errorf("%s: it took %s and ended with %v", method, got.took, got.err)
 				}
 			}
 			got := <-ended
-			wantFault(t, got.err, codes.DeadlineExceeded, apierror.OutcomeUnknown, "may or may not")
+			wantFault(t, got.err, codes.Unavailable, apierror.OutcomeUnknown, "may or may not")
 			if got.took != 10*time.Second {
 				t.Errorf("it took %s, want 10 s", got.took)
 			}
@@ -227,7 +237,7 @@ func TestThePoolIsBounded(t *testing.T) {
 // TestAReadOnAConnectionThatIsLeft begins a read at the moment at which its connection is left.
 func TestAReadOnAConnectionThatIsLeft(t *testing.T) {
 	c := &conn{reads: make(map[*context.CancelCauseFunc]struct{})}
-	c.endReads()
+	c.leave()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	c.enterRead(&cancel)
 	if got := context.Cause(ctx); !errors.Is(got, errLeft) {
