@@ -44,7 +44,7 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 				t.Fatalf("%d %s", a.status, a.body)
 			}
 			upstream.Fail(status.New(codes.Unauthenticated, "The API key is unknown."))
-			before := len(upstream.Calls())
+			upstream.Calls() // forgets them
 			guess := func(n int) answer {
 				letter := test.key
 				if letter == "k" {
@@ -66,7 +66,7 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 			if test.sent {
 				want = budget
 			}
-			if sent := len(upstream.Calls()) - before; sent != want {
+			if sent := len(upstream.Calls()); sent != want {
 				t.Errorf("%d calls were sent to Mesh, want %d", sent, want)
 			}
 			upstream.Answer(func(method protoreflect.MethodDescriptor) ([]proto.Message, error) {
@@ -100,9 +100,19 @@ func TestTicketsOfInventedKeys(t *testing.T) {
 		header := broker.Clone()
 		header.Set("X-Api-Key", fmt.Sprintf("%043d", n))
 		header.Set("X-Forwarded-For", fmt.Sprintf("192.0.%d.%d", n/250, n%250))
-		a := p.call(t, http.MethodPost, "/stream_tickets", header, body)
-		if a.status != http.StatusUnauthorized {
-			t.Fatalf("key %d: %d %s", n, a.status, a.body)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.base+"/stream_tickets", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = header
+		// Not with the client that compares each of so many answers with the document.
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		if err = errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusUnauthorized {
+			t.Fatalf("key %d: %d, %v", n, response.StatusCode, err)
 		}
 	}
 	if a := p.call(t, http.MethodPost, "/stream_tickets", broker, body); a.status != http.StatusOK {

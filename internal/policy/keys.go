@@ -41,9 +41,18 @@ func (k *Keys) shard(hash [sha256.Size]byte) *keyShard {
 	return &k.shards[maphash.Comparable(k.seed, hash)%keyShards]
 }
 
+// hashOf returns the hash of an API key, without an allocation for one of the usual length.
+func hashOf(key string) [sha256.Size]byte {
+	var short [64]byte
+	if len(key) <= len(short) {
+		return sha256.Sum256(short[:copy(short[:], key)])
+	}
+	return sha256.Sum256([]byte(key))
+}
+
 // Accepted tells that Mesh has accepted the key.
 func (k *Keys) Accepted(key string) {
-	hash := sha256.Sum256([]byte(key))
+	hash := hashOf(key)
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +67,7 @@ func (k *Keys) Accepted(key string) {
 
 // Rejected tells that Mesh has rejected the key.
 func (k *Keys) Rejected(key string) {
-	hash := sha256.Sum256([]byte(key))
+	hash := hashOf(key)
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +76,7 @@ func (k *Keys) Rejected(key string) {
 
 // Known reports whether Mesh has accepted the key lately.
 func (k *Keys) Known(key string) bool {
-	hash := sha256.Sum256([]byte(key))
+	hash := hashOf(key)
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

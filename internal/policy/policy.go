@@ -188,7 +188,7 @@ func callerOf(key string, network ratelimit.Caller) ratelimit.Caller {
 	if key == "" {
 		return network
 	}
-	return sha256.Sum256([]byte(key))
+	return hashOf(key)
 }
 
 // networkOf returns the caller for the [Network] of an address.
