@@ -308,7 +308,7 @@ func TestOverloadOfMesh(t *testing.T) {
 		factor  = 3
 	)
 	mesh := startBusyMesh(t, 10, 50*time.Millisecond)
-	p := start(t, "--upstream", mesh.target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0", "--max-key-streams", "5000")
+	p := start(t, "--upstream", mesh.target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0", "--max-key-streams", "5000", "--max-address-connections", "0")
 
 	paused := watchPauses(t)
 	stop := watchHealth(t, p.base)
@@ -430,7 +430,7 @@ func TestOverloadOfGateway(t *testing.T) {
 		}
 		return []proto.Message{dynamicpb.NewMessage(method.Output())}, nil
 	})
-	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0")
+	p := start(t, "--upstream", upstream.Target, "--upstream-plaintext", "--rate-limit-read", "0", "--rate-limit-write", "0", "--max-address-connections", "0")
 	transport := &http.Transport{MaxIdleConnsPerHost: clients, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(t.Context(), length)
