@@ -204,8 +204,8 @@ func TestWhatIsLogged(t *testing.T) {
 		time.Sleep(time.Until(at))
 		d := newDirectory(t)
 		d.put(t, meshtest.Issue(t, "first", 30*24*time.Hour, nil))
-		var log bytes.Buffer
-		source, err := certificates.Open(d.files(), slog.New(slog.NewTextHandler(&log, nil)))
+		log := meshtest.NewTranscript()
+		source, err := certificates.Open(d.files(), slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
