@@ -32,6 +32,7 @@ func deviations() map[string]deviation {
 		"http2/8.1.2.2/1": {reason: "net/http answers a Connection header with a 400 in place of RST_STREAM, as RFC 9113, section 8.1.1, allows."},
 		"http2/8.1.2.2/2": {reason: "net/http answers a TE header other than trailers with a 400, as above."},
 		"http2/8.1.2.6/1": {race: true, reason: "The gateway refuses the request by its headers, and its answer may be complete before the body has come."},
+		"http2/8.1.2.6/2": {race: true, reason: "As above, for a body of two frames."},
 	}
 }
 
