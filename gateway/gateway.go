@@ -149,7 +149,7 @@ func New(conn grpc.ClientConnInterface, opts ...Option) (http.Handler, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	rules, err := newRules()
+	rules, err := compiledRules()
 	if err != nil {
 		return nil, err
 	}

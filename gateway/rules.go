@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
@@ -19,6 +20,9 @@ type rules struct {
 	// none are the requests without a rule, which are not checked.
 	none map[protoreflect.MessageDescriptor]bool
 }
+
+// compiledRules are the same for all gateways of a program.
+var compiledRules = sync.OnceValues(newRules)
 
 // newRules compiles the rules of every request up front, so that no caller waits for
 // it and a rule that does not compile fails the start.

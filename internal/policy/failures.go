@@ -22,7 +22,7 @@ const maxBlocked = 16384
 //
 // It is safe for concurrent use.
 type Failures struct {
-	limit   *ratelimit.Limit // nil is none
+	limit   atomic.Pointer[ratelimit.Limit] // nil is none
 	limiter *ratelimit.Limiter
 	keys    *Keys
 
@@ -36,9 +36,18 @@ type Failures struct {
 // NewFailures returns Failures that counts in the limiter. If Redis does not answer, it counts in
 // memory, whatever becomes of other requests then. The zero rate is no limit.
 func NewFailures(rate ratelimit.Rate, limiter *ratelimit.Limiter, keys *Keys) *Failures {
-	return &Failures{
-		limit: ratelimit.NewLimit("failures", rate), limiter: limiter, keys: keys, blocked: make(map[ratelimit.Caller]time.Time),
+	f := &Failures{limiter: limiter, keys: keys, blocked: make(map[ratelimit.Caller]time.Time)}
+	f.limit.Store(ratelimit.NewLimit("failures", rate))
+	return f
+}
+
+// SetRate changes the rate. Addresses that are blocked stay so until the time that they were told.
+func (f *Failures) SetRate(rate ratelimit.Rate) {
+	limit := ratelimit.NewLimit("failures", rate)
+	if before := f.limit.Load(); limit != nil && before != nil {
+		limit.Keep(before)
 	}
+	f.limit.Store(limit)
 }
 
 // Check returns the error for a request of a blocked address. It costs next to nothing if no address
@@ -73,18 +82,19 @@ func (f *Failures) wait(network ratelimit.Caller) time.Duration {
 
 // Count counts a failed request of the address.
 func (f *Failures) Count(address netip.Addr) {
-	if f.limit == nil {
+	limit := f.limit.Load()
+	if limit == nil {
 		return
 	}
 	network := networkOf(address)
-	result := f.limiter.TakeAlways(ratelimit.Take{Limit: f.limit, Caller: network})
+	result := f.limiter.TakeAlways(ratelimit.Take{Limit: limit, Caller: network})
 	if result.Allowed && result.Remaining > 0 {
 		return
 	}
 	wait := result.Retry
 	if result.Allowed {
 		// This was the last. The next is within the budget when the quota has grown by a request.
-		wait = result.Full - f.limit.Rate.Period + f.limit.Rate.Period/time.Duration(f.limit.Rate.Requests)
+		wait = result.Full - limit.Rate.Period + limit.Rate.Period/time.Duration(limit.Rate.Requests)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -93,6 +93,7 @@ type Policy struct {
 	limiter             *ratelimit.Limiter
 	read, write, ticket quotas
 	streams             *streams
+	streamLimits        StreamLimits
 	timeout             time.Duration
 	control             *admission.Control
 	budget              *budget.Budget
@@ -106,8 +107,20 @@ func New(limits Limits) *Policy {
 	}
 	return &Policy{
 		limiter: limiter, read: newQuotas("read", limits.Read), write: newQuotas("write", limits.Write), ticket: newQuotas("ticket", ticketRate()),
-		streams: newStreams(limits.Streams), timeout: limits.Timeout, control: limits.Admission, budget: limits.Budget,
+		streams: newStreams(), streamLimits: limits.Streams, timeout: limits.Timeout, control: limits.Admission, budget: limits.Budget,
 	}
+}
+
+// WithLimits returns a policy with other limits that goes on with the counts of p. Streams that are
+// open stay open, even if there are more of them than may be opened now. A caller that has used a
+// part of a rate limit has used the same part of the new one.
+func (p *Policy) WithLimits(limits Limits) *Policy {
+	changed := New(limits)
+	changed.streams = p.streams
+	changed.read.keep(p.read)
+	changed.write.keep(p.write)
+	changed.ticket.keep(p.ticket)
+	return changed
 }
 
 // OpenStreams returns the number of open streams.
@@ -138,7 +151,7 @@ func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release 
 	}
 	leave := func() {}
 	if c.Rules.Stream {
-		if err := p.streams.enter(by); err != nil {
+		if err := p.streams.enter(by, p.streamLimits); err != nil {
 			return nil, nil, err
 		}
 		leave = func() { p.streams.leave(by) }

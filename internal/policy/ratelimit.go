@@ -59,6 +59,18 @@ func newQuotas(name string, rate ratelimit.Rate) quotas {
 	return quotas{newQuota(name, rate), newQuota(name+"-address", rate.Times(addressFactor))}
 }
 
+// keep takes over what callers have used of other quotas.
+func (q quotas) keep(from quotas) {
+	q.key.keep(from.key)
+	q.address.keep(from.address)
+}
+
+func (q *quota) keep(from *quota) {
+	if q != nil && from != nil {
+		q.Keep(from.Limit)
+	}
+}
+
 // count counts the call of a caller against the limits. Those of the key come after those of the
 // address, and not at all if the call has no valid key.
 func (p *Policy) count(c Call, network, by ratelimit.Caller, valid bool) error {

@@ -17,15 +17,13 @@ type StreamLimits struct{ PerKey, All int }
 
 // streams counts the open streams. Its memory is bounded by their number.
 type streams struct {
-	limits StreamLimits
-
 	mu       sync.Mutex
 	all      int
 	byCaller map[ratelimit.Caller]int
 }
 
-func newStreams(limits StreamLimits) *streams {
-	return &streams{limits: limits, byCaller: make(map[ratelimit.Caller]int)}
+func newStreams() *streams {
+	return &streams{byCaller: make(map[ratelimit.Caller]int)}
 }
 
 // open returns the number of open streams.
@@ -35,18 +33,19 @@ func (s *streams) open() int {
 	return s.all
 }
 
-// enter counts a stream of the caller, or returns an error if a limit is reached. leave must be
+// enter counts a stream of the caller, or returns an error if a limit is reached. The limits may
+// differ from those of the streams that are open. leave must be
 // called when the stream has ended.
-func (s *streams) enter(by ratelimit.Caller) error {
+func (s *streams) enter(by ratelimit.Caller, limits StreamLimits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.all >= s.limits.All:
+	case s.all >= limits.All:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
 			"The gateway has reached its maximum number of open streams. Nothing was sent to the Mesh API. Try again later.")
-	case s.byCaller[by] >= s.limits.PerKey:
+	case s.byCaller[by] >= limits.PerKey:
 		return apierror.New(codes.ResourceExhausted, apierror.RateLimited,
-			fmt.Sprintf("This API key has %d open streams, which is the maximum. Nothing was sent to the Mesh API. Close one before you open another.", s.limits.PerKey))
+			fmt.Sprintf("This API key has %d open streams, which is the maximum. Nothing was sent to the Mesh API. Close one before you open another.", limits.PerKey))
 	}
 	s.all++
 	s.byCaller[by]++

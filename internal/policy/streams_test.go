@@ -11,7 +11,7 @@ import (
 )
 
 func TestStreamsAreCounted(t *testing.T) {
-	s := newStreams(StreamLimits{PerKey: 2, All: 3})
+	s, limits := newStreams(), StreamLimits{PerKey: 2, All: 3}
 	// The steps share the count, in this order.
 	for _, step := range []struct {
 		name, caller string
@@ -24,7 +24,7 @@ func TestStreamsAreCounted(t *testing.T) {
 		{"over the limit of all", "b", "maximum number of open streams"},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			err := s.enter(callerNamed(step.caller))
+			err := s.enter(callerNamed(step.caller), limits)
 			if step.message == "" {
 				if err != nil {
 					t.Error(err)
@@ -39,7 +39,7 @@ func TestStreamsAreCounted(t *testing.T) {
 	}
 	t.Run("after a stream has ended, another may open", func(t *testing.T) {
 		s.leave(callerNamed("a"))
-		if err := s.enter(callerNamed("a")); err != nil {
+		if err := s.enter(callerNamed("a"), limits); err != nil {
 			t.Error(err)
 		}
 	})

@@ -32,6 +32,11 @@ func NewLimit(name string, rate Rate) *Limit {
 	return &Limit{Name: name, Rate: rate, memory: newMemory(), period: rate.Period.Microseconds(), requests: rate.Requests}
 }
 
+// Keep takes over what callers have used of a limit with the same name, whose rate may differ. Who has
+// used half of one quota has used half of the other. In Redis it is so by itself. Keep must be called
+// before the limit is used.
+func (l *Limit) Keep(from *Limit) { l.memory = from.memory }
+
 // Take is a request of a caller that is to be counted against a limit.
 type Take struct {
 	Limit  *Limit

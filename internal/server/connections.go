@@ -31,12 +31,12 @@ type ConnectionLimits struct {
 // Connections counts the open connections of the listeners that it wraps, and refuses those beyond
 // its limits. A WebSocket counts until it is closed. It is safe for concurrent use.
 type Connections struct {
-	limits ConnectionLimits
 	logger *slog.Logger
 
 	refusedByAll, refusedByAddress atomic.Uint64
 
 	mu        sync.Mutex
+	limits    ConnectionLimits
 	all       int
 	byAddress map[netip.Addr]int
 	noticed   time.Time
@@ -44,12 +44,21 @@ type Connections struct {
 
 // NewConnections returns Connections with the limits.
 func NewConnections(limits ConnectionLimits, logger *slog.Logger) *Connections {
+	c := &Connections{logger: logger, byAddress: make(map[netip.Addr]int)}
+	c.SetLimits(limits)
+	return c
+}
+
+// SetLimits changes the limits. Connections that are open stay open.
+func (c *Connections) SetLimits(limits ConnectionLimits) {
 	trusted := make([]netip.Prefix, len(limits.Trusted))
 	for i, prefix := range limits.Trusted {
 		trusted[i] = middleware.UnmapPrefix(prefix)
 	}
 	limits.Trusted = trusted
-	return &Connections{limits: limits, logger: logger, byAddress: make(map[netip.Addr]int)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limits = limits
 }
 
 // Open returns the number of open connections.
@@ -96,14 +105,14 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 // enter counts a connection, or reports false if it is beyond a limit. The network is invalid if the
 // connection does not count for its address.
 func (c *Connections) enter(remote net.Addr) (network netip.Addr, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if tcp, isTCP := remote.(*net.TCPAddr); isTCP && c.limits.Address > 0 {
 		address := tcp.AddrPort().Addr().Unmap().WithZone("")
 		if !slices.ContainsFunc(c.limits.Trusted, func(p netip.Prefix) bool { return p.Contains(address) }) {
 			network = policy.Network(address)
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.limits.All > 0 && c.all >= c.limits.All {
 		c.refusedByAll.Add(1)
 		c.notice("--max-connections", c.limits.All, remote)
