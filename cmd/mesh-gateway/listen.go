@@ -13,21 +13,14 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/server"
 )
 
-// listenError names the flag whose address cannot be listened on and, if the
-// address is in use, what to pass in its place.
+// listenError says what to pass in place of an address that is in use.
 func listenError(flag, address string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if !inUse(err) {
-		return fmt.Errorf("--%s: %w", flag, err)
-	}
 	host, _, splitErr := net.SplitHostPort(address)
-	if splitErr != nil {
-		return fmt.Errorf("--%s: %w", flag, err)
+	if !inUse(err) || splitErr != nil {
+		return err
 	}
-	return fmt.Errorf("--%s: cannot listen on %s, which is in use; pass another address, such as --%s %s for a free port",
-		flag, address, flag, net.JoinHostPort(host, "0"))
+	return fmt.Errorf("cannot listen on %s, which is in use; pass another address, such as --%s %s for a free port",
+		address, flag, net.JoinHostPort(host, "0"))
 }
 
 func inUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -9,14 +9,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/server"
-	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
 // cli is the command line; one file a subcommand.
@@ -28,6 +27,7 @@ type cli struct {
 	Version     versionCommand     `cmd:"" help:"Print the version, and the release of Go that built it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check a running gateway: exit 0 if it is healthy, 1 if it is not."`
 	Store       storeCommand       `cmd:"" help:"Look after the store of idempotency keys."`
+	Config      configCommand      `cmd:"" help:"Look at the configuration of a gateway."`
 }
 
 // streams are where a command writes: results to out, everything else to err.
@@ -89,10 +89,14 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 	command.BindTo(ctx, (*context.Context)(nil))
 	command.Bind(std)
 	err = command.Run()
-	switch usage := (*usageError)(nil); {
+	var (
+		usage    *usageError
+		problems config.Problems
+	)
+	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &problems):
 		return reportUsage(std.err, parser.Model, command.Selected(), err)
 	}
 	fmt.Fprintln(std.err, "mesh-gateway:", err)
@@ -100,15 +104,11 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 }
 
 func newParser(c *cli, std streams, exit func(code int)) (*kong.Kong, error) {
-	return kong.New(c,
+	return config.NewSources(os.LookupEnv, os.ReadFile).Parser(c,
 		kong.Name("mesh-gateway"),
 		kong.Description("A REST gateway for the Mesh gRPC API, with a built-in sandbox."),
 		kong.Writers(std.out, std.err),
 		kong.Exit(exit),
-		kong.DefaultEnvars("MESH_GATEWAY"),
-		kong.Vars{
-			"production": upstream.DefaultTarget, "connections": strconv.Itoa(upstream.DefaultConnections), "sandbox_grpc": server.DefaultSandboxGRPC,
-		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: maxHelpWidth}),
 		kong.ValueFormatter(describeFlag),
 	)
@@ -121,10 +121,10 @@ const maxHelpWidth = 110
 // describeFlag is the help of a flag, followed by the environment variable that
 // sets it. kong's own formatter uses parentheses, which are for defaults here.
 func describeFlag(flag *kong.Value) string {
-	if len(flag.Tag.Envs) == 0 {
+	if flag.Flag == nil || len(flag.Flag.Envs) == 0 {
 		return flag.Help
 	}
-	return flag.Help + " [$" + strings.Join(flag.Tag.Envs, ", $") + "]"
+	return flag.Help + " [$" + strings.Join(flag.Flag.Envs, ", $") + "]"
 }
 
 // aboutFlags explains how a command's help shows its flags.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
 // openAPICommand shares the variables of --public-url and --sandbox with serve:
 // in the environment of a gateway it prints what that gateway serves.
 type openAPICommand struct {
+	File      config.File    `embed:""`
 	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" env:"MESH_GATEWAY_OPENAPI_FORMAT" placeholder:"FORMAT" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 in JSON (${default})."`
 	PublicURL string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
 	Sandbox   bool           `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`

@@ -57,7 +57,7 @@ func (c *sandboxCommand) Run(ctx context.Context, std streams) (err error) {
 	s := newServer(ctx, std.err, logger, 0)
 	address, err := s.ListenService(c.Listen, mesh.NewServer())
 	if err != nil {
-		return listenError("listen", c.Listen, err)
+		return fmt.Errorf("--listen: %w", listenError("listen", c.Listen, err))
 	}
 	first := sandbox.Seeded()[0]
 	fmt.Fprintf(std.out, "Mesh gRPC  %s, without TLS, with health checks and reflection\nKey        %s  (metadata x-api-key)\nGroup      %s  (metadata x-group)\n",

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/alecthomas/kong"
 
 	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
@@ -24,7 +25,6 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
-	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
@@ -41,10 +41,12 @@ type serveCommand struct {
 func (*serveCommand) Help() string { return aboutFlags }
 
 // Run serves until ctx is done and calls in flight have finished.
-func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
+func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std streams) (err error) {
 	log := telemetry.NewLogWriter(std.err)
 	defer func() { err = errors.Join(err, log.Close()) }()
-	logger := slog.New(telemetry.NewHandler(log, std.err, telemetry.LogFormat(c.Config.Telemetry.LogFormat), logLevel(c.Config.Telemetry), os.Getenv))
+	level := new(slog.LevelVar)
+	level.Set(c.Config.Telemetry.Level())
+	logger := slog.New(telemetry.NewHandler(log, std.err, telemetry.LogFormat(c.Config.Telemetry.LogFormat), level, os.Getenv))
 	metrics := telemetry.New(buildVersion())
 	metrics.RegisterLog(log)
 	traces, err := tracing.FromEnvironment(ctx, os.Getenv, buildVersion(), logger)
@@ -55,22 +57,17 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		defer traces.Close()
 		metrics.RegisterTraces(traces.Exported, traces.Failed)
 	}
-	auditLog, closeAudit, err := openAudit(c.Config.Telemetry, std, metrics, logger)
+	auditLog, closeAudit, err := openAudit(&c.Config, std, metrics, logger)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAudit()) }()
 	s := newServer(ctx, std.err, logger, c.Config.Server.DrainDelay)
 	options := server.Options{
-		Version:        buildVersion(),
-		ReadRate:       c.Config.Limits.RateRead,
-		WriteRate:      c.Config.Limits.RateWrite,
-		FailureRate:    c.Config.Limits.RateFailures,
-		Streams:        policy.StreamLimits{PerKey: c.Config.Limits.MaxKeyStreams, All: c.Config.Limits.MaxStreams},
-		PublicURL:      c.Config.Server.PublicURL,
-		MaxBodyBytes:   c.Config.Limits.MaxBodyBytes,
-		Budget:         budget.New(budget.Options{Limit: c.Config.Limits.MaxInflightBytes, MaxReply: upstream.MaxReplyBytes}),
-		RequestTimeout: c.Config.Limits.RequestTimeout,
+		Version:   buildVersion(),
+		PublicURL: c.Config.Server.PublicURL,
+		Live:      live(&c.Config),
+		Budget:    budget.New(budget.Options{Limit: c.Config.Limits.MaxInflightBytes, MaxReply: upstream.MaxReplyBytes}),
 
 		RequireIdempotencyKey: c.Config.Idempotency.Keys == "required",
 		Stopping:              s.Stopping(),
@@ -78,34 +75,24 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		Metrics:               metrics,
 		Tracer:                traces.Tracer(),
 		Audit:                 auditLog,
-		LogSuccesses:          c.Config.Telemetry.LogSampleSuccess,
 		Logger:                logger,
 	}
 	if c.Config.Limits.Admission == config.AdmissionAdaptive {
 		options.Admission = admission.New(contract.Methods())
 	}
-	for _, origin := range c.Config.CORS.Origins {
-		options.CORSOrigins = append(options.CORSOrigins, string(origin))
+	if options.Credentials, err = findCredentials(&c.Config); err != nil {
+		return err
 	}
-	for _, proxy := range c.Config.Server.TrustedProxy {
-		options.TrustedProxies = append(options.TrustedProxies, proxy.Prefix)
-	}
-	if c.Config.Upstream.Credentials != "" {
-		found, err := credentials.Find(c.Config.Upstream.Credentials, os.Getenv)
-		if err != nil {
-			return &usageError{"credentials", err}
-		}
-		if found.Warning != "" {
-			fmt.Fprintln(std.err, "warning:", found.Warning)
-		}
-		options.Credentials = &found
+	if options.Credentials != nil && options.Credentials.Warning != "" {
+		fmt.Fprintln(std.err, "warning:", options.Credentials.Warning)
 	}
 
-	s.LimitConnections(c.connections(options, logger))
+	connections := c.connections(options, logger)
+	s.LimitConnections(connections)
 	if !c.Config.Redis.URL.IsZero() {
 		shared, openErr := ratelimit.NewRedis(c.Config.Redis.URL, c.Config.Redis.Unavailable, logger)
 		if openErr != nil {
-			return &usageError{"redis", openErr}
+			return config.Problems{c.Config.Problem("redis", openErr)}
 		}
 		defer func() { err = errors.Join(err, shared.Close()) }()
 		options.Limiter = ratelimit.NewLimiter(shared)
@@ -128,7 +115,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	}
 	store, warnings, err := c.Config.Idempotency.Store.Open(ctx)
 	if err != nil {
-		return fmt.Errorf("--store: %w", err)
+		return c.Config.Problem("store", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	measured := metrics.Store(store)
@@ -158,7 +145,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 	// Before the routes, because the guide says where it is.
 	if c.Config.Sandbox.GRPCListen != "" {
 		if at.grpc, err = s.ListenService(c.Config.Sandbox.GRPCListen, options.Sandbox.NewServer()); err != nil {
-			return listenError("sandbox-grpc-listen", c.Config.Sandbox.GRPCListen, err)
+			return c.listenProblem("sandbox-grpc-listen", c.Config.Sandbox.GRPCListen, err)
 		}
 		options.SandboxGRPC = reachable(at.grpc)
 	}
@@ -167,7 +154,7 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	if at.api, err = s.Listen(c.Config.Server.Listen, routes); err != nil {
-		return listenError("listen", c.Config.Server.Listen, err)
+		return c.listenProblem("listen", c.Config.Server.Listen, err)
 	}
 	if c.Config.Telemetry.FlightRecorder && c.Config.Server.AdminListen != "" {
 		flight, err := telemetry.StartFlight()
@@ -182,6 +169,20 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 			return err
 		}
 	}
+	reloads := &reloader{
+		started: &c.Config, running: &c.Config, logger: logger, metrics: options.Metrics.RegisterReloads(),
+		parse: func() (*config.Config, error) { return parseConfig(parsed.Args) },
+		prepare: []preparation{
+			func(new *config.Config) (func(), error) { return routes.Prepare(live(new)) },
+			func(new *config.Config) (func(), error) {
+				return func() { connections.SetLimits(connectionLimits(new)) }, nil
+			},
+			func(new *config.Config) (func(), error) { return func() { level.Set(new.Telemetry.Level()) }, nil },
+			// The last, because certificates are used once they are read.
+			func(*config.Config) (func(), error) { return func() {}, certificates.Reload() },
+		},
+	}
+	defer reloads.start()()
 	// Not before, so that the garbage of the start is collected early.
 	defer tuneMemory(os.LookupEnv, memlimit.FromCgroup, c.Config.Limits.MaxInflightBytes, logger)()
 	at.fingerprint = certificates.fingerprint()
@@ -200,13 +201,31 @@ func (c *serveCommand) Run(ctx context.Context, std streams) (err error) {
 
 // connections returns the limits of the connections of clients, and adds their metrics.
 func (c *serveCommand) connections(o server.Options, logger *slog.Logger) *server.Connections {
-	connections := server.NewConnections(server.ConnectionLimits{
-		All: c.Config.Limits.MaxConnections, Address: c.Config.Limits.MaxAddressConnections, Trusted: o.TrustedProxies,
-	}, logger)
+	connections := server.NewConnections(connectionLimits(&c.Config), logger)
 	o.Metrics.RegisterConnections(telemetry.Connections{
 		Open: connections.Open, RefusedByTotal: connections.RefusedByAll, RefusedByAddress: connections.RefusedByAddress,
 	})
 	return connections
+}
+
+// listenProblem returns the error of an address that cannot be listened on, or nil.
+func (c *serveCommand) listenProblem(setting, address string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return c.Config.Problem(setting, listenError(setting, address, err))
+}
+
+// findCredentials returns the credentials for requests that carry none, or nil.
+func findCredentials(c *config.Config) (*credentials.Credentials, error) {
+	if c.Upstream.Credentials == "" {
+		return nil, nil
+	}
+	found, err := credentials.Find(c.Upstream.Credentials, os.Getenv)
+	if err != nil {
+		return nil, config.Problems{c.Problem("credentials", err)}
+	}
+	return &found, nil
 }
 
 // runUntil runs f until the function that it returns is called, which waits for it.
@@ -229,7 +248,7 @@ func (c *serveCommand) serveAdmin(s *server.Server, at string, routes http.Handl
 		address, err = s.ListenAdmin("127.0.0.1:0", routes)
 		return address, true, err
 	}
-	return address, false, listenError("admin-listen", at, err)
+	return address, false, c.listenProblem("admin-listen", at, err)
 }
 
 // connect returns the connections to the Mesh to front. This is the one place
@@ -246,7 +265,7 @@ func (c *serveCommand) connect(mesh *sandbox.Sandbox, certificates certificateSo
 	}
 	conn, err := upstream.Dial(c.upstreamTarget(), options)
 	if err != nil {
-		return nil, &usageError{"upstream", err}
+		return nil, config.Problems{c.Config.Problem("upstream", err)}
 	}
 	return conn, nil
 }

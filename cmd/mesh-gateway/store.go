@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/stores"
 )
@@ -22,6 +23,7 @@ type storeCommand struct {
 
 // storeFlag names the store.
 type storeFlag struct {
+	File  config.File     `embed:""`
 	Store stores.Location `required:"" env:"MESH_GATEWAY_STORE" placeholder:"file:PATH|postgres://…" help:"The store of the gateway."`
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,18 +12,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
-// logLevel returns the level of --log-level.
-func logLevel(t config.Telemetry) *slog.LevelVar {
-	level := new(slog.LevelVar)
-	_ = level.UnmarshalText([]byte(t.LogLevel)) // one of the enum
-	return level
-}
-
 // openAudit opens the audit log and adds its metrics. It returns nil if there is to be none. stop
 // closes it.
-func openAudit(t config.Telemetry, std streams, metrics *telemetry.Metrics, logger *slog.Logger) (log *audit.Log, stop func() error, err error) {
-	failure := audit.Failure(t.AuditFailure)
-	switch t.AuditLog {
+func openAudit(c *config.Config, std streams, metrics *telemetry.Metrics, logger *slog.Logger) (log *audit.Log, stop func() error, err error) {
+	failure := audit.Failure(c.Telemetry.AuditFailure)
+	switch c.Telemetry.AuditLog {
 	case "":
 		return nil, func() error { return nil }, nil
 	case "stdout":
@@ -32,10 +24,10 @@ func openAudit(t config.Telemetry, std streams, metrics *telemetry.Metrics, logg
 	case "stderr":
 		log, err = audit.To(std.err, failure, logger)
 	default:
-		log, err = audit.Open(t.AuditLog, failure, logger)
+		log, err = audit.Open(c.Telemetry.AuditLog, failure, logger)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("--audit-log: %w", err)
+		return nil, nil, c.Problem("audit-log", err)
 	}
 	metrics.RegisterAudit(telemetry.Audit{Failures: log.Failures, Waiting: log.Waiting, Lost: log.Lost})
 	unwatch := onHangup(func() {

@@ -23,6 +23,9 @@ type certificateSources struct {
 
 // openCertificates reads the certificates. A self-signed one is also for the host to listen on.
 func openCertificates(c *config.Config, logger *slog.Logger) (sources certificateSources, err error) {
+	file := func(setting, path string) certificates.File {
+		return certificates.File{Name: c.Name(setting), Setting: setting, Path: path}
+	}
 	switch logger := logger.With("for", "clients"); {
 	case c.TLS.SelfSigned:
 		var hosts []string
@@ -32,9 +35,9 @@ func openCertificates(c *config.Config, logger *slog.Logger) (sources certificat
 		sources.clients, err = certificates.SelfSigned(logger, hosts...)
 	case c.TLS.Cert != "":
 		sources.clients, err = certificates.Open(certificates.Files{
-			Certificate: certificates.File{Name: "--tls-cert", Path: c.TLS.Cert},
-			Key:         certificates.File{Name: "--tls-key", Path: c.TLS.Key},
-			Authorities: certificates.File{Name: "--tls-client-ca", Path: c.TLS.ClientCA},
+			Certificate: file("tls-cert", c.TLS.Cert),
+			Key:         file("tls-key", c.TLS.Key),
+			Authorities: file("tls-client-ca", c.TLS.ClientCA),
 		}, logger)
 	}
 	if err != nil || !c.Upstream.TLS.Enabled() {
@@ -42,9 +45,9 @@ func openCertificates(c *config.Config, logger *slog.Logger) (sources certificat
 	}
 	sources.serverName = c.Upstream.TLS.ServerName
 	sources.upstream, err = certificates.Open(certificates.Files{
-		Certificate: certificates.File{Name: "--upstream-cert", Path: c.Upstream.TLS.Cert},
-		Key:         certificates.File{Name: "--upstream-key", Path: c.Upstream.TLS.Key},
-		Authorities: certificates.File{Name: "--upstream-ca", Path: c.Upstream.TLS.CA},
+		Certificate: file("upstream-cert", c.Upstream.TLS.Cert),
+		Key:         file("upstream-key", c.Upstream.TLS.Key),
+		Authorities: file("upstream-ca", c.Upstream.TLS.CA),
 	}, logger.With("for", "upstream"))
 	return sources, err
 }

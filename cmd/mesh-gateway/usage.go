@@ -2,12 +2,15 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/meshtrade/mesh-gateway/internal/config"
 )
 
 // usageError is a bad value of a flag that is found only when the command runs.
@@ -26,7 +29,14 @@ func reportUsage(out io.Writer, app *kong.Application, command *kong.Node, err e
 	if command != nil {
 		path = command.FullPath()
 	}
-	fmt.Fprintf(out, "mesh-gateway: %s%s\nRun \"%s --help\" for usage.\n", err, suggestion(app, command, err), path)
+	if problems := (config.Problems)(nil); errors.As(err, &problems) {
+		for _, problem := range problems {
+			fmt.Fprintf(out, "mesh-gateway: %s\n", problem)
+		}
+	} else {
+		fmt.Fprintf(out, "mesh-gateway: %s%s\n", err, suggestion(app, command, err))
+	}
+	fmt.Fprintf(out, "Run \"%s --help\" for usage.\n", path)
 	return 2
 }
 

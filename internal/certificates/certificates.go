@@ -37,6 +37,8 @@ const (
 type File struct {
 	// Name is what errors call the file, such as the flag that it was passed with.
 	Name string
+	// Setting is what the log calls the file, or "" for its name without the hyphens of a flag.
+	Setting string
 	// Path may be "" if there is no such file.
 	Path string
 }
@@ -133,7 +135,7 @@ func (s *Source) describe() []any {
 	}
 	for _, file := range []File{s.files.Certificate, s.files.Authorities} {
 		if file.Path != "" {
-			about = append(about, strings.TrimPrefix(file.Name, "--"), file.Path)
+			about = append(about, cmp.Or(file.Setting, strings.TrimPrefix(file.Name, "--")), file.Path)
 		}
 	}
 	return about

@@ -4,7 +4,7 @@ import "github.com/meshtrade/mesh-gateway/internal/middleware"
 
 // CORS says which pages may call the gateway from a browser.
 type CORS struct {
-	Origins []Origin `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call the API from a browser, such as https://app.example.com; repeatable (none)."`
+	Origins []Origin `name:"cors-origin" live:"" placeholder:"ORIGIN" help:"Origin whose pages may call the API from a browser, such as https://app.example.com; repeatable (none)."`
 }
 
 // Origin is an origin in the form that browsers send.

@@ -20,10 +20,10 @@ type SandboxWorld struct {
 }
 
 func (s *Sandbox) validate(c *Config, p *Problems) {
-	if !s.Enabled {
+	if !s.Enabled && !c.sandboxUnknown() {
 		for _, name := range []string{"sandbox-grpc-listen", "sandbox-seed", "sandbox-clock", "sandbox-file"} {
 			if c.Given(name) {
-				p.add(name, "needs --sandbox")
+				p.add(name, "is only for the sandbox; it needs --sandbox")
 			}
 		}
 	}

@@ -21,7 +21,7 @@ type Server struct {
 	Listen       string         `name:"listen" placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
 	AdminListen  string         `name:"admin-listen" placeholder:"HOST:PORT" help:"Address to serve health checks, metrics and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
 	PublicURL    string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
-	TrustedProxy []TrustedProxy `name:"trusted-proxy" placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
+	TrustedProxy []TrustedProxy `name:"trusted-proxy" live:"" placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
 	DrainDelay   time.Duration  `name:"drain-delay" placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
 }
 

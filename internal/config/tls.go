@@ -10,7 +10,7 @@ type TLS struct {
 	Key        string `name:"tls-key" placeholder:"PATH" help:"Private key of --tls-cert, as PEM (none)."`
 	ClientCA   string `name:"tls-client-ca" placeholder:"PATH" help:"Authorities, as PEM. Clients must have a certificate that one of them has issued. The file is read again when it changes (none)."`
 	SelfSigned bool   `name:"tls-self-signed" help:"Serve HTTPS with a certificate for localhost that is made at the start, to try it out."`
-	H2C        bool   `name:"h2c" help:"Serve HTTP/2 without TLS as well as HTTP/1.1, for a proxy that speaks it. With TLS, HTTP/2 is always served."`
+	H2C        bool   `name:"h2c" env:"MESH_GATEWAY_H2C" help:"Serve HTTP/2 without TLS as well as HTTP/1.1, for a proxy that speaks it. With TLS, HTTP/2 is always served."`
 }
 
 // Enabled reports whether clients are served with TLS.
@@ -19,13 +19,13 @@ func (t *TLS) Enabled() bool { return t.Cert != "" || t.SelfSigned }
 func (t *TLS) validate(p *Problems) {
 	p.pair("tls-cert", t.Cert, "tls-key", t.Key)
 	if t.SelfSigned && t.Cert != "" {
-		p.add("tls-self-signed", "--tls-self-signed and --tls-cert cannot be used together")
+		p.add("tls-self-signed", "cannot be used together with --tls-cert")
 	}
 	if t.ClientCA != "" && t.Cert == "" {
 		p.add("tls-client-ca", "needs --tls-cert and --tls-key: without them clients cannot be asked for certificates")
 	}
 	if t.H2C && t.Enabled() {
-		p.add("h2c", "--h2c and TLS cannot be used together: with TLS, HTTP/2 is always served")
+		p.add("h2c", "cannot be used together with TLS: with TLS, HTTP/2 is always served")
 	}
 }
 
@@ -58,7 +58,7 @@ func (t *UpstreamTLS) validate(c *Config, p *Problems) {
 		{"upstream-ca", t.CA}, {"upstream-cert", t.Cert}, {"upstream-key", t.Key}, {"upstream-server-name", t.ServerName},
 	} {
 		if setting.value != "" {
-			p.add(setting.name, "%s and --%s cannot be used together: there is no TLS to Mesh", plaintext, setting.name)
+			p.add(setting.name, "cannot be used together with %s: there is no TLS to Mesh", plaintext)
 		}
 	}
 }

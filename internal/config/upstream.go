@@ -30,23 +30,30 @@ func (u *Upstream) derive(c *Config) {
 
 func (u *Upstream) validate(c *Config, p *Problems) {
 	u.TLS.validate(c, p)
-	if c.Sandbox.Enabled {
-		if u.Target != "" {
-			p.add("upstream", "--sandbox and --upstream cannot be used together")
-		}
-		if u.Plaintext {
-			p.add("upstream-plaintext", "--sandbox and --upstream-plaintext cannot be used together")
-		}
-		if u.Credentials != "" {
-			p.add("credentials", "--sandbox and --credentials cannot be used together: the sandbox has test keys of its own, and does not take yours")
-		}
-	} else if u.Plaintext && !c.Given("upstream") {
-		p.add("upstream-plaintext", "--upstream-plaintext needs --upstream: API keys must not be sent to the production API without TLS")
+	switch {
+	case c.sandboxUnknown():
+	case c.Sandbox.Enabled:
+		u.validateSandbox(p)
+	case u.Plaintext && u.Target == upstream.DefaultTarget:
+		p.add("upstream-plaintext", "needs --upstream: API keys must not be sent to the production API without TLS")
 	}
 	if u.Target != "" {
 		p.addError("upstream", CheckAddress(u.Target))
 	}
 	if u.Connections < 1 || u.Connections > upstream.MaxConnections {
 		p.add("upstream-connections", "must be from 1 to %d, not %d", upstream.MaxConnections, u.Connections)
+	}
+}
+
+// validateSandbox finds what cannot be used together with the sandbox.
+func (u *Upstream) validateSandbox(p *Problems) {
+	if u.Target != "" {
+		p.add("upstream", "cannot be used together with --sandbox")
+	}
+	if u.Plaintext {
+		p.add("upstream-plaintext", "cannot be used together with --sandbox")
+	}
+	if u.Credentials != "" {
+		p.add("credentials", "cannot be used together with --sandbox: the sandbox has test keys of its own, and does not take yours")
 	}
 }

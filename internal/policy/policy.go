@@ -117,9 +117,7 @@ func New(limits Limits) *Policy {
 func (p *Policy) WithLimits(limits Limits) *Policy {
 	changed := New(limits)
 	changed.streams = p.streams
-	changed.read.keep(p.read)
-	changed.write.keep(p.write)
-	changed.ticket.keep(p.ticket)
+	changed.read, changed.write, changed.ticket = p.read.withRate(limits.Read), p.write.withRate(limits.Write), p.ticket
 	return changed
 }
 

@@ -21,6 +21,8 @@ const (
 	// addressFactor is the ratio of the limit of a client address to that of a key. An office with
 	// one address may use several keys, but an attacker gains no more than this by making up keys.
 	addressFactor = 4
+	// addressSuffix is what the name of the limit of an address ends in.
+	addressSuffix = "-address"
 	// maxLimits is the maximum number of limits that a call is counted against.
 	maxLimits = 4
 )
@@ -36,11 +38,12 @@ type quota struct {
 	// policy is the value of RateLimit-Policy, and prefix that of RateLimit up to the number of
 	// remaining requests.
 	policy, prefix string
-	refused        atomic.Uint64
+	// refused counts the calls that were refused.
+	refused *atomic.Uint64
 }
 
 // newQuota returns nil if the rate is unlimited.
-func newQuota(name string, rate ratelimit.Rate) *quota {
+func newQuota(name string, rate ratelimit.Rate, refused *atomic.Uint64) *quota {
 	limit := ratelimit.NewLimit(name, rate)
 	if limit == nil {
 		return nil
@@ -48,23 +51,37 @@ func newQuota(name string, rate ratelimit.Rate) *quota {
 	return &quota{
 		Limit:  limit,
 		policy: fmt.Sprintf("%q;q=%d;w=%d", name, rate.Requests, int(rate.Period.Seconds())),
-		prefix: strconv.Quote(name) + ";r=",
+		prefix: strconv.Quote(name) + ";r=", refused: refused,
 	}
 }
 
 // quotas are those of an API key and of a client address, nil if there is no limit.
-type quotas struct{ key, address *quota }
+type quotas struct {
+	name         string
+	key, address *quota
+	// refused counts the refusals of key and address. It is there without a limit too, for there may
+	// be one later.
+	refused *[2]atomic.Uint64
+}
 
 func newQuotas(name string, rate ratelimit.Rate) quotas {
-	return quotas{newQuota(name, rate), newQuota(name+"-address", rate.Times(addressFactor))}
+	return makeQuotas(name, rate, new([2]atomic.Uint64))
 }
 
-// keep takes over what callers have used of other quotas.
-func (q quotas) keep(from quotas) {
-	q.key.keep(from.key)
-	q.address.keep(from.address)
+func makeQuotas(name string, rate ratelimit.Rate, refused *[2]atomic.Uint64) quotas {
+	return quotas{name, newQuota(name, rate, &refused[0]), newQuota(name+addressSuffix, rate.Times(addressFactor), &refused[1]), refused}
 }
 
+// withRate returns quotas of another rate that go on with what callers have used, and with the counts
+// of refusals.
+func (q quotas) withRate(rate ratelimit.Rate) quotas {
+	changed := makeQuotas(q.name, rate, q.refused)
+	changed.key.keep(q.key)
+	changed.address.keep(q.address)
+	return changed
+}
+
+// keep takes over what callers have used of another quota.
 func (q *quota) keep(from *quota) {
 	if q != nil && from != nil {
 		q.Keep(from.Limit)
@@ -150,15 +167,11 @@ type RateLimit struct {
 	Refused func() uint64
 }
 
-// RateLimits returns the rate limits that are enabled.
+// RateLimits returns the rate limits, also those that are not enabled.
 func (p *Policy) RateLimits() []RateLimit {
 	var limits []RateLimit
-	for _, both := range []quotas{p.read, p.write, p.ticket} {
-		for _, q := range []*quota{both.key, both.address} {
-			if q != nil {
-				limits = append(limits, RateLimit{q.Name, q.refused.Load})
-			}
-		}
+	for _, q := range []quotas{p.read, p.write, p.ticket} {
+		limits = append(limits, RateLimit{q.name, q.refused[0].Load}, RateLimit{q.name + addressSuffix, q.refused[1].Load})
 	}
 	return limits
 }

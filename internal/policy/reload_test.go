@@ -41,6 +41,11 @@ func TestWithLimits(t *testing.T) {
 	if !refused(write) {
 		t.Error("the caller has used all of the rate of writes, so nothing is left of the new one")
 	}
+	for _, limit := range first.RateLimits() { // as the metrics read them
+		if want := map[string]uint64{"read": 1, "write": 1}[limit.Name]; limit.Refused() != want {
+			t.Errorf("%s has refused %d calls, want %d", limit.Name, limit.Refused(), want)
+		}
+	}
 	if got := second.OpenStreams(); got != 2 {
 		t.Errorf("%d streams are open, want the 2 that the first policy admitted", got)
 	}

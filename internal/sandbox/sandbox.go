@@ -41,6 +41,9 @@ import (
 	transferv1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/wallet/transfer/v1"
 )
 
+// DefaultListen is the address at which `mesh-gateway sandbox` serves gRPC by default.
+const DefaultListen = "127.0.0.1:50051"
+
 const (
 	// bufferBytes is what either end may write ahead of the other.
 	bufferBytes = 256 << 10

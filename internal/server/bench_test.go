@@ -132,9 +132,11 @@ func newBench(b *testing.B) *bench {
 	store := memstore.New(memstore.DefaultLimits())
 	routes, err := server.Routes(server.Options{
 		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
-		Conn: conn, ReadRate: unlimited, WriteRate: unlimited, Metrics: telemetry.New("test"), LogSuccesses: 1,
-		Streams:      policy.StreamLimits{PerKey: 5000, All: 5000},
-		MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Conn: conn, Metrics: telemetry.New("test"),
+		Live: server.Live{
+			ReadRate: unlimited, WriteRate: unlimited, Streams: policy.StreamLimits{PerKey: 5000, All: 5000}, MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute, LogSuccesses: 1,
+		},
+		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		b.Fatal(err)

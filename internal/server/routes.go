@@ -33,9 +33,6 @@ import (
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
-// DefaultSandboxGRPC is the address at which mesh-gateway sandbox serves gRPC by default.
-const DefaultSandboxGRPC = "127.0.0.1:50051"
-
 // Options configure [Routes] and [AdminRoutes].
 type Options struct {
 	// Conn is the connection to the Mesh API or to the sandbox.
@@ -62,25 +59,14 @@ type Options struct {
 	// PublicURL is the address of the gateway for clients, used in the documentation, or "" if it
 	// is unknown.
 	PublicURL string
-	// CORSOrigins are the origins whose pages may call the gateway ([middleware.CORS]).
-	CORSOrigins []string
-	// ReadRate and WriteRate are the rate limits of one API key, and FailureRate that of the failed
-	// requests of a client address. The zero rate is unlimited.
-	ReadRate, WriteRate, FailureRate ratelimit.Rate
+	// Live can be changed while the gateway serves.
+	Live
 	// Limiter counts requests against the rates.
 	Limiter *ratelimit.Limiter
-	// Streams is the maximum number of open streams.
-	Streams policy.StreamLimits
 	// Admission limits calls in an overload. It may be nil.
 	Admission *admission.Control
 	// Budget is the memory that calls in flight may hold. It may be nil.
 	Budget *budget.Budget
-	// MaxBodyBytes is the maximum size of a request body in bytes.
-	MaxBodyBytes int64
-	// RequestTimeout is the maximum duration of a unary call.
-	RequestTimeout time.Duration
-	// TrustedProxies are the proxies whose X-Forwarded-For is trusted.
-	TrustedProxies []netip.Prefix
 	// Credentials enable local mode: they are added to requests without credentials. May be nil.
 	Credentials *credentials.Credentials
 	// Stopping is done once /readyz must respond with 503. May be nil.
@@ -94,83 +80,64 @@ type Options struct {
 	Tracer trace.Tracer
 	// Audit is the audit log of WRITEs. It is nil if there is none.
 	Audit *audit.Log
-	// LogSuccesses is the part of the requests that succeed that is logged, from 0 to 1.
-	LogSuccesses float64
 	// Logger receives the access log and reports of defects.
 	Logger *slog.Logger
 	// Flight serves the runtime's flight recorder. It is nil if that does not run.
 	Flight http.Handler
 }
 
-// Routes returns the handler of the gateway: all routes with their middleware.
-func Routes(o Options) (http.Handler, error) {
-	limiter := cmp.Or(o.Limiter, ratelimit.NewLimiter(nil))
-	admission := policy.New(policy.Limits{
-		Read: o.ReadRate, Write: o.WriteRate, Limiter: limiter, Streams: o.Streams, Timeout: o.RequestTimeout,
-		Admission: o.Admission, Budget: o.Budget,
-	})
-	keys := policy.NewKeys()
-	failures := policy.NewFailures(o.FailureRate, limiter, keys)
+// Live are the options that [Handler.Prepare] changes.
+type Live struct {
+	// CORSOrigins are the origins whose pages may call the gateway ([middleware.CORS]).
+	CORSOrigins []string
+	// ReadRate and WriteRate are the rate limits of one API key, and FailureRate that of the failed
+	// requests of a client address. The zero rate is unlimited.
+	ReadRate, WriteRate, FailureRate ratelimit.Rate
+	// Streams is the maximum number of open streams.
+	Streams policy.StreamLimits
+	// MaxBodyBytes is the maximum size of a request body in bytes.
+	MaxBodyBytes int64
+	// RequestTimeout is the maximum duration of a unary call.
+	RequestTimeout time.Duration
+	// TrustedProxies are the proxies whose X-Forwarded-For is trusted.
+	TrustedProxies []netip.Prefix
+	// LogSuccesses is the part of the requests that succeed that is logged, from 0 to 1.
+	LogSuccesses float64
+}
+
+// routes returns all routes with their middleware. What they count, hold or render belongs to the
+// handler, and outlives them.
+func (h *Handler) routes(admission *policy.Policy, live Live) (http.Handler, error) {
+	o := h.options
+	o.Live = live
 	// On the routes that take credentials and on those that do not exist. Health checks and the
 	// documentation are for everybody.
-	limited := middleware.Failures(failures, keys)
+	limited := middleware.Failures(h.failures, h.keys)
 	environment, headers := "", []string(nil)
 	if o.Sandbox != nil {
 		environment, headers = "sandbox", []string{wire.SandboxFaultHeader}
 	}
-	// A call passes them from the last to the first.
-	measured := telemetry.NewConn(o.Conn, o.Metrics, o.Tracer)
-	tickets := middleware.NewTickets(o.Tickets, func(ctx context.Context, header http.Header) error {
-		return keys.Vouch(ctx, measured, header)
-	})
-	conn, err := connection(o, measured)
-	if err != nil {
-		return nil, err
-	}
-	recorder := audit.NewRecorder(o.Audit, o.Metrics)
-	audited, err := audit.NewConn(conn, recorder)
-	if err != nil {
-		return nil, err
-	}
-	docs, err := ui.New(docsOptions(o))
-	if err != nil {
-		return nil, err
-	}
-	compressor, err := middleware.NewCompressor()
-	if err != nil {
-		return nil, err
-	}
-	fallbacks := o.Metrics.Fallbacks()
-	rest, err := gateway.New(audited,
+	rest, err := gateway.New(h.conn,
 		gateway.WithForwardedHeaders(headers...),
 		gateway.WithIdempotency(),
 		gateway.WithOrigins(o.CORSOrigins...),
 		gateway.WithDrain(o.Drain),
 		gateway.WithNotFound(notFound("The routes are listed at /docs.")),
-		gateway.WithFallback(func(gateway.Method) { fallbacks.Inc() }),
+		gateway.WithFallback(func(gateway.Method) { h.fallbacks.Inc() }),
 		gateway.WithMethodMiddleware(func(m gateway.Method) []func(http.Handler) http.Handler {
 			method := contract.ByName(m.Name())
 			return []func(http.Handler) http.Handler{
 				middleware.Method(method),
 				middleware.InFlight(o.Metrics.Method(method)),
-				tickets.Redeem(method),
+				h.tickets.Redeem(method),
 				middleware.Admit(admission, policy.RulesOf(method)),
-				compressor.Reads(method),
+				h.compressor.Reads(method),
 			}
 		}))
 	if err != nil {
 		return nil, err
 	}
 	api := limited(rest)
-	o.Metrics.RegisterStreams(admission.OpenStreams)
-	o.Metrics.RegisterFailures(failures.Refused)
-	if o.Admission != nil {
-		o.Metrics.RegisterAdmission(o.Admission)
-	}
-	o.Metrics.RegisterRateLimits(admission.RateLimits())
-	if o.Budget != nil {
-		o.Metrics.RegisterBudget(o.Budget)
-	}
 
 	r := chi.NewRouter()
 	r.Use(middleware.Route)
@@ -178,16 +145,16 @@ func Routes(o Options) (http.Handler, error) {
 	r.MethodNotAllowed(limited(methodNotAllowed(r)).ServeHTTP)
 
 	// A request for a ticket counts as a read too, and requires credentials.
-	r.With(limited, middleware.Admit(admission, policy.Rules{Ticket: true})).Post(wire.TicketsPath, tickets.Issue)
+	r.With(limited, middleware.Admit(admission, policy.Rules{Ticket: true})).Post(wire.TicketsPath, h.tickets.Issue)
 
 	if o.Sandbox != nil {
 		addSandboxRoutes(r, o.Sandbox, o.OnReset, o.PublicURL)
 	}
 
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
-	get(r, "/docs", docs)
-	get(r, "/docs/*", docs)
-	for path, spec := range docs.Specs() {
+	get(r, "/docs", h.docs)
+	get(r, "/docs/*", h.docs)
+	for path, spec := range h.docs.Specs() {
 		get(r, path, spec)
 	}
 	get(r, "/healthz", alive())
@@ -198,7 +165,7 @@ func Routes(o Options) (http.Handler, error) {
 		middleware.RequestID(),
 		middleware.ClientIP(o.TrustedProxies),
 	)
-	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(recorder)}
+	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(h.recorder)}
 	if o.Tracer != nil {
 		all = append(all, middleware.Trace(o.Tracer))
 		observers = append(observers, middleware.EndSpan)
@@ -240,7 +207,7 @@ func connection(o Options, upstream grpc.ClientConnInterface) (grpc.ClientConnIn
 func docsOptions(o Options) ui.Options {
 	docs := ui.Options{
 		Deployment:  openapi.Deployment{PublicURL: o.PublicURL, Sandbox: o.Sandbox != nil},
-		SandboxGRPC: cmp.Or(o.SandboxGRPC, DefaultSandboxGRPC),
+		SandboxGRPC: cmp.Or(o.SandboxGRPC, sandbox.DefaultListen),
 		ServesGRPC:  o.SandboxGRPC != "",
 	}
 	if o.Sandbox == nil {

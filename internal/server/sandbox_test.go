@@ -33,7 +33,7 @@ func TestWhoControlsTheSandbox(t *testing.T) {
 		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
 		Metrics: telemetry.New("test"),
 		Conn:    mesh.Conn(), Sandbox: mesh, PublicURL: "https://mesh.example.com/api", Logger: slog.New(slog.DiscardHandler),
-		Streams: policy.StreamLimits{PerKey: 1, All: 1}, MaxBodyBytes: 1, RequestTimeout: time.Second,
+		Live: server.Live{Streams: policy.StreamLimits{PerKey: 1, All: 1}, MaxBodyBytes: 1, RequestTimeout: time.Second},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func visit(ctx context.Context, call examples.Call) (recording examples.Recordin
 	store := memstore.New(memstore.DefaultLimits())
 	handler, err := server.Routes(server.Options{
 		Keeper: idempotency.NewKeeper(store, slog.New(slog.DiscardHandler)), Tickets: middleware.NewSealedTickets(store),
-		Conn: conn, Sandbox: mesh, RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: policy.StreamLimits{PerKey: 100, All: 100},
+		Conn: conn, Sandbox: mesh, Live: server.Live{RequestTimeout: time.Minute, MaxBodyBytes: 1 << 20, Streams: policy.StreamLimits{PerKey: 100, All: 100}},
 		Metrics: telemetry.New(""), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
