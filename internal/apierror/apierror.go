@@ -41,6 +41,10 @@ const (
 	CredentialsMissing   Reason = "CREDENTIALS_MISSING"
 	CredentialsMalformed Reason = "CREDENTIALS_MALFORMED"
 	CrossSite            Reason = "CROSS_SITE"
+	AddressNotAllowed    Reason = "ADDRESS_NOT_ALLOWED"
+	MethodDisabled       Reason = "METHOD_DISABLED"
+	ReadOnly             Reason = "READ_ONLY"
+	KeyNotAllowed        Reason = "KEY_NOT_ALLOWED"
 	UnknownPath          Reason = "UNKNOWN_PATH"
 	MethodNotAllowed     Reason = "METHOD_NOT_ALLOWED"
 	NotAcceptable        Reason = "NOT_ACCEPTABLE"
@@ -52,6 +56,7 @@ const (
 	ClientClosedRequest  Reason = "CLIENT_CLOSED_REQUEST"
 	Internal             Reason = "INTERNAL"
 	Draining             Reason = "DRAINING"
+	NotReady             Reason = "NOT_READY"
 	Overloaded           Reason = "OVERLOADED"
 	RateLimitUnavailable Reason = "RATE_LIMIT_UNAVAILABLE"
 	UpstreamUnreachable  Reason = "UPSTREAM_UNREACHABLE"
@@ -80,6 +85,10 @@ func meanings() []struct {
 		{CredentialsMissing, "401: the API key or the group is missing."},
 		{CredentialsMalformed, "401: the API key or the group is malformed, or the ticket is not valid."},
 		{CrossSite, "403: a page of another site called a gateway that adds its owner's key (local mode), or the controls of the sandbox."},
+		{AddressNotAllowed, "403: the gateway, or its rule for the API key, does not accept calls from the address of the client. Nothing was sent."},
+		{MethodDisabled, "403: the operator of the gateway has disabled the operation. Nothing was sent."},
+		{ReadOnly, "403: the gateway is in read-only mode, and the operation writes. Nothing was sent."},
+		{KeyNotAllowed, "403: the operator of the gateway does not allow the API key to call the operation. Nothing was sent."},
 		{UnknownPath, "404: there is no route for the path."},
 		{MethodNotAllowed, "405: the path does not support the HTTP method. `Allow` lists those that it supports."},
 		{NotAcceptable, "406: no available response format matches `Accept`."},
@@ -91,6 +100,7 @@ func meanings() []struct {
 		{ClientClosedRequest, "499: the client closed the request. It appears in logs only."},
 		{Internal, "500: a defect of the gateway."},
 		{Draining, "503: the gateway is shutting down. Connect again."},
+		{NotReady, "503: `/readyz` only: the gateway must not receive requests yet. The details say why."},
 		{Overloaded, "503: the gateway has no memory for the call, or the gateway or the Mesh API is overloaded, so that the call would be late. Nothing was sent, or the call only reads. Repeat the request after `Retry-After`."},
 		{RateLimitUnavailable, "503: the gateway cannot count the request against the rate limits. Nothing was sent. Repeat the request after `Retry-After`."},
 		{UpstreamUnreachable, "503: the call was not sent, or it only reads. It is safe to repeat."},

@@ -88,10 +88,10 @@ func checkSchema(ctx context.Context, db querier) error {
 	}
 	version, err := schemaVersion(ctx, db)
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok && failure.Code == undefinedTable {
-		return errors.New("idempotency store: the database has no tables of mesh-gateway; create them with: mesh-gateway store migrate --store URL")
+		return fmt.Errorf("%w: it has no tables of mesh-gateway; create them with: mesh-gateway store migrate --store URL", errUnusable)
 	}
 	if err == nil && version < len(files) {
-		return fmt.Errorf("idempotency store: the tables have version %d, and this gateway needs %d; bring them up to date with: mesh-gateway store migrate --store URL", version, len(files))
+		return fmt.Errorf("%w: its tables have version %d, and this gateway needs %d; bring them up to date with: mesh-gateway store migrate --store URL", errUnusable, version, len(files))
 	}
 	return err
 }

@@ -39,9 +39,14 @@ const (
 
 // Store implements [idempotency.Store].
 type Store struct {
-	pool     *pgxpool.Pool
+	pool   *pgxpool.Pool
+	counts counts
+
+	// The database is checked on the first connection.
+	mu       sync.Mutex
+	checked  bool
 	warnings []string
-	counts   counts
+	warn     func(string) // may be nil
 }
 
 // DefaultLimits are those of a store in PostgreSQL.
@@ -57,20 +62,73 @@ func DefaultLimits() idempotency.Limits {
 // The limits are exact for one gateway. Each further one can exceed them by what it claims in a
 // minute.
 func Open(ctx context.Context, url string, limits idempotency.Limits) (*Store, error) {
+	s, err := newStore(ctx, url, limits, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.pool.Ping(ctx); err != nil {
+		s.pool.Close()
+		return nil, fmt.Errorf("idempotency store: %w", err)
+	}
+	return s, nil
+}
+
+// Start is Open for a database that may be unreachable now, for example because it is restarted at the
+// same time. Until it can be reached, the methods return [idempotency.ErrUnavailable]. A database that
+// refuses the gateway, or has no tables for it, is an error nevertheless if it can be reached now.
+//
+// warn is called for each of the [Store.Warnings] once they are known, and if the database cannot be
+// reached.
+func Start(ctx context.Context, url string, limits idempotency.Limits, warn func(string)) (*Store, error) {
+	s, err := newStore(ctx, url, limits, warn)
+	if err != nil {
+		return nil, err
+	}
+	err = s.pool.Ping(ctx)
+	switch {
+	case err == nil:
+		return s, nil
+	case ctx.Err() == nil && unreachable(err):
+		warn("the database of idempotency keys cannot be reached, and the gateway is not ready until it can be: " + err.Error())
+		return s, nil
+	}
+	s.pool.Close()
+	return nil, fmt.Errorf("idempotency store: %w", err)
+}
+
+func newStore(ctx context.Context, url string, limits idempotency.Limits, warn func(string)) (*Store, error) {
 	config, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	s := &Store{counts: counts{limits: limits}, warn: warn}
+	config.AfterConnect = s.check
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("idempotency store: %w", err)
 	}
-	s := &Store{pool: pool, counts: counts{limits: limits}}
-	if err := s.check(ctx); err != nil {
-		pool.Close()
-		return nil, err
-	}
 	return s, nil
+}
+
+// errUnusable is a database that this gateway cannot use as it is.
+var errUnusable = errors.New("the database cannot be used")
+
+// unreachable reports whether an error of the first connection can go away by itself: the server does
+// not answer, is starting or shutting down, or has too many connections (classes 08, 53 and 57 of
+// PostgreSQL's codes).
+func unreachable(err error) bool {
+	if errors.Is(err, errUnusable) {
+		return false
+	}
+	failure, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return true
+	}
+	switch failure.Code[:min(2, len(failure.Code))] {
+	case "08", "53", "57":
+		return true
+	default:
+		return false
+	}
 }
 
 // Check returns an error if a URL cannot be read. It does not connect.
@@ -108,17 +166,20 @@ func parse(text string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-func (s *Store) check(ctx context.Context) error {
-	if err := s.pool.Ping(ctx); err != nil {
-		return fmt.Errorf("idempotency store: %w", err)
+// check checks the database on the first connection. A connection that fails the check is closed.
+func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.checked {
+		return nil
 	}
-	if err := checkSchema(ctx, s.pool); err != nil {
+	if err := checkSchema(ctx, conn); err != nil {
 		return err
 	}
 	var commit, fsync string
-	err := s.pool.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), current_setting('fsync')`).Scan(&commit, &fsync)
+	err := conn.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), current_setting('fsync')`).Scan(&commit, &fsync)
 	if err != nil {
-		return fmt.Errorf("idempotency store: %w", err)
+		return err
 	}
 	if commit == "off" || commit == "local" {
 		s.warnings = append(s.warnings, "synchronous_commit of PostgreSQL is "+commit+", so records that were acknowledged can be lost in a crash or a failover, and a repeated write be sent twice")
@@ -126,11 +187,21 @@ func (s *Store) check(ctx context.Context) error {
 	if fsync == "off" {
 		s.warnings = append(s.warnings, "fsync of PostgreSQL is off, so records that were acknowledged can be lost in a crash, and a repeated write be sent twice")
 	}
+	s.checked = true
+	if s.warn != nil {
+		for _, warning := range s.warnings {
+			s.warn(warning)
+		}
+	}
 	return nil
 }
 
-// Warnings returns what is wrong with the database without making it unusable.
-func (s *Store) Warnings() []string { return s.warnings }
+// Warnings returns what is wrong with the database without making it unusable, as far as it is known.
+func (s *Store) Warnings() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.warnings
+}
 
 // columns are those of a record, in the order of scan.
 const columns = `id, version, caller, group_name, method, key, fingerprint, token, state, created, deadline, finished, sealed, now()`

@@ -83,6 +83,23 @@ func (l Location) Open(ctx context.Context) (store idempotency.Store, warnings [
 	return memstore.New(memstore.DefaultLimits()), nil, nil
 }
 
+// Start is Open for a gateway. A database that cannot be reached now is no error: its methods return
+// [idempotency.ErrUnavailable] until it can be. warn is called with each warning once it is known.
+func (l Location) Start(ctx context.Context, warn func(string)) (idempotency.Store, error) {
+	if l.url != "" {
+		database, err := pgstore.Start(ctx, l.url, pgstore.DefaultLimits(), warn)
+		if err != nil {
+			return nil, err
+		}
+		return database, nil
+	}
+	store, warnings, err := l.Open(ctx)
+	for _, warning := range warnings {
+		warn(warning)
+	}
+	return store, err
+}
+
 // OpenExisting is like Open, but does not create a file.
 func (l Location) OpenExisting(ctx context.Context) (store idempotency.Store, warnings []string, err error) {
 	if l.path != "" {
