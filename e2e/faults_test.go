@@ -64,7 +64,7 @@ func TestFaults(t *testing.T) {
 			suite.programs[at].kill(t)
 			proceed()
 			server.Run(t)
-			suite.start(t, at) // a gateway does not start without its store
+			suite.start(t, at)
 		}
 		suite.run(t, 3, suite.kill, killStore, killBoth, suite.pause, suite.restart)
 	})

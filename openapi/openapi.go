@@ -1,6 +1,6 @@
 // Package openapi contains the OpenAPI documents of the REST API: one for the live API, and one for
-// the sandbox, which has more operations. `go generate ./...` writes them from the contract. Only
-// the address of the server is filled in at run time.
+// the sandbox, which has more operations. `go generate ./...` writes them from the contract. At run
+// time the address of the server is filled in, and operations that are not served are left out.
 package openapi
 
 import (
@@ -45,6 +45,9 @@ type Deployment struct {
 	PublicURL string
 	// Sandbox is set if the gateway is in front of the sandbox.
 	Sandbox bool
+	// Serves reports whether an RPC is served, by its full gRPC name. Operations that are not, and
+	// what only they use, are left out. If it is nil, all are served.
+	Serves func(rpc string) bool
 }
 
 // Validate returns an error if clients cannot use the public URL.
@@ -79,7 +82,7 @@ func Write(format Format, deployment Deployment) ([]byte, error) {
 	return nil, fmt.Errorf("unknown format %q: want %s, %s or %s", format, JSON, YAML, Swagger2)
 }
 
-// document is an OpenAPI document. Only the URL of its servers is changed.
+// document is an OpenAPI document.
 type document struct {
 	OpenAPI json.RawMessage `json:"openapi"`
 	Info    json.RawMessage `json:"info"`
@@ -87,10 +90,16 @@ type document struct {
 		URL         string          `json:"url"`
 		Description json.RawMessage `json:"description,omitempty"`
 	} `json:"servers"`
-	Tags       json.RawMessage `json:"tags"`
-	TagGroups  json.RawMessage `json:"x-tagGroups"`
-	Paths      json.RawMessage `json:"paths"`
-	Components json.RawMessage `json:"components"`
+	Tags       []tag      `json:"tags"`
+	TagGroups  []tagGroup `json:"x-tagGroups"`
+	Paths      operations `json:"paths"`
+	Components struct {
+		Headers         map[string]json.RawMessage `json:"headers"`
+		Parameters      map[string]json.RawMessage `json:"parameters"`
+		Responses       map[string]json.RawMessage `json:"responses"`
+		Schemas         map[string]json.RawMessage `json:"schemas"`
+		SecuritySchemes json.RawMessage            `json:"securitySchemes"`
+	} `json:"components"`
 }
 
 func writeOpenAPI(deployment Deployment) ([]byte, error) {
@@ -98,33 +107,45 @@ func writeOpenAPI(deployment Deployment) ([]byte, error) {
 	if deployment.Sandbox {
 		generated = sandbox
 	}
-	if deployment.PublicURL == "" {
+	if deployment.PublicURL == "" && deployment.Serves == nil {
 		return bytes.Clone(generated), nil
 	}
 	var d document
-	if err := decode(generated, &d); err != nil {
+	err := decode(generated, &d)
+	if err != nil {
 		return nil, err
 	}
-	for i := range d.Servers {
-		d.Servers[i].URL = strings.TrimSuffix(deployment.PublicURL, "/")
+	if deployment.PublicURL != "" {
+		for i := range d.Servers {
+			d.Servers[i].URL = strings.TrimSuffix(deployment.PublicURL, "/")
+		}
+	}
+	if deployment.Serves != nil {
+		d.Paths.keep(deployment.Serves, map[string]map[string]json.RawMessage{
+			"components/headers": d.Components.Headers, "components/parameters": d.Components.Parameters,
+			"components/responses": d.Components.Responses, "components/schemas": d.Components.Schemas,
+		})
+		if d.Tags, d.TagGroups, err = d.Paths.keepTags(d.Tags, d.TagGroups); err != nil {
+			return nil, err
+		}
 	}
 	return encode(d)
 }
 
-// swagger is a Swagger 2.0 document. Only the base path, the schemes and the host are changed.
+// swagger is a Swagger 2.0 document.
 type swagger struct {
-	BasePath            string          `json:"basePath"`
-	Definitions         json.RawMessage `json:"definitions"`
-	Info                json.RawMessage `json:"info"`
-	Parameters          json.RawMessage `json:"parameters"`
-	Paths               json.RawMessage `json:"paths"`
-	Responses           json.RawMessage `json:"responses"`
-	SecurityDefinitions json.RawMessage `json:"securityDefinitions"`
-	Swagger             json.RawMessage `json:"swagger"`
-	Tags                json.RawMessage `json:"tags"`
-	TagGroups           json.RawMessage `json:"x-tagGroups"`
-	Schemes             []string        `json:"schemes,omitempty"`
-	Host                string          `json:"host,omitempty"`
+	BasePath            string                     `json:"basePath"`
+	Definitions         map[string]json.RawMessage `json:"definitions"`
+	Info                json.RawMessage            `json:"info"`
+	Parameters          map[string]json.RawMessage `json:"parameters"`
+	Paths               operations                 `json:"paths"`
+	Responses           map[string]json.RawMessage `json:"responses"`
+	SecurityDefinitions json.RawMessage            `json:"securityDefinitions"`
+	Swagger             json.RawMessage            `json:"swagger"`
+	Tags                []tag                      `json:"tags"`
+	TagGroups           []tagGroup                 `json:"x-tagGroups"`
+	Schemes             []string                   `json:"schemes,omitempty"`
+	Host                string                     `json:"host,omitempty"`
 }
 
 func writeSwagger(deployment Deployment) ([]byte, error) {
@@ -132,18 +153,29 @@ func writeSwagger(deployment Deployment) ([]byte, error) {
 	if deployment.Sandbox {
 		generated = sandboxSwagger
 	}
-	if deployment.PublicURL == "" {
+	if deployment.PublicURL == "" && deployment.Serves == nil {
 		return bytes.Clone(generated), nil
 	}
 	var s swagger
-	if err := decode(generated, &s); err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(deployment.PublicURL)
+	err := decode(generated, &s)
 	if err != nil {
 		return nil, err
 	}
-	s.Schemes, s.Host, s.BasePath = []string{u.Scheme}, u.Host, cmp.Or(strings.TrimSuffix(u.Path, "/"), "/")
+	if deployment.PublicURL != "" {
+		u, err := url.Parse(deployment.PublicURL)
+		if err != nil {
+			return nil, err
+		}
+		s.Schemes, s.Host, s.BasePath = []string{u.Scheme}, u.Host, cmp.Or(strings.TrimSuffix(u.Path, "/"), "/")
+	}
+	if deployment.Serves != nil {
+		s.Paths.keep(deployment.Serves, map[string]map[string]json.RawMessage{
+			"definitions": s.Definitions, "parameters": s.Parameters, "responses": s.Responses,
+		})
+		if s.Tags, s.TagGroups, err = s.Paths.keepTags(s.Tags, s.TagGroups); err != nil {
+			return nil, err
+		}
+	}
 	return encode(s)
 }
 

@@ -1,15 +1,18 @@
 package openapi_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/openapi"
@@ -362,6 +365,100 @@ func TestPublicURLChangesNothingElse(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestServingEverythingChangesNothing compares documents with and without a rule that all operations
+// are served.
+func TestServingEverythingChangesNothing(t *testing.T) {
+	for _, format := range []openapi.Format{openapi.JSON, openapi.YAML, openapi.Swagger2} {
+		for name, sandbox := range map[string]bool{"live": false, "sandbox": true} {
+			t.Run(name+" "+string(format), func(t *testing.T) {
+				want := write(t, format, openapi.Deployment{Sandbox: sandbox})
+				all := func(string) bool { return true }
+				if got := write(t, format, openapi.Deployment{Sandbox: sandbox, Serves: all}); !bytes.Equal(got, want) {
+					t.Errorf("%d bytes that differ from %d bytes", len(got), len(want))
+				}
+			})
+		}
+	}
+}
+
+func TestOperationsThatAreNotServedAreLeftOut(t *testing.T) {
+	without := func(service string) func(string) bool {
+		return func(rpc string) bool {
+			return contract.ByName(rpc).Descriptor.Parent().Name() != protoreflect.Name(service)
+		}
+	}
+	for _, test := range []struct {
+		name         string
+		serves       func(rpc string) bool
+		has, without []string // operations, tags, groups of tags and schemas
+	}{
+		{"writes", func(rpc string) bool { return !contract.ByName(rpc).Write },
+			[]string{"ListGroups", "MonitorLimitOrder", "MonitorLimitOrder_2", "CalculateTransferFee", "CreateStreamTicket", "Groups", "ListGroupsResponse"},
+			[]string{"CreateGroup", "UpdateGroup", "MintToken", "MintTokenRequest"}},
+		{"a service", without("TransferService"), []string{"CreateGroup", "Accounts", "Wallet"},
+			[]string{"CreateTransfer", "GetTransfer", "Transfers", "ListTransfersResponse"}},
+		{"the only service of a group of tags", without("PriceService"), []string{"Trading"}, []string{"GetCurrentPriceByTokenPair", "Market data", "Prices"}},
+		{"everything", func(string) bool { return false }, []string{"CreateStreamTicket", "Gateway", "StreamTicket"}, []string{"ListGroups", "Trading", "ListGroupsResponse"}},
+	} {
+		for _, format := range []openapi.Format{openapi.JSON, openapi.Swagger2} {
+			t.Run(test.name+" "+string(format), func(t *testing.T) {
+				content := write(t, format, openapi.Deployment{Serves: test.serves})
+				names := namesIn(t, content)
+				for _, want := range test.has {
+					if !names[want] {
+						t.Errorf("%s is missing", want)
+					}
+				}
+				for _, unwanted := range test.without {
+					if names[unwanted] {
+						t.Errorf("it contains %s", unwanted)
+					}
+				}
+				var root any
+				if err := json.Unmarshal(content, &root); err != nil {
+					t.Fatal(err)
+				}
+				for _, ref := range regexp.MustCompile(`"\$ref": "([^"]+)"`).FindAllSubmatch(content, -1) {
+					if !resolves(root, string(ref[1])) {
+						t.Errorf("%s does not exist", ref[1])
+					}
+				}
+			})
+		}
+	}
+}
+
+// namesIn returns the names of the operations, tags, groups of tags and schemas of a document.
+func namesIn(t *testing.T, content []byte) map[string]bool {
+	t.Helper()
+	type named struct{ Name string }
+	var document struct {
+		Tags        []named
+		Groups      []named `json:"x-tagGroups"`
+		Paths       map[string]map[string]operation
+		Definitions map[string]any
+		Components  struct{ Schemas map[string]any }
+	}
+	if err := json.Unmarshal(content, &document); err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]bool)
+	for _, n := range append(document.Tags, document.Groups...) {
+		names[n.Name] = true
+	}
+	for _, item := range document.Paths {
+		for _, op := range item {
+			names[op.OperationID] = true
+		}
+	}
+	for _, schemas := range []map[string]any{document.Definitions, document.Components.Schemas} {
+		for name := range schemas {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 func TestInvalidPublicURLs(t *testing.T) {

@@ -11,6 +11,7 @@ type openAPICommand struct {
 	File      config.File    `embed:""`
 	Format    openapi.Format `default:"json" enum:"json,yaml,swagger2" env:"MESH_GATEWAY_OPENAPI_FORMAT" placeholder:"FORMAT" help:"json or yaml for OpenAPI 3.1, swagger2 for Swagger 2.0 in JSON (${default})."`
 	PublicURL string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
+	Served    config.Served  `embed:""`
 	Sandbox   bool           `help:"Use the built-in sandbox instead of the live API. No Mesh account is needed."`
 }
 
@@ -32,7 +33,13 @@ func (c openAPICommand) Validate() error {
 // Run prints the document that a gateway with the same flags serves at
 // /openapi.json, /openapi.yaml or /swagger.json.
 func (c openAPICommand) Run(std streams) error {
-	content, err := openapi.Write(c.Format, c.deployment())
+	rules, err := c.Served.Rules()
+	if err != nil {
+		return err
+	}
+	deployment := c.deployment()
+	deployment.Serves = rules.Serves
+	content, err := openapi.Write(c.Format, deployment)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -80,6 +81,8 @@ func TestReload(t *testing.T) {
 	}
 	streams := func(t *testing.T, c *configured) any { return c.openStreams(t, 2) }
 	connections := func(t *testing.T, c *configured) any { return c.openConnections(t, 2) }
+	status := func(t *testing.T, c *configured) any { return c.get(t).StatusCode }
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(sandbox.Seeded()[0].APIKey)))
 	tests := map[string]struct {
 		before, after string
 		seen          func(*testing.T, *configured) any
@@ -122,6 +125,15 @@ func TestReload(t *testing.T) {
 			response.Body.Close()
 			return response.StatusCode
 		}, [2]any{http.StatusRequestEntityTooLarge, http.StatusBadRequest}},
+		"read-only": {"true", "false", func(t *testing.T, c *configured) any {
+			response := c.send(t, "POST", "/v1/groups", `{}`, false)
+			response.Body.Close()
+			return response.StatusCode
+		}, [2]any{http.StatusForbidden, http.StatusBadRequest}},
+		"disable":       {"[GroupService]", "[AccountService]", status, [2]any{http.StatusForbidden, http.StatusOK}},
+		"allow-cidr":    {"[192.0.2.0/24]", "[127.0.0.0/8]", status, [2]any{http.StatusForbidden, http.StatusOK}},
+		"key-rule":      {"[" + hash + " AccountService]", "[" + hash + " GroupService]", status, [2]any{http.StatusForbidden, http.StatusOK}},
+		"unlisted-keys": {"refuse", "allow", status, [2]any{http.StatusForbidden, http.StatusOK}},
 		"request-timeout": {"1ms", "30s", func(t *testing.T, c *configured) any {
 			return c.get(t, "X-Sandbox-Fault", "slow=100ms").StatusCode == http.StatusOK
 		}, [2]any{false, true}},

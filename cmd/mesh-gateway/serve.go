@@ -17,11 +17,13 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/alecthomas/kong"
 
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
+	"github.com/meshtrade/mesh-gateway/internal/health"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency/memstore"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
@@ -68,6 +70,7 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 		PublicURL: c.Config.Server.PublicURL,
 		Live:      live(&c.Config),
 		Budget:    budget.New(budget.Options{Limit: c.Config.Limits.MaxInflightBytes, MaxReply: upstream.MaxReplyBytes}),
+		Access:    new(access.Current),
 
 		RequireIdempotencyKey: c.Config.Idempotency.Keys == "required",
 		Stopping:              s.Stopping(),
@@ -80,6 +83,11 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 	if c.Config.Limits.Admission == config.AdmissionAdaptive {
 		options.Admission = admission.New(contract.Methods())
 	}
+	rules, err := c.Config.Access.Rules()
+	if err != nil {
+		return c.Config.Problem("key-rule", err)
+	}
+	options.Access.Set(rules)
 	if options.Credentials, err = findCredentials(&c.Config); err != nil {
 		return err
 	}
@@ -89,10 +97,10 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 
 	connections := c.connections(options, logger)
 	s.LimitConnections(connections)
+	var shared *ratelimit.Redis
 	if !c.Config.Redis.URL.IsZero() {
-		shared, openErr := ratelimit.NewRedis(c.Config.Redis.URL, c.Config.Redis.Unavailable, logger)
-		if openErr != nil {
-			return config.Problems{c.Config.Problem("redis", openErr)}
+		if shared, err = ratelimit.NewRedis(c.Config.Redis.URL, c.Config.Redis.Unavailable, logger); err != nil {
+			return config.Problems{c.Config.Problem("redis", err)}
 		}
 		defer func() { err = errors.Join(err, shared.Close()) }()
 		options.Limiter = ratelimit.NewLimiter(shared)
@@ -113,7 +121,7 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 		}
 		defer func() { err = errors.Join(err, options.Sandbox.Close()) }()
 	}
-	store, warnings, err := c.Config.Idempotency.Store.Open(ctx)
+	store, err := c.Config.Idempotency.Store.Start(ctx, func(warning string) { logger.Warn(warning) })
 	if err != nil {
 		return c.Config.Problem("store", err)
 	}
@@ -131,7 +139,17 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	options.Conn, options.Ready = conn, conn.WaitUntilReady
+	options.Conn = conn
+	asked := upstream.NewHealth(conn)
+	defer runUntil(asked.Run)()
+	checks := readinessChecks(conn, asked, store)
+	if shared != nil {
+		checks = append(checks, redisCheck(shared, c.Config.Redis.Unavailable))
+	}
+	if auditLog != nil {
+		checks = append(checks, auditCheck(auditLog))
+	}
+	options.Health = health.New(logger, checks...)
 	metrics.RegisterPool(telemetry.Pool{
 		Connections: conn.Connections, InFlight: conn.InFlight, Retired: conn.Retired,
 		Retries: conn.Retries, RefusedRetries: conn.RefusedRetries, Waits: conn.Waits, Probes: conn.Probes, Left: conn.Left,
@@ -177,6 +195,10 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 			func(new *config.Config) (func(), error) {
 				return func() { connections.SetLimits(connectionLimits(new)) }, nil
 			},
+			func(new *config.Config) (func(), error) {
+				rules, err := new.Access.Rules()
+				return func() { options.Access.Set(rules) }, err
+			},
 			func(new *config.Config) (func(), error) { return func() { level.Set(new.Telemetry.Level()) }, nil },
 			// The last, because certificates are used once they are read.
 			func(*config.Config) (func(), error) { return func() {}, certificates.Reload() },
@@ -188,10 +210,7 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 	at.fingerprint = certificates.fingerprint()
 	c.announce(std.out, at, options.Credentials)
 	if c.Config.Idempotency.Store.Memory() && !c.Config.Sandbox.Enabled {
-		warnings = append(warnings, "the idempotency keys of writes are kept in memory and forgotten when the gateway ends; set --store to keep them")
-	}
-	for _, warning := range warnings {
-		logger.Warn(warning)
+		logger.Warn("the idempotency keys of writes are kept in memory and forgotten when the gateway ends; set --store to keep them")
 	}
 	conn.Connect()
 	defer runUntil(func(ctx context.Context) { conn.Watch(ctx, reportReachability(logger, c.upstreamTarget())) })()

@@ -31,6 +31,7 @@ type Config struct {
 	CORS        CORS        `embed:"" group:"Browsers"`
 	Limits      Limits      `embed:"" group:"Limits"`
 	Redis       Redis       `embed:"" group:"Redis"`
+	Access      Access      `embed:"" group:"Access"`
 	Idempotency Idempotency `embed:"" group:"Idempotency"`
 	Telemetry   Telemetry   `embed:"" group:"Telemetry"`
 
@@ -99,6 +100,7 @@ func (c *Config) Validate(parsed *kong.Context) error {
 	c.Upstream.validate(c, &found)
 	c.Sandbox.validate(c, &found)
 	c.Limits.validate(&found)
+	c.Access.validate(&found)
 	c.Telemetry.validate(&found)
 
 	all := c.sources.problems

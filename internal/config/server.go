@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
 
@@ -18,11 +19,11 @@ const DefaultAdminListen = "127.0.0.1:9090"
 
 // Server is how the gateway is reached, and how it ends.
 type Server struct {
-	Listen       string         `name:"listen" placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
-	AdminListen  string         `name:"admin-listen" placeholder:"HOST:PORT" help:"Address to serve health checks, metrics and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
-	PublicURL    string         `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
-	TrustedProxy []TrustedProxy `name:"trusted-proxy" live:"" placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
-	DrainDelay   time.Duration  `name:"drain-delay" placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
+	Listen       string        `name:"listen" placeholder:"HOST:PORT" help:"Address to serve the API on (:8080; 127.0.0.1:8080 with --sandbox or --credentials)."`
+	AdminListen  string        `name:"admin-listen" placeholder:"HOST:PORT" help:"Address to serve health checks, metrics and profiles on, for operators; empty disables it (127.0.0.1:9090; with --sandbox a free port if 9090 is in use)."`
+	PublicURL    string        `name:"public-url" placeholder:"URL" help:"URL of the gateway for its clients, such as https://api.example.com, as the API documentation shows it (none)."`
+	TrustedProxy []Network     `name:"trusted-proxy" live:"" placeholder:"CIDR" help:"Address or network of a proxy whose X-Forwarded-For header is trusted, such as 10.0.0.0/8; repeatable (none)."`
+	DrainDelay   time.Duration `name:"drain-delay" placeholder:"DURATION" help:"How long to keep serving after SIGTERM, with /readyz at 503, so that load balancers stop sending requests (5s; 0s with --sandbox)."`
 }
 
 // derive fills in the defaults. A gateway that adds a key of its own, or whose test keys are public,
@@ -62,19 +63,13 @@ func (c *Config) Deployment() openapi.Deployment {
 	return openapi.Deployment{PublicURL: c.Server.PublicURL, Sandbox: c.Sandbox.Enabled}
 }
 
-// TrustedProxy is an address or a network.
-type TrustedProxy struct{ netip.Prefix }
+// Network is an address or a network.
+type Network struct{ netip.Prefix }
 
 // UnmarshalText parses an address or a network in CIDR notation.
-func (p *TrustedProxy) UnmarshalText(text []byte) (err error) {
-	if address, addressErr := netip.ParseAddr(string(text)); addressErr == nil {
-		p.Prefix = netip.PrefixFrom(address, address.BitLen())
-		return nil
-	}
-	if p.Prefix, err = netip.ParsePrefix(string(text)); err != nil {
-		return fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
-	}
-	return nil
+func (n *Network) UnmarshalText(text []byte) (err error) {
+	n.Prefix, err = access.ParseNetwork(string(text))
+	return err
 }
 
 // CheckAddress returns an error if address is not HOST:PORT. HOST may be empty for all interfaces,

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 
@@ -17,8 +16,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
 // ErrStayOpen is an error for [Upstream.Answer] that keeps the call open until the client ends it.
@@ -109,12 +109,11 @@ func (u *Upstream) Calls() []Call {
 
 func (u *Upstream) handle(_ any, stream grpc.ServerStream) error {
 	name, _ := grpc.MethodFromServerStream(stream)
-	descriptor, err := protoregistry.GlobalFiles.FindDescriptorByName(
-		protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(name, "/"), "/", ".")))
-	if err != nil {
+	found := contract.ByName(name)
+	if found == nil { // such as health checks, which come at any time
 		return status.Error(codes.Unimplemented, fmt.Sprintf("%s is not in the contract", name))
 	}
-	method := descriptor.(protoreflect.MethodDescriptor)
+	method := found.Descriptor
 	request := dynamicpb.NewMessage(method.Input())
 	if err := stream.RecvMsg(request); err != nil {
 		return err

@@ -1,6 +1,7 @@
-// Package policy decides whether a call is admitted. It checks the rate limit of the client
-// address, the credentials, the rate limit of the API key, the number of open streams, the deadline,
-// whether the gateway or the service is overloaded, and the memory that calls hold.
+// Package policy decides whether a call is admitted. It checks the operator's rules of access, the
+// rate limit of the client address, the credentials, the rate limit of the API key, the number of
+// open streams, the deadline, whether the gateway or the service is overloaded, and the memory that
+// calls hold.
 //
 // It works on headers and an address and does not write responses, so that it does not depend on
 // the protocol of the call (JSON over HTTP, gRPC, gRPC-Web or Connect).
@@ -15,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
@@ -36,6 +38,8 @@ type Limits struct {
 	Admission *admission.Control
 	// Budget is the memory that calls may hold. It may be nil.
 	Budget *budget.Budget
+	// Access are the operator's rules. It may be nil.
+	Access *access.Current
 }
 
 // Rules are the properties of a method that the policy depends on. The zero Rules are those of a
@@ -47,7 +51,8 @@ type Rules struct {
 	Public bool
 	// Stream reports whether the method is server-streaming.
 	Stream bool
-	// RPC is the full name of the method. The sizes of its replies are remembered by it.
+	// RPC is the full name of the method. The rules of access and the sizes of its replies are found
+	// by it. It is "" for requests to the gateway itself.
 	RPC string
 	// List reports whether the reply is a list, which may be large.
 	List bool
@@ -97,6 +102,7 @@ type Policy struct {
 	timeout             time.Duration
 	control             *admission.Control
 	budget              *budget.Budget
+	access              *access.Current
 }
 
 // New returns a policy.
@@ -108,6 +114,7 @@ func New(limits Limits) *Policy {
 	return &Policy{
 		limiter: limiter, read: newQuotas("read", limits.Read), write: newQuotas("write", limits.Write), ticket: newQuotas("ticket", ticketRate()),
 		streams: newStreams(), streamLimits: limits.Streams, timeout: limits.Timeout, control: limits.Admission, budget: limits.Budget,
+		access: limits.Access,
 	}
 }
 
@@ -128,24 +135,31 @@ func (p *Policy) OpenStreams() int { return p.streams.open() }
 // and a function that must be called once when the call has ended. If there is an error, the
 // function is nil.
 //
-// Admit checks, in this order, the rate limit of the address, the credentials, the rate limit of
-// the key, the number of open streams, the deadline, an overload, and the memory. It returns the
-// error of the first check that fails, an [apierror.Error]. The address is checked first so that
-// guessing keys is limited. In an overload it may wait ([admission.Control.Enter]). What the call may
-// hold is in the context ([budget.Of]).
+// Admit checks, in this order, the network of the address, the rate limit of the address, whether the
+// method is served, the credentials, what the key may call, the rate limit of the key, the number of
+// open streams, the deadline, an overload, and the memory. It returns the error of the first check
+// that fails, an [apierror.Error]. The rate of the address comes before the key so that guessing keys
+// is limited. In an overload it may wait ([admission.Control.Enter]). What the call may hold is in the
+// context ([budget.Of]).
 func (p *Policy) Admit(ctx context.Context, c Call) (_ context.Context, release func(), err error) {
-	// The limits are checked together, which takes one round trip if they are in Redis.
+	rules := p.access.Rules()
+	if err := rules.Address(c.Address); err != nil {
+		return nil, nil, err
+	}
 	key, unauthenticated := authenticate(c.Header, c.Rules.Public)
 	network := networkOf(c.Address)
 	by := callerOf(key, network)
 	if c.Caller != nil && unauthenticated == nil && key != "" {
 		*c.Caller = by
 	}
-	if err := p.count(c, network, by, unauthenticated == nil); err != nil {
+	refusal := refuse(rules, c, key, by, unauthenticated)
+	// The limits are checked together, which takes one round trip if they are in Redis. A call that is
+	// refused counts for the address alone.
+	if err := p.count(c, network, by, refusal == nil); err != nil {
 		return nil, nil, err
 	}
-	if unauthenticated != nil {
-		return nil, nil, unauthenticated
+	if refusal != nil {
+		return nil, nil, refusal
 	}
 	leave := func() {}
 	if c.Rules.Stream {
@@ -191,6 +205,18 @@ func (p *Policy) left(rules Rules) {
 	if p.control != nil {
 		p.control.Leave(rules.RPC)
 	}
+}
+
+// refuse returns why a call is refused whatever its limits are: the method is not served, the
+// credentials are not well-formed, or the key may not call the method. Nil means that it is not.
+func refuse(rules *access.Rules, c Call, key string, by ratelimit.Caller, unauthenticated error) error {
+	if err := rules.Method(c.Rules.RPC); err != nil {
+		return err
+	}
+	if unauthenticated != nil || key == "" {
+		return unauthenticated
+	}
+	return rules.Key(by, c.Rules.RPC, c.Address)
 }
 
 // callerOf returns who a call is counted for: an API key, of which only the hash is kept, or the

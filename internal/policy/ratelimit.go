@@ -89,8 +89,8 @@ func (q *quota) keep(from *quota) {
 }
 
 // count counts the call of a caller against the limits. Those of the key come after those of the
-// address, and not at all if the call has no valid key.
-func (p *Policy) count(c Call, network, by ratelimit.Caller, valid bool) error {
+// address, and not at all if the call is refused in any case.
+func (p *Policy) count(c Call, network, by ratelimit.Caller, admitted bool) error {
 	var (
 		counted [maxLimits]*quota
 		takes   [maxLimits]ratelimit.Take
@@ -111,7 +111,7 @@ func (p *Policy) count(c Call, network, by ratelimit.Caller, valid bool) error {
 	if c.Rules.Ticket {
 		add(p.ticket.address, network)
 	}
-	if valid {
+	if admitted {
 		add(rate.key, by)
 		if c.Rules.Ticket {
 			add(p.ticket.key, by)

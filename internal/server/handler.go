@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/audit"
-	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
@@ -28,7 +27,7 @@ type Handler struct {
 	tickets    *middleware.Tickets
 	recorder   *audit.Recorder
 	conn       grpc.ClientConnInterface
-	docs       *ui.Docs
+	docs       *docs
 	compressor *middleware.Compressor
 	fallbacks  prometheus.Counter
 
@@ -59,7 +58,7 @@ func Routes(o Options) (*Handler, error) {
 	if h.conn, err = audit.NewConn(conn, h.recorder); err != nil {
 		return nil, err
 	}
-	if h.docs, err = ui.New(docsOptions(o)); err != nil {
+	if h.docs, err = newDocs(docsOptions(o), o.Access); err != nil {
 		return nil, err
 	}
 	if h.compressor, err = middleware.NewCompressor(); err != nil {
@@ -111,6 +110,6 @@ func (h *Handler) generation(admission *policy.Policy, live Live) (*generation, 
 func (h *Handler) limits(live Live) policy.Limits {
 	return policy.Limits{
 		Read: live.ReadRate, Write: live.WriteRate, Limiter: h.limiter, Streams: live.Streams, Timeout: live.RequestTimeout,
-		Admission: h.options.Admission, Budget: h.options.Budget,
+		Admission: h.options.Admission, Budget: h.options.Budget, Access: h.options.Access,
 	}
 }

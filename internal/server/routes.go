@@ -17,12 +17,14 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/admission"
 	"github.com/meshtrade/mesh-gateway/internal/audit"
 	"github.com/meshtrade/mesh-gateway/internal/budget"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/credentials"
 	"github.com/meshtrade/mesh-gateway/internal/docs/ui"
+	"github.com/meshtrade/mesh-gateway/internal/health"
 	"github.com/meshtrade/mesh-gateway/internal/idempotency"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
@@ -37,9 +39,8 @@ import (
 type Options struct {
 	// Conn is the connection to the Mesh API or to the sandbox.
 	Conn grpc.ClientConnInterface
-	// Ready connects to the upstream if necessary and reports whether it is connected. It returns
-	// when it is, or when the context is done.
-	Ready func(context.Context) bool
+	// Health are the checks of /readyz.
+	Health *health.Checks
 	// Keeper makes writes with an Idempotency-Key at most once.
 	Keeper *idempotency.Keeper
 	// Tickets keeps stream tickets.
@@ -67,6 +68,9 @@ type Options struct {
 	Admission *admission.Control
 	// Budget is the memory that calls in flight may hold. It may be nil.
 	Budget *budget.Budget
+	// Access are the operator's rules. The documentation leaves out what they do not allow anybody to
+	// call. They can be replaced while the routes are served. It may be nil.
+	Access *access.Current
 	// Credentials enable local mode: they are added to requests without credentials. May be nil.
 	Credentials *credentials.Credentials
 	// Stopping is done once /readyz must respond with 503. May be nil.
@@ -154,11 +158,11 @@ func (h *Handler) routes(admission *policy.Policy, live Live) (http.Handler, err
 	get(r, "/", http.RedirectHandler("/docs", http.StatusFound))
 	get(r, "/docs", h.docs)
 	get(r, "/docs/*", h.docs)
-	for path, spec := range h.docs.Specs() {
-		get(r, path, spec)
+	for _, path := range []string{wire.OpenAPIPath, wire.YAMLPath, wire.SwaggerPath} {
+		get(r, path, h.docs)
 	}
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o))
+	get(r, "/readyz", ready(o.Health, o.Stopping))
 	get(r, "/version", version(o.Version))
 
 	all := chi.Chain(
@@ -226,7 +230,7 @@ func AdminRoutes(o Options) http.Handler {
 	r.NotFound(notFound(""))
 	r.MethodNotAllowed(methodNotAllowed(r))
 	get(r, "/healthz", alive())
-	get(r, "/readyz", ready(o))
+	get(r, "/readyz", ready(o.Health, o.Stopping))
 	get(r, "/version", version(o.Version))
 	get(r, "/metrics", o.Metrics.Handler())
 	if o.Flight != nil {

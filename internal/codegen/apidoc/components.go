@@ -22,7 +22,7 @@ const (
 
 // anyOperation are the errors that any operation can return.
 var anyOperation = map[string]string{
-	"400": "BadRequest", "401": "Unauthenticated", "406": "NotAcceptable", "429": "TooManyRequests",
+	"400": "BadRequest", "401": "Unauthenticated", "403": "PermissionDenied", "406": "NotAcceptable", "429": "TooManyRequests",
 	"500": "InternalError", "503": "Unavailable", "504": "Timeout", "default": "Error",
 }
 
@@ -114,7 +114,7 @@ func errorResponses() object {
 	return object{
 		"BadRequest":           response("The request is invalid (INVALID_ARGUMENT), or it is not allowed in the current state (FAILED_PRECONDITION, OUT_OF_RANGE). For INVALID_ARGUMENT, a BadRequest detail lists every invalid field; for the others, the message says what is wrong.", "Replayed"),
 		"Unauthenticated":      response("The API key or the group is missing, malformed, unknown or inactive.", "Challenge"),
-		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group.", "Replayed"),
+		"PermissionDenied":     response("The API user does not have a required role, or the resource belongs to another group. Or the gateway does not serve the operation, or not to this API key or address: see the reason, and nothing was sent to Mesh.", "Replayed"),
 		"NotFound":             response("The resource does not exist, or the API user is not allowed to see it.", "Replayed"),
 		"NotAcceptable":        response("No available response format matches `Accept`."),
 		"Conflict":             response("The resource already exists, or a request with the same `Idempotency-Key` is in flight, has an unknown outcome, or has been answered more than 24 hours ago. See the reason.", "RetryAfter", "Replayed"),

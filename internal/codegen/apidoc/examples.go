@@ -167,7 +167,7 @@ func shorten(answer string) json.RawMessage {
 
 // errorNames returns the names of the error responses by status.
 func errorNames() map[string]string {
-	names := map[string]string{"422": "KeyReused", "502": "BadGateway", "403": "PermissionDenied", "404": "NotFound", "409": "Conflict", "413": "BodyTooLarge", "415": "UnsupportedMediaType"}
+	names := map[string]string{"422": "KeyReused", "502": "BadGateway", "404": "NotFound", "409": "Conflict", "413": "BodyTooLarge", "415": "UnsupportedMediaType"}
 	for status, name := range anyOperation {
 		names[status] = name
 	}

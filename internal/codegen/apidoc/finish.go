@@ -275,9 +275,6 @@ func (op operation) finishResponses(content object) error {
 // come from the example calls.
 func (op operation) errors(content object) map[string]string {
 	can := maps.Clone(anyOperation)
-	if !op.Method.Public {
-		can["403"] = "PermissionDenied"
-	}
 	if !op.Method.Streams() { // a stream has begun when its messages are read
 		can["502"] = "BadGateway"
 	}

@@ -4,7 +4,7 @@ import "github.com/meshtrade/mesh-gateway/internal/wire"
 
 // addTickets describes POST /stream_tickets.
 func (d *document) addTickets() {
-	tickets := errorRefs(map[string]string{"400": "BadRequest", "401": "Unauthenticated", "429": "TooManyRequests", "503": "Unavailable", "default": "Error"})
+	tickets := errorRefs(map[string]string{"400": "BadRequest", "401": "Unauthenticated", "403": "PermissionDenied", "429": "TooManyRequests", "503": "Unavailable", "default": "Error"})
 	tickets["200"] = object{
 		"description": "The ticket.", "headers": headerRefs(answerHeaders...),
 		"content": object{wire.JSON: object{"schema": ref("StreamTicket")}},

@@ -3,8 +3,10 @@ package ui
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/docs/examples"
 	rolev1 "github.com/meshtrade/mesh-gateway/proto/meshtrade/iam/role/v1"
 )
 
@@ -15,8 +17,8 @@ type guideRole struct {
 	Reads, Writes []string
 }
 
-// newRoles returns the roles of the contract, ordered by number.
-func newRoles() []guideRole {
+// newRoles returns the roles of the contract and what they may do on this gateway, ordered by number.
+func newRoles(o Options) []guideRole {
 	var roles []guideRole
 	for number, name := range rolev1.Role_name {
 		if number == int32(rolev1.Role_ROLE_UNSPECIFIED) {
@@ -25,21 +27,37 @@ func newRoles() []guideRole {
 		may := func(m *contract.Method) bool { return slices.Contains(m.Roles, rolev1.Role(number)) }
 		roles = append(roles, guideRole{
 			Name: name, Number: number,
-			Reads:  operations(func(m *contract.Method) bool { return may(m) && !m.Write }),
-			Writes: operations(func(m *contract.Method) bool { return may(m) && m.Write }),
+			Reads:  o.operations(func(m *contract.Method) bool { return may(m) && !m.Write }),
+			Writes: o.operations(func(m *contract.Method) bool { return may(m) && m.Write }),
 		})
 	}
 	slices.SortFunc(roles, func(a, b guideRole) int { return cmp.Compare(a.Number, b.Number) })
 	return roles
 }
 
-// operations returns the names of the methods of the contract that are selected.
-func operations(selected func(*contract.Method) bool) []string {
+// operations returns the names of the methods that are served and selected, in the order of the
+// contract.
+func (o Options) operations(selected func(*contract.Method) bool) []string {
 	var names []string
 	for _, method := range contract.Methods() {
-		if selected(method) {
+		if o.serves(method) && selected(method) {
 			names = append(names, string(method.Descriptor.Name()))
 		}
 	}
 	return names
+}
+
+func (o Options) serves(method *contract.Method) bool {
+	return o.Deployment.Serves == nil || o.Deployment.Serves(method.Name())
+}
+
+// servesCall reports whether a call is served. The gateway's own operations always are.
+func (o Options) servesCall(call examples.Call) bool {
+	path, _, _ := strings.Cut(call.Path, "?")
+	found, _ := contract.Match(path)
+	if found == nil {
+		return true
+	}
+	binding := found.Binding(call.Method)
+	return binding == nil || o.serves(binding.Method)
 }

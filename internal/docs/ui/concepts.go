@@ -22,9 +22,9 @@ type sortedList struct {
 }
 
 // sorted returns the lists that can be sorted.
-func (d description) sorted() []sortedList {
+func (d description) sorted(o Options) []sortedList {
 	var lists []sortedList
-	for _, id := range operations(func(*contract.Method) bool { return true }) {
+	for _, id := range o.operations(func(*contract.Method) bool { return true }) {
 		for _, item := range d.Paths {
 			for _, op := range item {
 				if op.OperationID != id {
@@ -60,23 +60,23 @@ func (d description) Enum(name string) ([]enumValue, error) {
 }
 
 // Asking returns the operations whose request has a field.
-func (guide) Asking(field protoreflect.Name) []string {
-	return operations(func(m *contract.Method) bool { return m.Descriptor.Input().Fields().ByName(field) != nil })
+func (g guide) Asking(field protoreflect.Name) []string {
+	return g.operations(func(m *contract.Method) bool { return m.Descriptor.Input().Fields().ByName(field) != nil })
 }
 
 // Answering returns the operations whose response has a field.
-func (guide) Answering(field protoreflect.Name) []string {
-	return operations(func(m *contract.Method) bool { return m.Descriptor.Output().Fields().ByName(field) != nil })
+func (g guide) Answering(field protoreflect.Name) []string {
+	return g.operations(func(m *contract.Method) bool { return m.Descriptor.Output().Fields().ByName(field) != nil })
 }
 
 // Public returns the operations that need no key.
-func (guide) Public() []string {
-	return operations(func(m *contract.Method) bool { return m.Public })
+func (g guide) Public() []string {
+	return g.operations(func(m *contract.Method) bool { return m.Public })
 }
 
 // Verified returns the operations that need a verified client.
-func (guide) Verified() []string {
-	return operations(func(m *contract.Method) bool { return m.Verified })
+func (g guide) Verified() []string {
+	return g.operations(func(m *contract.Method) bool { return m.Verified })
 }
 
 // OutcomeUnknown returns the error for a new order whose outcome is unknown.

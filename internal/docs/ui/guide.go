@@ -89,9 +89,13 @@ func (op describedOperation) answers() kind {
 	return message
 }
 
-// newGuide combines the description of each operation with an example call that succeeds.
+// newGuide combines the description of each operation that is served with an example call that
+// succeeds.
 func newGuide(o Options) (*guide, error) {
-	content, err := openapi.Write(openapi.JSON, o.Deployment)
+	// The guide explains enums that only operations have that are not served.
+	whole := o.Deployment
+	whole.Serves = nil
+	content, err := openapi.Write(openapi.JSON, whole)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +105,7 @@ func newGuide(o Options) (*guide, error) {
 	}
 	g := &guide{
 		Options: o, URL: strings.TrimSuffix(o.Deployment.PublicURL, "/"),
-		Roles: newRoles(), Sorted: d.sorted(), Reasons: apierror.Reasons(), description: d,
+		Roles: newRoles(o), Sorted: d.sorted(o), Reasons: apierror.Reasons(), description: d,
 	}
 	if g.GRPC.Host, g.GRPC.Port, err = net.SplitHostPort(o.SandboxGRPC); err != nil {
 		return nil, err
@@ -122,13 +126,13 @@ func newGuide(o Options) (*guide, error) {
 	shown := make(map[string]bool)
 	for _, call := range examples.Successes() {
 		described, path, ok := d.find(call)
-		if !ok || shown[described.OperationID] {
+		if !ok || shown[described.OperationID] || !o.servesCall(call) {
 			continue
 		}
 		shown[described.OperationID] = true
 		op := guideOperation{ID: described.OperationID, Verb: call.Method, Path: path, Summary: described.Summary, Description: described.Description}
 		for _, before := range call.Before {
-			if first, path, ok := d.find(before); ok && strings.HasPrefix(path, "/v1/") {
+			if first, path, ok := d.find(before); ok && strings.HasPrefix(path, "/v1/") && o.servesCall(before) {
 				op.Before = append(op.Before, first.OperationID)
 			}
 		}
@@ -169,4 +173,23 @@ func prose(markdown string) template.HTML {
 		fmt.Fprintf(&html, "<p>%s</p>", text)
 	}
 	return template.HTML(html.String()) //nolint:gosec // escaped above
+}
+
+var link = regexp.MustCompile(`<a\s+href="#([A-Z]\w*)">([^<]*)</a>`)
+
+// unlink replaces links to operations that the page does not have by their text.
+func (g *guide) unlink(page []byte) []byte {
+	shown := make(map[string]bool)
+	for _, tag := range g.Tags {
+		for _, op := range tag.Operations {
+			shown[op.ID] = true
+		}
+	}
+	return link.ReplaceAllFunc(page, func(match []byte) []byte {
+		parts := link.FindSubmatch(match)
+		if shown[string(parts[1])] {
+			return match
+		}
+		return parts[2]
+	})
 }

@@ -294,3 +294,39 @@ func TestTheGuidesCredentialsFile(t *testing.T) {
 		})
 	}
 }
+
+// TestTheGuideShowsWhatIsServed reads the guide of a gateway in read-only mode that does not serve
+// transfers.
+func TestTheGuideShowsWhatIsServed(t *testing.T) {
+	serves := func(rpc string) bool {
+		return !contract.ByName(rpc).Write && contract.ByName(rpc).Descriptor.Parent().Name() != "TransferService"
+	}
+	text := body(t, get(t, docs(t, openapi.Deployment{Serves: serves}), "/docs/guide"))
+	shown := make(map[string]bool)
+	for _, article := range regexp.MustCompile(`<article id="(\w+)"`).FindAllStringSubmatch(text, -1) {
+		shown[article[1]] = true
+	}
+	for _, method := range contract.Methods() {
+		if name := string(method.Descriptor.Name()); shown[name] != serves(method.Name()) {
+			t.Errorf("%s is shown: %t", name, shown[name])
+		}
+	}
+	for _, link := range regexp.MustCompile(`href="#([A-Z]\w+)"`).FindAllStringSubmatch(text, -1) {
+		if !shown[link[1]] {
+			t.Errorf("there is a link to %s, which is not shown", link[1])
+		}
+	}
+	for id, want := range map[string]string{"rotation": "Activate it.", "states": "If you cancel it,"} {
+		if !strings.Contains(section(t, text, id), want) {
+			t.Errorf("%s does not contain %q", id, want)
+		}
+	}
+}
+
+func TestTheGuideSaysThatAListIsEmpty(t *testing.T) {
+	private := func(rpc string) bool { return !contract.ByName(rpc).Public }
+	access := section(t, body(t, get(t, docs(t, openapi.Deployment{Serves: private}), "/docs/guide")), "access")
+	if !strings.Contains(access, "Public operations need neither header: none on this gateway.") {
+		t.Error("the list of public operations is not said to be empty")
+	}
+}

@@ -89,7 +89,8 @@ func New(o Options) (*Docs, error) {
 		if err != nil {
 			return nil, fmt.Errorf("guide: %w", err)
 		}
-		return render("guide.html", guide)
+		html, err := render("guide.html", guide)
+		return guide.unlink(html), err
 	})
 	return d, nil
 }
