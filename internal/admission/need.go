@@ -68,14 +68,6 @@ func (n *need) add(now time.Time, took time.Duration) {
 	n.until.Store(now.Add(needTime).UnixNano())
 }
 
-// forget forgets all writes.
-func (n *need) forget() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	clear(n.calls[:])
-	n.current.Store(0)
-}
-
 // now returns how long a write takes, or 0 if that is not known.
 func (n *need) now() time.Duration {
 	current := n.current.Load()

@@ -136,9 +136,6 @@ func (m *method) observe(start, end time.Time, err error) {
 	if s.draining && s.gate.inFlight.Load() <= s.gate.limit.Load() {
 		s.draining = false
 		s.restart(end)
-		for _, other := range s.methods {
-			other.need.forget() // the time in a backlog that is gone
-		}
 	}
 	if s.draining || start.Before(s.window.start) && s.gate.limit.Load() != unlimited {
 		return
