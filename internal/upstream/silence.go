@@ -21,6 +21,10 @@ const (
 	probeTimeout = 750 * time.Millisecond
 	// watchInterval is how often the connections are looked at.
 	watchInterval = 100 * time.Millisecond
+	// maxLate is how late the gateway itself may be, because its goroutines wait for a CPU or because
+	// it was stopped for a moment. If it is later, bytes may wait that it has not had the time to
+	// read, and the connection is not to blame.
+	maxLate = 250 * time.Millisecond
 )
 
 // errLeft is why a read ends whose connection is left.
@@ -39,13 +43,16 @@ type silence struct {
 func (p *Pool) watch() {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	for {
+	for last := time.Now(); ; {
 		select {
 		case <-p.ctx.Done():
 			return
-		case now := <-ticker.C:
+		case <-ticker.C:
+			now := time.Now()
+			late := now.Sub(last) - watchInterval
+			last = now
 			for _, c := range p.all() {
-				if c.silent(now) {
+				if c.silent(now, late) {
 					c.silence.probed = now
 					c.silence.probing.Store(true)
 					p.running.Go(func() {
@@ -60,12 +67,16 @@ func (p *Pool) watch() {
 	}
 }
 
-// silent reports whether a connection is to be probed.
-func (c *conn) silent(now time.Time) bool {
+// silent reports whether a connection is to be probed. late is by how much it is called later than it
+// was to be.
+func (c *conn) silent(now time.Time, late time.Duration) bool {
 	s, received, calls := &c.silence, c.received.Load(), c.inFlight.Load()
 	if received != s.received || calls == 0 || s.since.IsZero() || c.GetState() != connectivity.Ready {
 		s.received, s.since = received, now
 		return false
+	}
+	if late > maxLate {
+		s.since = s.since.Add(late)
 	}
 	limit := callSilence
 	if calls <= c.streams.Load() {
@@ -78,6 +89,7 @@ func (c *conn) silent(now time.Time) bool {
 // the upstream answers will do, an error too.
 func (p *Pool) probe(c *conn) {
 	p.counts.probes.Add(1)
+	begin := time.Now()
 	received, sent := c.received.Load(), new(call)
 	ctx, cancel := context.WithTimeout(context.WithValue(p.ctx, callKey{}, sent), probeTimeout)
 	defer cancel()
@@ -87,6 +99,9 @@ func (p *Pool) probe(c *conn) {
 	}
 	if !sent.sent.Load() {
 		return // it waited behind calls that take long
+	}
+	if time.Since(begin) > probeTimeout+maxLate {
+		return // the next probe tells
 	}
 	p.leave(c)
 }

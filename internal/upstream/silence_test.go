@@ -247,3 +247,30 @@ func TestAReadOnAConnectionThatIsLeft(t *testing.T) {
 		t.Error("the connection keeps a read that has ended")
 	}
 }
+
+func TestAGatewayThatIsLateDoesNotBlameItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := connect(t, serveLink(t, stayOpen), 1)
+		c := (*pool.conns.Load())[0]
+		pool.stop() // the watcher
+		pool.running.Wait()
+		c.inFlight.Add(1)
+		now := time.Now()
+		c.silent(now, 0)
+		for _, test := range []struct {
+			name        string
+			after, late time.Duration
+			want        bool
+		}{
+			{"2 s of silence", 2 * time.Second, 0, true},
+			{"2 s, a little late", 2 * time.Second, maxLate, true},
+			{"2 s, of which the gateway slept one", 2 * time.Second, time.Second, false},
+			{"2 s after that", 3 * time.Second, 0, true},
+		} {
+			if got := c.silent(now.Add(test.after), test.late); got != test.want {
+				t.Errorf("%s: it is to be probed: %v, want %v", test.name, got, test.want)
+			}
+		}
+		c.release()
+	})
+}
