@@ -201,7 +201,7 @@ func registered(t *testing.T) map[string]string {
 	t.Helper()
 	collector := newTraceCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0", "--audit-log", filepath.Join(t.TempDir(), "audit.log"), "--redis", "redis://127.0.0.1:1", "--admission", "adaptive")
+	p := start(t, "--sandbox", "--admin-listen", "127.0.0.1:0", "--audit-log", filepath.Join(t.TempDir(), "audit.log"), "--redis", "redis://127.0.0.1:1", "--admission", "adaptive", "--tls-self-signed")
 	text := p.admin(t, "/metrics")
 	all := make(map[string]string)
 	for _, match := range typeOf.FindAllStringSubmatch(text, -1) {
