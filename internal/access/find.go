@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/spelling"
 )
 
 // Name is the name of a method or a service, in a form that [Find] takes.
@@ -78,30 +79,9 @@ func nearest(wanted string) string {
 	}
 	slices.Sort(candidates) // so that ties do not depend on the order of the map
 	for _, name := range candidates {
-		if d := distance(strings.ToLower(wanted), strings.ToLower(name)); least < 0 || d < least {
+		if d := spelling.Distance(strings.ToLower(wanted), strings.ToLower(name)); least < 0 || d < least {
 			best, least = name, d
 		}
 	}
 	return best
-}
-
-// distance returns the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/meshtrade/mesh-gateway/internal/spelling"
 )
 
 // fileFlag is the flag that names the configuration file. It cannot be in the file itself.
@@ -235,7 +237,7 @@ func nearest(name string, names []string) (best string) {
 	// A third of the letters may differ, and two in any case, which a swap of neighbours does.
 	limit := max(len(name)/3, 2) + 1
 	for _, candidate := range names {
-		if d := distance(name, candidate); d < limit {
+		if d := spelling.Distance(name, candidate); d < limit {
 			best, limit = candidate, d
 		}
 	}
@@ -248,25 +250,4 @@ func nearest(name string, names []string) (best string) {
 		}
 	}
 	return best
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
