@@ -214,7 +214,7 @@ func (h *heard) read(response *http.Response, body []byte) {
 		h.kind = unknown
 	case response.StatusCode == http.StatusConflict && reason == "IDEMPOTENCY_KEY_IN_USE":
 		h.kind = inUse
-	case response.StatusCode == http.StatusServiceUnavailable && (reason == "IDEMPOTENCY_UNAVAILABLE" || reason == "UPSTREAM_UNREACHABLE"):
+	case response.StatusCode == http.StatusServiceUnavailable && (reason == "IDEMPOTENCY_UNAVAILABLE" || reason == "UPSTREAM_UNREACHABLE" || reason == "OVERLOADED"):
 		h.kind = unavailable
 	default:
 		h.kind, h.text = other, fmt.Sprintf("%d %s", response.StatusCode, body)
