@@ -26,8 +26,9 @@ type Failures struct {
 	limiter *ratelimit.Limiter
 	keys    *Keys
 
-	// any is whether a network is blocked, so that there is nothing to look up as long as none is.
-	any     atomic.Bool
+	// last is when the last network that is blocked will not be any more, in nanoseconds since 1970.
+	// After that there is nothing to look up.
+	last    atomic.Int64
 	mu      sync.Mutex
 	blocked map[ratelimit.Caller]time.Time
 	refused atomic.Uint64
@@ -53,7 +54,7 @@ func (f *Failures) SetRate(rate ratelimit.Rate) {
 // Check returns the error for a request of a blocked address. It costs next to nothing if no address
 // is blocked. key returns the key of the request, or "".
 func (f *Failures) Check(address netip.Addr, key func() string) error {
-	if !f.any.Load() {
+	if last := f.last.Load(); last == 0 || time.Now().UnixNano() >= last {
 		return nil
 	}
 	wait := f.wait(networkOf(address))
@@ -75,7 +76,6 @@ func (f *Failures) wait(network ratelimit.Caller) time.Duration {
 	wait := time.Until(until)
 	if wait <= 0 {
 		delete(f.blocked, network)
-		f.any.Store(len(f.blocked) > 0)
 	}
 	return wait
 }
@@ -104,8 +104,9 @@ func (f *Failures) Count(address netip.Addr) {
 			break
 		}
 	}
-	f.blocked[network] = time.Now().Add(wait)
-	f.any.Store(true)
+	until := time.Now().Add(wait)
+	f.blocked[network] = until
+	f.last.Store(max(f.last.Load(), until.UnixNano()))
 }
 
 // Refused returns how many requests of blocked addresses were refused.
