@@ -20,7 +20,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/meshtest"
 )
 
-// rawHTTP2 is a connection that sends what it is told to.
+// rawHTTP2 is an HTTP/2 connection that sends any frames, also those that break the protocol.
 type rawHTTP2 struct {
 	net.Conn
 	*http2.Framer

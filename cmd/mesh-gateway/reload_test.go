@@ -243,7 +243,7 @@ func TestReloadOfAMistake(t *testing.T) {
 	}
 	c.reload(t, `"rate-limit-read":"100/1h0m0s -> 200/1h0m0s"`, "rate-limit-read: 200/1h")
 	if metrics := c.admin(t, "/metrics"); !strings.Contains(metrics, "\nmesh_gateway_config_last_reload_successful 1\n") {
-		t.Error("the last reload is not said to be successful")
+		t.Error("the metrics do not report the last reload as successful")
 	}
 }
 

@@ -401,7 +401,7 @@ func TestTracesThatAreOff(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		environment map[string]string
-		sampled     bool // the upstream is told the gateway's span, not sampled
+		sampled     bool // whether the upstream receives the span of the gateway, marked as not sampled
 	}{
 		{"no endpoint", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, false},
 		{"disabled", map[string]string{"OTEL_SDK_DISABLED": "true"}, false},

@@ -76,7 +76,7 @@ type material struct {
 // contents are hashes of the contents of the files, in the order of [Files].
 type contents [3][sha256.Size]byte
 
-// Open reads the files. The logger is told of later changes, by [Source.Watch].
+// Open reads the files. [Source.Watch] logs later changes with the logger.
 //
 // A certificate that has expired is no error, since a gateway that does not start helps nobody.
 // Watch warns of it.

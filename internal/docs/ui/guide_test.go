@@ -327,6 +327,6 @@ func TestTheGuideSaysThatAListIsEmpty(t *testing.T) {
 	private := func(rpc string) bool { return !contract.ByName(rpc).Public }
 	access := section(t, body(t, get(t, docs(t, openapi.Deployment{Serves: private}), "/docs/guide")), "access")
 	if !strings.Contains(access, "Public operations need neither header: none on this gateway.") {
-		t.Error("the list of public operations is not said to be empty")
+		t.Error("the guide does not say that there are no public operations")
 	}
 }
