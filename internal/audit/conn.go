@@ -161,7 +161,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		return c.conn.Invoke(ctx, method, args, reply, opts...)
 	}
 	md, _ := metadata.FromOutgoingContext(ctx)
-	line := Line{RPC: method, Group: firstOf(md, wire.GroupHeader), RequestID: firstOf(md, wire.RequestIDHeader)}
+	line := Line{RPC: method, Group: wire.First(md, wire.GroupHeader), RequestID: wire.First(md, wire.RequestIDHeader)}
 	request, _ := args.(proto.Message)
 	line.Resource = called.Resource(request)
 	name := &nameCodec{CodecV2: c.codec, field: c.names[method]}
@@ -179,9 +179,9 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		line.Caller, line.Client = call.Caller.String(), telemetry.AddressText(call.Client)
 		call.SetAudited()
 	} else {
-		line.Caller = hashOf(firstOf(md, wire.APIKeyHeader))
+		line.Caller = hashOf(wire.First(md, wire.APIKeyHeader))
 	}
-	c.recorder.record(line, firstOf(md, wire.IdempotencyKeyHeader), err)
+	c.recorder.record(line, wire.First(md, wire.IdempotencyKeyHeader), err)
 	return err
 }
 
@@ -197,7 +197,7 @@ func (c *Conn) invoke(ctx context.Context, method string, args, reply any, opts 
 // ([idempotency.Conn]).
 func replayed(opts []grpc.CallOption) bool {
 	for _, opt := range opts {
-		if header, ok := opt.(grpc.HeaderCallOption); ok && firstOf(*header.HeaderAddr, wire.ReplayedHeader) == "true" {
+		if header, ok := opt.(grpc.HeaderCallOption); ok && wire.First(*header.HeaderAddr, wire.ReplayedHeader) == "true" {
 			return true
 		}
 	}
@@ -210,14 +210,7 @@ func traceIDOf(ctx context.Context, md metadata.MD) string {
 	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
 		return span.TraceID().String()
 	}
-	return wire.TraceID(firstOf(md, wire.TraceparentHeader))
-}
-
-func firstOf(md metadata.MD, name string) string {
-	if values := md.Get(name); len(values) > 0 {
-		return values[0]
-	}
-	return ""
+	return wire.TraceID(wire.First(md, wire.TraceparentHeader))
 }
 
 // maxSearched is the size of the largest reply in which a name is looked for, in bytes. The replies to

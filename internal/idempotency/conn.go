@@ -57,7 +57,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	}
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	values := md.Get(wire.IdempotencyKeyHeader)
-	apiKey := firstOf(md, wire.APIKeyHeader)
+	apiKey := wire.First(md, wire.APIKeyHeader)
 	key, err := KeyOf(called, values, apiKey != "", c.required)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		return fmt.Errorf("idempotency: %T is not a protobuf message", reply)
 	}
 	md.Delete(wire.IdempotencyKeyHeader)
-	request := Request{Key: key, APIKey: apiKey, Group: firstOf(md, wire.GroupHeader), Method: method, Message: message}
+	request := Request{Key: key, APIKey: apiKey, Group: wire.First(md, wire.GroupHeader), Method: method, Message: message}
 	answer, err := c.keeper.Do(metadata.NewOutgoingContext(ctx, md), request, func(ctx context.Context) Outcome {
 		return c.call(ctx, called, message, into, opts)
 	})
@@ -140,11 +140,4 @@ type formCodec struct {
 func (c *formCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	c.form = data.Materialize() //nolint:misspell // a method of grpc-go
 	return nil
-}
-
-func firstOf(md metadata.MD, name string) string {
-	if values := md.Get(name); len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }

@@ -93,7 +93,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 	}
 	received, _ := metadata.FromIncomingContext(ctx)
 	return store.View(g.mesh.db, func(tx *store.Tx) (context.Context, error) {
-		key := first(received, wire.APIKeyHeader)
+		key := wire.First(received, wire.APIKeyHeader)
 		if method.Public && key == "" {
 			return ctx, nil
 		}
@@ -101,7 +101,7 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 		if err != nil || method.Public {
 			return ctx, err
 		}
-		group, ok := g.mesh.groups.Get(tx, first(received, wire.GroupHeader))
+		group, ok := g.mesh.groups.Get(tx, wire.First(received, wire.GroupHeader))
 		if !ok {
 			return nil, status.Error(codes.PermissionDenied, "The group in x-group does not exist. Send the name of an existing group as x-group.")
 		}
@@ -118,13 +118,6 @@ func (g *guard) admit(ctx context.Context, name string) (context.Context, error)
 		ctx := context.WithValue(ctx, entityKey{}, entity.GetName())
 		return context.WithValue(ctx, groupKey{}, group.GetName()), nil
 	})
-}
-
-func first(received metadata.MD, key string) string {
-	if values := received.Get(key); len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }
 
 func (g *guard) entity(tx *store.Tx, key string) (*apiuserv1.APIUser, error) {

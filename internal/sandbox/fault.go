@@ -38,7 +38,7 @@ type fault struct{ before, after func(context.Context) error }
 func faultOf(ctx context.Context) (fault, error) {
 	none := func(context.Context) error { return nil }
 	received, _ := metadata.FromIncomingContext(ctx)
-	asked := first(received, wire.SandboxFaultHeader)
+	asked := wire.First(received, wire.SandboxFaultHeader)
 	kind, argument, _ := strings.Cut(asked, "=")
 	refuse := func(code codes.Code) func(context.Context) error {
 		return func(context.Context) error {
