@@ -38,7 +38,7 @@ func (c *validatingConn) Invoke(ctx context.Context, method string, args, reply 
 		return err
 	}
 	q.sent, _ = args.(proto.Message) // which check has found it to be
-	err = c.invokeWithin(metadata.NewOutgoingContext(ctx, q.metadata), q, method, args, reply)
+	err = c.invokeWithin(metadata.NewOutgoingContext(q.ctx, q.metadata), q, method, args, reply)
 	if replayed := q.replyMetadata.Get(wire.ReplayedHeader); len(replayed) > 0 {
 		q.response.Header()[wire.ReplayedHeader] = replayed
 	}
@@ -101,7 +101,7 @@ func (c *validatingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 	}
 	s := &validatingStream{rules: c.rules, keepAlive: c.keepAlive, request: q, codec: q.route.codecs.ofCall()}
 	s.open = func() (grpc.ClientStream, error) {
-		return c.conn.NewStream(metadata.NewOutgoingContext(ctx, q.metadata), desc, method, grpc.StaticMethod(), grpc.ForceCodecV2(&s.codec))
+		return c.conn.NewStream(metadata.NewOutgoingContext(q.ctx, q.metadata), desc, method, grpc.StaticMethod(), grpc.ForceCodecV2(&s.codec))
 	}
 	return s, nil
 }

@@ -104,8 +104,11 @@ func (q *request) respell(err error) error {
 var errDraining = errors.New("the gateway is shutting down")
 
 // withContext words the end of the request's own context, which arrives as a bare
-// "context deadline exceeded" or "context canceled".
+// "context deadline exceeded" or "context canceled". ctx is that of the generated handler.
 func withContext(ctx context.Context, err error) error {
+	if q, missing := requestOf(ctx); missing == nil {
+		ctx = q.ctx
+	}
 	if ctx.Err() == nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
@@ -113,7 +114,29 @@ type request struct {
 	refusal error
 }
 
+// handlerContext is the context of a generated handler, in which the connection finds the request.
+// It is never done, so that the context that the handler derives from it costs next to nothing: the
+// connection calls the upstream with the context of the request instead.
+type handlerContext struct{ request *request }
+
 type requestKey struct{}
+
+// Deadline implements [context.Context].
+func (c handlerContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements [context.Context].
+func (c handlerContext) Done() <-chan struct{} { return nil }
+
+// Err implements [context.Context].
+func (c handlerContext) Err() error { return nil }
+
+// Value implements [context.Context].
+func (c handlerContext) Value(key any) any {
+	if key == (requestKey{}) {
+		return c.request
+	}
+	return c.request.ctx.Value(key)
+}
 
 // requestOf returns the request whose generated handler runs in the context.
 func requestOf(ctx context.Context) (*request, error) {
@@ -149,11 +172,10 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header["X-Content-Type-Options"] = noSniff
 
 	q := &request{
-		route: rt, response: w, metadata: rt.headers.metadata(r.Header),
+		route: rt, ctx: r.Context(), response: w, metadata: rt.headers.metadata(r.Header),
 		codec: rt.codecs.ofCall(), path: rt.pathValue(r), body: r.Body, length: r.ContentLength,
 		lease: budget.Of(r.Context()),
 	}
-	q.ctx = context.WithValue(r.Context(), requestKey{}, q)
 	if q.body == nil {
 		q.body = http.NoBody
 	}
@@ -199,7 +221,7 @@ func (rt *route) pathValue(r *http.Request) string {
 
 // call calls the generated handler.
 func (rt *route) call(w receiver, r *http.Request, q *request) {
-	r = r.WithContext(q.ctx)
+	r = r.WithContext(handlerContext{q})
 	r.Body = q
 	r.Form, r.PostForm = q.query, url.Values{} // as ParseForm leaves them
 	// The runtime would make metadata and a deadline of these. The metadata of the call is
