@@ -30,7 +30,7 @@ const (
 type Writer struct {
 	http.ResponseWriter
 
-	control *http.ResponseController
+	control http.ResponseController
 	timeout time.Duration
 	// lift is set for HTTP/2, where a deadline that passes resets the stream even if nothing is
 	// being written.
@@ -42,7 +42,7 @@ type Writer struct {
 
 // NewWriter returns a writer of the response to r. The timeout must be positive.
 func NewWriter(w http.ResponseWriter, r *http.Request, timeout time.Duration) *Writer {
-	return &Writer{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout, lift: r.ProtoMajor >= 2}
+	return &Writer{ResponseWriter: w, control: *http.NewResponseController(w), timeout: timeout, lift: r.ProtoMajor >= 2}
 }
 
 // Unwrap is for [http.ResponseController].

@@ -5,12 +5,12 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
-	"github.com/meshtrade/mesh-gateway/internal/wire"
+	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 )
 
 // Failures refuses the requests of addresses whose requests failed too often ([policy.Failures]), and
 // counts those that fail: with 401, whether the gateway or Mesh refused the key or the ticket, and for
-// routes that do not exist. It requires [ClientIP] and [Observe].
+// routes that do not exist. It requires [ClientIP] and [Observe], and [Admit] within it.
 //
 // Other refusals are not counted. A request that is malformed or forbidden has a key with a rate
 // limit, or spends that of its address.
@@ -27,19 +27,22 @@ func Failures(failures *policy.Failures, keys *policy.Keys) func(http.Handler) h
 			if observed == nil {
 				return
 			}
-			method := observed.method
+			method, caller := observed.method, telemetry.Caller{}
+			if observed.call != nil {
+				caller = observed.call.Caller
+			}
 			switch status, reason := observed.outcome(); {
 			case status == http.StatusUnauthorized:
 				if reason == "" { // from Mesh
-					keys.Rejected(policy.KeyOf(r.Header))
+					keys.Rejected(caller)
 				}
 				failures.Count(address)
 			case reason == string(apierror.UnknownPath), reason == string(apierror.MethodNotAllowed):
 				failures.Count(address)
 			case status == http.StatusOK && method != nil && !method.Public && !method.Streams():
-				// Mesh has carried out the call, so the key is valid. Admit has put it there. A stream can
-				// open before Mesh has answered.
-				keys.Accepted(r.Header.Get(wire.APIKeyHeader))
+				// Mesh has carried out the call, so the key is valid. A stream can open before Mesh has
+				// answered.
+				keys.Accepted(caller)
 			}
 		})
 	}

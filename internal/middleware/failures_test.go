@@ -41,6 +41,7 @@ func from(handler http.Handler, address, key string) *httptest.ResponseRecorder 
 	r.RemoteAddr = address + ":1"
 	if key != "" {
 		r.Header.Set("X-Api-Key", key)
+		r.Header.Set("X-Group", testGroup)
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
@@ -89,8 +90,11 @@ func TestABlockedAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const address = "192.0.2.1"
 		limited := failuresOf()
-		read := limited(Method(contract.ByName(readMethod))(answering(nil)))
-		fail := limited(Method(contract.ByName(readMethod))(answering(status.Error(codes.Unauthenticated, ""))))
+		method := func(err error) http.Handler {
+			admit := Admit(policy.New(policy.Limits{Timeout: time.Minute}), policy.Rules{})
+			return limited(Method(contract.ByName(readMethod))(admit(answering(err))))
+		}
+		read, fail := method(nil), method(status.Error(codes.Unauthenticated, ""))
 		from(read, address, testKey)
 		from(fail, address, otherKey)
 		from(fail, address, otherKey)

@@ -58,7 +58,7 @@ func (f *Failures) Check(address netip.Addr, key func() string) error {
 		return nil
 	}
 	wait := f.wait(networkOf(address))
-	if wait <= 0 || f.keys.Known(key()) {
+	if wait <= 0 || f.keys.Known(hashOf(key())) {
 		return nil
 	}
 	f.refused.Add(1)

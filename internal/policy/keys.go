@@ -16,7 +16,7 @@ const (
 	keyShards = 64
 )
 
-// Keys knows the API keys that Mesh has accepted in the last five minutes, by their hashes. It is
+// Keys knows the API keys that Mesh has accepted in the last five minutes, by their SHA-256. It is
 // bounded, so it may know fewer. It is safe for concurrent use.
 type Keys struct {
 	seed   maphash.Seed
@@ -50,9 +50,8 @@ func hashOf(key string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(key))
 }
 
-// Accepted tells that Mesh has accepted the key.
-func (k *Keys) Accepted(key string) {
-	hash := hashOf(key)
+// Accepted tells that Mesh has accepted the key with the SHA-256.
+func (k *Keys) Accepted(hash [sha256.Size]byte) {
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,18 +64,16 @@ func (k *Keys) Accepted(key string) {
 	s.expires[hash] = time.Now().Add(keyTime)
 }
 
-// Rejected tells that Mesh has rejected the key.
-func (k *Keys) Rejected(key string) {
-	hash := hashOf(key)
+// Rejected tells that Mesh has rejected the key with the SHA-256.
+func (k *Keys) Rejected(hash [sha256.Size]byte) {
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.expires, hash)
 }
 
-// Known reports whether Mesh has accepted the key lately.
-func (k *Keys) Known(key string) bool {
-	hash := hashOf(key)
+// Known reports whether Mesh has accepted the key with the SHA-256 lately.
+func (k *Keys) Known(hash [sha256.Size]byte) bool {
 	s := k.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

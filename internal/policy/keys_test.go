@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"testing"
@@ -21,26 +22,26 @@ import (
 func TestKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := policy.NewKeys()
-		if keys.Known("a") || keys.Known("") {
+		if keys.Known(sha256.Sum256([]byte("a"))) || keys.Known(sha256.Sum256([]byte(""))) {
 			t.Error("known from the beginning")
 		}
-		keys.Accepted("a")
-		keys.Accepted("b")
-		keys.Rejected("b")
+		keys.Accepted(sha256.Sum256([]byte("a")))
+		keys.Accepted(sha256.Sum256([]byte("b")))
+		keys.Rejected(sha256.Sum256([]byte("b")))
 		time.Sleep(5*time.Minute - 1)
-		if !keys.Known("a") || keys.Known("b") {
-			t.Errorf("a is known: %t, b: %t", keys.Known("a"), keys.Known("b"))
+		if !keys.Known(sha256.Sum256([]byte("a"))) || keys.Known(sha256.Sum256([]byte("b"))) {
+			t.Errorf("a is known: %t, b: %t", keys.Known(sha256.Sum256([]byte("a"))), keys.Known(sha256.Sum256([]byte("b"))))
 		}
 		time.Sleep(time.Nanosecond)
-		if keys.Known("a") {
+		if keys.Known(sha256.Sum256([]byte("a"))) {
 			t.Error("known after five minutes")
 		}
 		for i := range 100_000 {
-			keys.Accepted(fmt.Sprint(i))
+			keys.Accepted(sha256.Sum256([]byte(fmt.Sprint(i))))
 		}
 		known := 0
 		for i := range 100_000 {
-			if keys.Known(fmt.Sprint(i)) {
+			if keys.Known(sha256.Sum256([]byte(fmt.Sprint(i)))) {
 				known++
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -122,26 +123,29 @@ func (p *Policy) count(c Call, network, by ratelimit.Caller, admitted bool) erro
 		return apierror.New(codes.Unavailable, apierror.RateLimitUnavailable,
 			"The gateway cannot count requests at the moment. Nothing was sent to the Mesh API. Try again later.").WithCause(err)
 	}
-	for i, result := range results[:n] {
-		counted[i].report(result, c.ResponseHeader)
-		if !result.Allowed {
-			return counted[i].exceeded(result)
-		}
+	report(counted[:n], results[:n], c.ResponseHeader)
+	// The last one is the only one that can be exceeded.
+	if n > 0 && !results[n-1].Allowed {
+		return counted[n-1].exceeded(results[n-1])
 	}
 	return nil
 }
 
-// report adds RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) to response,
-// with the remaining requests and the seconds until the quota is full again.
-func (q *quota) report(result ratelimit.Result, response http.Header) {
-	if response == nil {
+// report adds RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) to response for
+// each quota, with the remaining requests and the seconds until the quota is full again.
+func report(counted []*quota, results []ratelimit.Result, response http.Header) {
+	if response == nil || len(counted) == 0 {
 		return
 	}
-	text := make([]byte, 0, len(q.prefix)+16)
-	text = strconv.AppendInt(append(text, q.prefix...), int64(result.Remaining), 10)
-	text = strconv.AppendInt(append(text, ";t="...), int64(math.Ceil(result.Full.Seconds())), 10)
-	response.Add(wire.RateLimitPolicyHeader, q.policy)
-	response.Add(wire.RateLimitHeader, string(text))
+	policies := slices.Grow(response[wire.RateLimitPolicyHeader], len(counted))
+	limits := slices.Grow(response[wire.RateLimitHeader], len(counted))
+	for i, q := range counted {
+		var buffer [64]byte
+		text := strconv.AppendInt(append(buffer[:0], q.prefix...), int64(results[i].Remaining), 10)
+		text = strconv.AppendInt(append(text, ";t="...), int64(math.Ceil(results[i].Full.Seconds())), 10)
+		policies, limits = append(policies, q.policy), append(limits, string(text))
+	}
+	response[wire.RateLimitPolicyHeader], response[wire.RateLimitHeader] = policies, limits
 }
 
 // exceeded returns the error for a call that exceeds the quota.

@@ -70,8 +70,8 @@ func (b *retryBudget) spend() bool {
 // within a budget of one retry for ten reads. If no connection is ready, it waits until the outage is
 // 5 seconds old.
 func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	o, state := operation{method, args}, new(call)
-	ctx = context.WithValue(ctx, callKey{}, state)
+	o, state := operation{method, args}, &call{Context: ctx}
+	ctx = state
 	for reads := o.reads(); ; {
 		c, last, err := p.acquire(ctx, reads)
 		switch {
@@ -187,10 +187,9 @@ func retryable(ctx context.Context, last *attempt, st *status.Status) bool {
 // lost or left.
 func (p *Pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s := &stream{
-		pool: p, desc: desc, operation: operation{method: method}, opts: opts, state: new(call),
+		pool: p, desc: desc, operation: operation{method: method}, opts: opts, state: &call{Context: ctx},
 	}
 	s.repeatable = s.operation.reads() && desc.ServerStreams && !desc.ClientStreams
-	s.ctx = context.WithValue(ctx, callKey{}, s.state)
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -199,14 +198,13 @@ func (p *Pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 
 // stream is a stream over all of its attempts. It translates their errors.
 type stream struct {
-	pool       *Pool
-	desc       *grpc.StreamDesc
-	operation  operation
-	opts       []grpc.CallOption
+	pool      *Pool
+	desc      *grpc.StreamDesc
+	operation operation
+	opts      []grpc.CallOption
+	// state has the context of the caller, since that of the stream ends with the stream.
 	state      *call
 	repeatable bool
-	// ctx is the context of the caller, since that of the stream ends with the stream.
-	ctx context.Context
 
 	// What follows is used by the goroutine that sends before the one that receives, except current.
 	request  any
@@ -221,11 +219,11 @@ type stream struct {
 // open begins an attempt.
 func (s *stream) open() error {
 	for reads := s.operation.reads(); ; {
-		c, last, err := s.pool.acquire(s.ctx, reads)
+		c, last, err := s.pool.acquire(s.state, reads)
 		if err != nil {
-			return notConnected(s.ctx, s.operation, s.state, err)
+			return notConnected(s.state, s.operation, s.state, err)
 		}
-		ctx, cancel := s.ctx, context.CancelCauseFunc(func(error) {})
+		ctx, cancel := context.Context(s.state), context.CancelCauseFunc(func(error) {})
 		if reads {
 			ctx, cancel = context.WithCancelCause(ctx)
 			c.enterRead(&cancel)
@@ -247,13 +245,13 @@ func (s *stream) open() error {
 			return nil
 		}
 		ended()
-		if last || !s.repeatable || !s.pool.repeat(s.ctx, s.state, err) {
+		if last || !s.repeatable || !s.pool.repeat(s.state, s.state, err) {
 			return s.translate(err)
 		}
 	}
 }
 
-func (s *stream) translate(err error) error { return translate(s.ctx, s.operation, s.state, err) }
+func (s *stream) translate(err error) error { return translate(s.state, s.operation, s.state, err) }
 
 // attempt returns the stream of the present attempt.
 func (s *stream) attempt() grpc.ClientStream {
@@ -274,7 +272,7 @@ func (s *stream) RecvMsg(message any) error {
 			return nil
 		}
 		//nolint:errorlint // grpc-go returns io.EOF itself
-		if err == io.EOF || s.received || s.last || !s.repeatable || !s.pool.repeat(s.ctx, s.state, err) {
+		if err == io.EOF || s.received || s.last || !s.repeatable || !s.pool.repeat(s.state, s.state, err) {
 			return s.translate(err)
 		}
 		if err := s.reopen(); err != nil {

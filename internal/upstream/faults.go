@@ -17,8 +17,11 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 )
 
-// call is the state of a call over all of its attempts.
+// call is the state of a call over all of its attempts. It is also the context of the call, in which
+// the observer finds it.
 type call struct {
+	context.Context //nolint:containedctx // it is a context
+
 	// sent reports whether an attempt was passed to a connection, so that the upstream may have
 	// received it. It stays true if later attempts are not sent.
 	sent atomic.Bool
@@ -29,11 +32,29 @@ type call struct {
 	lost bool
 }
 
+// Value implements [context.Context].
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
 // attempt records what was sent and received in one attempt. The status of a call is that of its
-// last attempt.
+// last attempt. It is also the context of the attempt.
 type attempt struct {
+	context.Context //nolint:containedctx // it is a context
+
 	call                  *call
 	sent, header, trailer atomic.Bool
+}
+
+// Value implements [context.Context].
+func (a *attempt) Value(key any) any {
+	if key == (attemptKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
 }
 
 type (
@@ -51,9 +72,9 @@ func (observer) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context
 	if !ok {
 		return ctx
 	}
-	a := &attempt{call: c}
+	a := &attempt{Context: ctx, call: c}
 	c.last.Store(a)
-	return context.WithValue(ctx, attemptKey{}, a)
+	return a
 }
 
 // HandleRPC implements [stats.Handler].

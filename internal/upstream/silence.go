@@ -90,8 +90,8 @@ func (c *conn) silent(now time.Time, late time.Duration) bool {
 func (p *Pool) probe(c *conn) {
 	p.counts.probes.Add(1)
 	begin := time.Now()
-	received, sent := c.received.Load(), new(call)
-	ctx, cancel := context.WithTimeout(context.WithValue(p.ctx, callKey{}, sent), probeTimeout)
+	received, sent := c.received.Load(), &call{Context: p.ctx}
+	ctx, cancel := context.WithTimeout(sent, probeTimeout)
 	defer cancel()
 	_, _ = grpc_health_v1.NewHealthClient(c).Check(ctx, new(grpc_health_v1.HealthCheckRequest))
 	if p.ctx.Err() != nil || c.received.Load() != received || c.GetState() != connectivity.Ready {
