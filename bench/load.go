@@ -20,7 +20,8 @@ import (
 const measurementTimeout = 2 * time.Minute
 
 // load sends requests to a peer over HTTP/1.1 connections that are kept alive, one
-// request at a time on each. Each connection writes the same bytes, but for an
+// request at a time on each. A peer that closes a connection after an answer, as mesh-gateway does
+// after a stream, gets another one for the next request. Each connection writes the same bytes, but for an
 // Idempotency-Key, and discards the answers: the client shares the machine with the peer, so it should take little.
 type load struct {
 	row     *row
@@ -30,9 +31,16 @@ type load struct {
 }
 
 type client struct {
-	conn    net.Conn
+	ctx     context.Context //nolint:containedctx // of the measurement, for other connections
+	address string
 	reader  *bufio.Reader
 	request []byte
+	// mayClose reports whether the peer may close the connection after an answer, and closed
+	// whether it does.
+	mayClose, closed bool
+
+	mu   sync.Mutex // of conn, which the end of ctx closes
+	conn net.Conn
 	// key is where the Idempotency-Key is in the request, nil if it has none.
 	key []byte
 }
@@ -40,6 +48,7 @@ type client struct {
 // prepare sets the request that the client sends. If keyed is true, renew gives it another
 // key.
 func (c *client) prepare(r *row, address string, keyed bool) {
+	c.mayClose = r.stream
 	key := ""
 	if keyed {
 		key = rand.Text()
@@ -86,7 +95,7 @@ func newLoad(ctx context.Context, address string, r *row, keyed bool, warm, size
 	}
 	l.unwatch = context.AfterFunc(ctx, func() {
 		for _, c := range l.clients {
-			_ = c.conn.Close()
+			c.close()
 		}
 	})
 	_, err = l.run(warm)
@@ -94,15 +103,37 @@ func newLoad(ctx context.Context, address string, r *row, keyed bool, warm, size
 }
 
 func connect(ctx context.Context, address string) (*client, error) {
+	c := &client{ctx: ctx, address: address, reader: bufio.NewReaderSize(nil, 64<<10)}
+	return c, c.connect()
+}
+
+// connect opens the connection, or another one in its place.
+func (c *client) connect() error {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := dialer.DialContext(c.ctx, "tcp", c.address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := conn.SetDeadline(time.Now().Add(measurementTimeout)); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		_ = c.conn.Close()
 	}
-	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 64<<10)}, nil
+	c.conn = conn
+	if err := errors.Join(c.ctx.Err(), conn.SetDeadline(time.Now().Add(measurementTimeout))); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	c.reader.Reset(conn)
+	c.closed = false
+	return nil
+}
+
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		_ = c.conn.Close()
+	}
 }
 
 func (l *load) close() {
@@ -110,7 +141,7 @@ func (l *load) close() {
 		l.unwatch()
 	}
 	for _, c := range l.clients {
-		_ = c.conn.Close()
+		c.close()
 	}
 }
 
@@ -165,6 +196,11 @@ func (l *load) run(requests int) (loadResult, error) {
 // exchange sends the request and copies the body of its answer to body.
 func (c *client) exchange(body io.Writer) (answer, error) {
 	begin := time.Now()
+	if c.closed {
+		if err := c.connect(); err != nil {
+			return answer{}, err
+		}
+	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return answer{}, err
 	}
@@ -179,9 +215,10 @@ func (c *client) exchange(body io.Writer) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if response.Close {
+	if response.Close && !c.mayClose {
 		return answer{}, errors.New("the peer closes the connection after an answer")
 	}
+	c.closed = response.Close
 	a.size, a.total, a.first = int(size), time.Since(begin), counted.at.Sub(begin)
 	return a, nil
 }
@@ -206,7 +243,7 @@ func fetch(ctx context.Context, address string, r *row, keyed bool) (status int,
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = c.conn.Close() }()
+	defer c.close()
 	var b bytes.Buffer
 	c.prepare(r, address, keyed)
 	a, err := c.exchange(&b)

@@ -115,3 +115,28 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestAPeerThatClosesItsConnections closes each connection after its answer.
+func TestAPeerThatClosesItsConnections(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		stream bool
+		fails  bool
+	}{
+		{"after a stream", true, false},
+		{"after another answer", false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }))
+			t.Cleanup(server.Close)
+			l, err := newLoad(t.Context(), server.Listener.Addr().String(), &row{verb: "GET", path: "/", stream: test.stream, clients: 4}, false, 4, 0)
+			if err == nil {
+				defer l.close()
+				_, err = l.run(20)
+			}
+			if (err != nil) != test.fails {
+				t.Errorf("error %v, want one: %t", err, test.fails)
+			}
+		})
+	}
+}
