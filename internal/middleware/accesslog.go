@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
@@ -48,6 +49,7 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 			byRoute[route{method, binding.Template}] = plain.WithAttrs([]slog.Attr{slog.String("rpc", method.Name()), slog.String("route", binding.Template)})
 		}
 	}
+	buffers := sync.Pool{New: func() any { return new(make([]slog.Attr, 0, 20)) }}
 	return func(o *Observation) {
 		if successes < 1 && o.Err == nil && o.Status < http.StatusBadRequest && rand.Float64() >= successes { //nolint:gosec // it need not be unpredictable
 			return
@@ -56,8 +58,9 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 		if !plain.Enabled(ctx, level) {
 			return
 		}
-		attrs := make([]slog.Attr, 0, 20)
-		attrs = append(attrs,
+		buffer := buffers.Get().(*[]slog.Attr)
+		defer buffers.Put(buffer)
+		attrs := append((*buffer)[:0],
 			slog.String("method", o.Request.Method),
 			slog.String("path", truncate(o.Path, maxLoggedPath)),
 			slog.Int("status", o.Status),
@@ -89,10 +92,9 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 		if o.Err != nil {
 			attrs = appendError(attrs, o)
 		}
-		// Without the line of code that a Logger adds, which no handler here writes.
-		record := slog.NewRecord(time.Now(), level, "request", 0)
-		record.AddAttrs(attrs...)
-		_ = handler.Handle(ctx, record) // what fails is counted where it is written (telemetry.LogWriter)
+		_ = telemetry.HandleAttrs(ctx, handler, time.Now(), level, "request", attrs) // what fails is counted where it is written (telemetry.LogWriter)
+		clear(attrs)
+		*buffer = attrs
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Observation is what is known about a request after its response.
@@ -43,12 +45,14 @@ type Observation struct {
 	Err    error
 	Code   codes.Code
 	Reason apierror.Reason
-	// TraceID is the id of the trace that the request belongs to, or "". Sampled reports whether the
-	// gateway makes spans for it.
+	// TraceID is the id of the trace that the request belongs to, or "": that of [Trace], or of its
+	// Traceparent if the gateway does not trace. Sampled reports whether the gateway makes spans for it.
 	TraceID string
 	Sampled bool
 	// Call is what was learned of the call. It is nil if the request did not reach [Admit].
 	Call *telemetry.Call
+
+	span trace.Span // nil if it is not sampled
 }
 
 // CodeName returns the name of the code (google/rpc/code.proto).
@@ -66,7 +70,6 @@ func Observe(observers ...func(*Observation)) func(http.Handler) http.Handler {
 			defer func() {
 				o := observed.observation(r, returned)
 				o.Path, o.Begin, o.Duration = path, begin, time.Since(begin)
-				o.TraceID, o.Sampled = traceOf(r)
 				for _, observe := range observers {
 					observe(&o)
 				}
@@ -116,6 +119,9 @@ type response struct {
 	method *contract.Method
 	route  string
 	call   *telemetry.Call
+
+	traceID string
+	span    trace.Span
 
 	// Streams may fail in other goroutines than the handler's.
 	mu  sync.Mutex
@@ -214,6 +220,10 @@ func (w *response) outcome() (status int, reason string) {
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
 	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call}
+	o.TraceID, o.span, o.Sampled = w.traceID, w.span, w.span != nil
+	if values := r.Header[wire.TraceparentHeader]; o.TraceID == "" && len(values) == 1 {
+		o.TraceID = wire.TraceID(values[0])
+	}
 	switch {
 	case w.begun():
 	case errors.Is(r.Context().Err(), context.Canceled):

@@ -2,7 +2,7 @@
 // middleware is a func(http.Handler) http.Handler and writes its errors with package apierror.
 //
 // The order, from the outermost to the innermost: [RequestID], [ClientIP], [Observe] with
-// [AccessLog], [Recover], [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each
+// [AccessLog], [Trace], [Recover], [CORS], [Local] (local mode only), [BodyLimit], and for the routes of each
 // method [Method], [Tickets.Redeem], [Admit], [Compressor.Reads].
 package middleware
 

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -12,18 +13,19 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
-// Trace begins a server span for each request, as a child of the client's if the request has a
-// Traceparent. It comes before [Observe], whose observer [EndSpan] ends the span.
+// Trace begins a server span for each request that is sampled, as a child of the client's if the
+// request has a Traceparent. It requires [Observe], whose observer [EndSpan] ends the span.
 //
 // For the upstream, the span takes the place of the client's: Traceparent and Tracestate are removed
-// from the request, and [telemetry.Conn] sends those of its own span. If the request is not sampled,
-// it has no further span, and Traceparent is that of this one.
+// from the request, and [telemetry.Conn] sends those of its own span. A request that is not sampled has
+// no span, and its Traceparent says so.
+//
+// start starts the span of a request, unless it is not sampled.
 //
 // otelhttp would wrap the response writer a second time, measure what [Count] does, and name the span
 // before the route is known.
-func Trace(tracer trace.Tracer) func(http.Handler) http.Handler {
+func Trace(start func(ctx context.Context, name string) (context.Context, trace.SpanContext)) func(http.Handler) http.Handler {
 	var propagator propagation.TraceContext
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx := r.Context()
@@ -31,17 +33,25 @@ func Trace(tracer trace.Tracer) func(http.Handler) http.Handler {
 			if len(r.Header[wire.TraceparentHeader]) == 1 {
 				ctx = propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
 			}
-			ctx, span := tracer.Start(ctx, r.Method, options...) //nolint:spancheck // EndSpan ends it
-			if of := span.SpanContext(); of.IsSampled() {
+			ctx, of := start(ctx, r.Method)
+			observed := responseOf(w)
+			if observed != nil {
+				observed.traceID = of.TraceID().String()
+			}
+			if of.IsSampled() {
+				if observed != nil {
+					observed.span = trace.SpanFromContext(ctx)
+				}
 				delete(r.Header, wire.TraceparentHeader)
 				delete(r.Header, wire.TracestateHeader)
-			} else {
-				r.Header[wire.TraceparentHeader] = []string{telemetry.Traceparent(of)}
-				if of.TraceState().Len() == 0 {
-					delete(r.Header, wire.TracestateHeader)
-				}
+				next.ServeHTTP(w, r.WithContext(ctx))
+				return
 			}
-			next.ServeHTTP(w, r.WithContext(ctx))
+			r.Header[wire.TraceparentHeader] = []string{telemetry.Traceparent(of)}
+			if of.TraceState().Len() == 0 {
+				delete(r.Header, wire.TracestateHeader)
+			}
+			next.ServeHTTP(w, r)
 		})
 	}
 }
@@ -50,11 +60,11 @@ func Trace(tracer trace.Tracer) func(http.Handler) http.Handler {
 // attributes have no value that a client chose, except the request id: paths and queries contain the
 // names of resources.
 func EndSpan(o *Observation) {
-	span := trace.SpanFromContext(o.Request.Context())
-	defer span.End()
-	if !span.IsRecording() {
+	span := o.span
+	if span == nil {
 		return
 	}
+	defer span.End()
 	attributes := make([]attribute.KeyValue, 0, 6)
 	attributes = append(attributes,
 		attribute.String("http.request.method", o.Request.Method),
@@ -75,16 +85,4 @@ func EndSpan(o *Observation) {
 	if o.Status >= http.StatusInternalServerError {
 		span.SetStatus(otelcodes.Error, "")
 	}
-}
-
-// traceOf returns the id of the trace that a request belongs to, and whether the gateway sampled it.
-// Without a sampled span, the id is that in the request.
-func traceOf(r *http.Request) (id string, sampled bool) {
-	if span := trace.SpanContextFromContext(r.Context()); span.IsSampled() {
-		return span.TraceID().String(), true
-	}
-	if values := r.Header[wire.TraceparentHeader]; len(values) == 1 {
-		return wire.TraceID(values[0]), false
-	}
-	return "", false
 }

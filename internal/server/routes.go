@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/gateway"
@@ -31,6 +30,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/ratelimit"
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 	"github.com/meshtrade/mesh-gateway/openapi"
 )
@@ -81,7 +81,7 @@ type Options struct {
 	Metrics *telemetry.Metrics
 	// Tracer makes the spans of requests and of their calls to the upstream. It is nil if requests are
 	// not traced.
-	Tracer trace.Tracer
+	Tracer *tracing.Tracer
 	// Audit is the audit log of WRITEs. It is nil if there is none.
 	Audit *audit.Log
 	// Logger receives the access log and reports of defects.
@@ -165,17 +165,19 @@ func (h *Handler) routes(admission *policy.Policy, live Live) (http.Handler, err
 	get(r, "/readyz", ready(o.Health, o.Stopping))
 	get(r, "/version", version(o.Version))
 
+	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(h.recorder)}
+	if o.Tracer != nil {
+		observers = append(observers, middleware.EndSpan)
+	}
 	all := chi.Chain(
 		middleware.RequestID(),
 		middleware.ClientIP(o.TrustedProxies),
+		middleware.Observe(observers...),
 	)
-	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(h.recorder)}
 	if o.Tracer != nil {
-		all = append(all, middleware.Trace(o.Tracer))
-		observers = append(observers, middleware.EndSpan)
+		all = append(all, middleware.Trace(o.Tracer.StartRequest))
 	}
 	all = append(all,
-		middleware.Observe(observers...),
 		middleware.Recover(o.Logger),
 		setEnvironment(environment),
 		middleware.CORS(o.CORSOrigins),

@@ -47,32 +47,57 @@ func (h *jsonHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // Handle implements [slog.Handler].
 func (h *jsonHandler) Handle(ctx context.Context, record slog.Record) error {
+	attrs := make([]slog.Attr, 0, record.NumAttrs())
+	record.Attrs(func(attr slog.Attr) bool {
+		attrs = append(attrs, attr)
+		return true
+	})
+	if ok, err := h.write(record.Time, record.Level, record.Message, attrs); ok {
+		return err
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+// write writes a record. It reports false if the record is not plain, and writes nothing then.
+func (h *jsonHandler) write(at time.Time, level slog.Level, message string, attrs []slog.Attr) (ok bool, err error) {
 	buffer, ok := h.buffers.Get().(*[]byte)
-	if !ok || record.Time.IsZero() || record.Time.Year() >= 10000 {
-		return h.Handler.Handle(ctx, record)
+	if !ok || at.IsZero() || at.Year() >= 10000 {
+		return false, nil
 	}
 	defer h.buffers.Put(buffer)
 	line := append((*buffer)[:0], `{"time":"`...)
-	line = record.Time.AppendFormat(line, time.RFC3339Nano)
+	line = at.AppendFormat(line, time.RFC3339Nano)
 	line = append(line, `","level":"`...)
-	line = append(line, record.Level.String()...)
+	line = append(line, level.String()...)
 	line = append(line, `","msg":`...)
-	line, plain := appendText(line, record.Message)
+	line, plain := appendText(line, message)
 	line = append(line, h.attrs...)
-	record.Attrs(func(attr slog.Attr) bool {
-		if plain {
-			line, plain = appendAttr(line, attr)
-		}
-		return plain
-	})
+	for i := 0; plain && i < len(attrs); i++ {
+		line, plain = appendAttr(line, attrs[i])
+	}
+	if plain {
+		line = append(line, "}\n"...)
+	}
 	*buffer = line
 	if !plain {
-		return h.Handler.Handle(ctx, record)
+		return false, nil
 	}
-	line = append(line, "}\n"...)
-	*buffer = line
-	_, err := h.to.Write(line)
-	return err
+	_, err = h.to.Write(line)
+	return true, err
+}
+
+// HandleAttrs has a handler handle a record of these attributes. Unlike a [slog.Record], it does not
+// copy them for a handler of [NewHandler] that writes JSON. They may be changed afterwards.
+func HandleAttrs(ctx context.Context, handler slog.Handler, at time.Time, level slog.Level, message string, attrs []slog.Attr) error {
+	if plain, ok := handler.(*jsonHandler); ok {
+		if ok, err := plain.write(at, level, message, attrs); ok {
+			return err
+		}
+	}
+	// Without the line of code that a Logger adds, which no handler here writes.
+	record := slog.NewRecord(at, level, message, 0)
+	record.AddAttrs(attrs...)
+	return handler.Handle(ctx, record)
 }
 
 // appendAttr appends a comma and the attribute. It reports false if it is not plain.

@@ -30,20 +30,15 @@ func BenchmarkSpans(b *testing.B) {
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	for _, sampler := range []string{"always_on", "always_off"} {
 		b.Run(sampler, func(b *testing.B) {
-			b.Setenv("OTEL_TRACES_SAMPLER", sampler)
-			provider, err := tracing.FromEnvironment(b.Context(), func(name string) string {
-				if name == "OTEL_EXPORTER_OTLP_ENDPOINT" {
-					return collector.URL
-				}
-				return ""
-			}, "v1", slog.New(slog.DiscardHandler))
+			environment := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_TRACES_SAMPLER": sampler}
+			provider, err := tracing.FromEnvironment(b.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer provider.Close()
 			method := contract.Methods()[0]
 			conn := telemetry.NewConn(nowhere{}, telemetry.New("v1"), provider.Tracer())
-			handler := middleware.Trace(provider.Tracer())(middleware.Observe(middleware.EndSpan)(middleware.Method(method)(http.HandlerFunc(
+			handler := middleware.Observe(middleware.EndSpan)(middleware.Trace(provider.Tracer().StartRequest)(middleware.Method(method)(http.HandlerFunc(
 				func(_ http.ResponseWriter, r *http.Request) { _ = conn.Invoke(r.Context(), method.Name(), nil, nil) }))))
 			// It has no Traceparent, and the handler adds one.
 			request := httptest.NewRequest(http.MethodGet, "/v1/groups/x", nil)

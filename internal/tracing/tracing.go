@@ -2,8 +2,8 @@
 //
 // Traces are off unless OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. Also
 // read are OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER (otlp or none), OTEL_EXPORTER_OTLP_PROTOCOL
-// (http/protobuf, the default, or grpc) and the like for traces, and by the SDK and its exporters
-// OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_* and the other
+// (http/protobuf, the default, or grpc) and the like for traces, OTEL_TRACES_SAMPLER and
+// OTEL_TRACES_SAMPLER_ARG, and by the SDK and its exporters OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_* and the other
 // OTEL_EXPORTER_OTLP_*
 // (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
 //
@@ -27,7 +27,6 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -43,6 +42,7 @@ const (
 type Provider struct {
 	provider *sdktrace.TracerProvider
 	exporter *exporter
+	sampler  sdktrace.Sampler
 }
 
 // FromEnvironment returns the provider that the environment describes, or nil if it describes none.
@@ -68,6 +68,10 @@ func FromEnvironment(ctx context.Context, getenv func(string) string, version st
 	default:
 		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL: %q is not supported; use http/protobuf or grpc", protocol)
 	}
+	sampler, err := samplerOf(getenv)
+	if err != nil {
+		return nil, err
+	}
 	// It does not connect.
 	otlp, err := otlptrace.New(ctx, client)
 	if err != nil {
@@ -82,17 +86,19 @@ func FromEnvironment(ctx context.Context, getenv func(string) string, version st
 	}
 	exporter := &exporter{SpanExporter: otlp, logger: logger}
 	return &Provider{
-		provider: sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described)),
+		provider: sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described),
+			sdktrace.WithSampler(sampler), sdktrace.WithIDGenerator(idGenerator{})),
 		exporter: exporter,
+		sampler:  sampler,
 	}, nil
 }
 
 // Tracer returns the tracer of the gateway, or nil if it does not trace.
-func (p *Provider) Tracer() trace.Tracer {
+func (p *Provider) Tracer() *Tracer {
 	if p == nil {
 		return nil
 	}
-	return p.provider.Tracer("github.com/meshtrade/mesh-gateway")
+	return &Tracer{p.provider.Tracer("github.com/meshtrade/mesh-gateway"), p.sampler}
 }
 
 // Exported and Failed return how many spans the collector received, and how many it could not be sent.

@@ -32,6 +32,10 @@ func TestFromEnvironment(t *testing.T) {
 		{"not disabled", map[string]string{endpoint: collector, "OTEL_SDK_DISABLED": "false"}, true, false},
 		{"gRPC", map[string]string{endpoint: collector, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, true, false},
 		{"another protocol", map[string]string{endpoint: collector, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, false, true},
+		{"a sampler", map[string]string{endpoint: collector, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}, true, false},
+		{"another sampler", map[string]string{endpoint: collector, "OTEL_TRACES_SAMPLER": "xray"}, false, true},
+		{"a part of more than all", map[string]string{endpoint: collector, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "10"}, false, true},
+		{"a part that is not a number", map[string]string{endpoint: collector, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "10%"}, false, true},
 		{"another protocol of traces", map[string]string{endpoint: collector, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "x"}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
