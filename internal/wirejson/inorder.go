@@ -2,6 +2,7 @@ package wirejson
 
 import (
 	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -26,41 +27,56 @@ func appendInOrder(out []byte, t *Type, wire []byte, mask *Mask, depth int) ([]b
 	oneofs := uint64(0) // those that have a member
 	for at := 0; at < len(wire); {
 		tag := at
-		number, wireType, n := consumeTag(wire[at:])
-		if n < 0 {
-			return out, false
+		index := uint16(0)
+		if c := wire[at]; c < byteTags {
+			index = t.tags[c]
+			at++
 		}
-		at += n
-		index := t.lookup(number)
 		if index == 0 {
-			if n = protowire.ConsumeFieldValue(number, wireType, wire[at:]); n < 0 {
+			number, wireType, n := consumeTag(wire[tag:])
+			if n < 0 {
 				return out, false
 			}
-			at += n
-			continue
+			at = tag + n
+			if index = t.lookup(number); index == 0 {
+				if n = protowire.ConsumeFieldValue(number, wireType, wire[at:]); n < 0 {
+					return out, false
+				}
+				at += n
+				continue
+			}
+			// A value of another wire type is a packed list or an unknown field, which are rare.
+			if wireType != t.fields[index-1].wire {
+				return out, false
+			}
 		}
-		f := &t.fields[index-1]
-		// A value of another wire type is a packed list or an unknown field, which are rare.
-		if index <= last || wireType != f.wire {
+		if index <= last {
 			return out, false
 		}
 		last = index
+		f := &t.fields[index-1]
 		if f.oneof > 0 {
 			if f.oneof > 64 || oneofs&(1<<(f.oneof-1)) != 0 {
 				return out, false
 			}
 			oneofs |= 1 << (f.oneof - 1)
 		}
-		within, written := mask.field(int(index - 1))
-		before := len(out)
-		if before == first {
-			out = append(out, f.key[1:]...)
-		} else {
-			out = append(out, f.key...)
+		var within *Mask
+		written := true
+		if mask != nil {
+			within, written = mask.field(int(index - 1))
 		}
-		if f.list {
-			out = append(out, '[')
+		before := len(out)
+		key := f.key
+		if before == first {
+			key = key[1:]
+		}
+		from := at
+		switch {
+		case f.list:
 			run := wire[tag:at]
+			out = append(out, key...)
+			out = append(out, '[')
 			for {
 				if out, at = appendValueInOrder(out, f, wire, at, within, depth); at < 0 {
 					return out, false
@@ -72,14 +88,22 @@ func appendInOrder(out []byte, t *Type, wire []byte, mask *Mask, depth int) ([]b
 				out = append(out, ',')
 			}
 			out = append(out, ']')
-		} else {
-			from := at
+		case f.kind == kindString:
+			var value []byte
+			if value, at = consumeBytes(wire, at); at < 0 {
+				return out, false
+			}
+			var ok bool
+			if out, ok = appendString(out, key, value); !ok {
+				return out, false
+			}
+			written = written && (f.presence || len(value) > 0)
+		default:
+			out = append(out, key...)
 			if out, at = appendValueInOrder(out, f, wire, at, within, depth); at < 0 {
 				return out, false
 			}
-			if !f.presence && defaultValue(f, wire[from:at]) {
-				written = false
-			}
+			written = written && (f.presence || !defaultValue(f, wire[from:at]))
 		}
 		if !written {
 			out = out[:before]
@@ -98,34 +122,56 @@ func appendValueInOrder(out []byte, f *field, wire []byte, at int, mask *Mask, d
 		}
 		return appendNumber(out, f, value), at + n
 	}
-	size, n := consumeVarint(wire[at:])
-	if n < 0 || size > uint64(len(wire)-at-n) {
+	value, at := consumeBytes(wire, at)
+	if at < 0 {
 		return out, -1
 	}
-	start := at + n
-	end := start + int(size)
-	value := wire[start:end]
+	ok := true
 	switch f.kind {
 	case kindMessage:
-		var ok bool
-		if out, ok = appendInOrder(out, f.message, value, mask, depth-1); !ok {
-			return out, -1
-		}
+		out, ok = appendInOrder(out, f.message, value, mask, depth-1)
 	case kindString:
-		if plain(value) {
-			out = append(out, '"')
-			out = append(out, value...)
-			out = append(out, '"')
-			break
-		}
-		if !utf8.Valid(value) {
-			return out, -1
-		}
-		out = appendText(out, value)
+		out, ok = appendString(out, "", value)
 	default:
 		out = appendBytes(out, value)
 	}
-	return out, end
+	if !ok {
+		return out, -1
+	}
+	return out, at
+}
+
+// consumeBytes reads a value of the wire type of bytes at a position, and returns the position after
+// it, or -1 if there is a fault.
+func consumeBytes(wire []byte, at int) (value []byte, after int) {
+	size, n := uint64(0), 1
+	if at < len(wire) && wire[at] < 0x80 {
+		size = uint64(wire[at])
+	} else if size, n = consumeVarint(wire[at:]); n < 0 {
+		return nil, -1
+	}
+	at += n
+	if size > uint64(len(wire)-at) {
+		return nil, -1
+	}
+	after = at + int(size)
+	return wire[at:after], after
+}
+
+// appendString appends a key and a text. It reports false if the text is not UTF-8.
+func appendString(out []byte, key string, text []byte) ([]byte, bool) {
+	if !plain(text) {
+		return appendText(append(out, key...), text), utf8.Valid(text)
+	}
+	at := len(out)
+	out = slices.Grow(out, len(key)+len(text)+2)
+	out = out[:at+len(key)+len(text)+2]
+	at += copy(out[at:], key)
+	out[at] = '"'
+	at++
+	at += copy(out[at:], text)
+	out[at] = '"'
+	return out, true
 }
 
 // defaultValue reports whether the wire form of a value, which is well-formed, is the default.

@@ -27,6 +27,9 @@ type Type struct {
 	// sparse has the numbers that are too high for it.
 	dense  []uint16
 	sparse map[protowire.Number]uint16
+	// tags has the index of a field plus one by its tag, if that is of one byte and of the wire type of
+	// the field.
+	tags [byteTags]uint16
 	// time is set for google.protobuf.Timestamp.
 	time bool
 	// foreign is set on types with a field that is left to protojson, or that are left to
@@ -85,6 +88,8 @@ const (
 	// maxDense is the highest field number, and enum number, that is looked up in a
 	// table.
 	maxDense = 255
+	// byteTags is the number of tags that take one byte.
+	byteTags = 0x80
 )
 
 // Types compiles message types and keeps them. The zero value is ready for use.
@@ -142,6 +147,9 @@ func (t *Types) compile(message protoreflect.MessageDescriptor) *Type {
 		}
 		compiled.fields[i] = f
 		compiled.index(described.Number(), uint16(i+1))
+		if tag := protowire.EncodeTag(described.Number(), f.wire); tag < byteTags {
+			compiled.tags[tag] = uint16(i + 1)
+		}
 	}
 	return compiled
 }
