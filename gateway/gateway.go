@@ -112,7 +112,7 @@ func WithKeepAlive(interval time.Duration) Option {
 	return func(o *options) { o.keepAlive = interval }
 }
 
-// WithWriteTimeout sets how long the reader of a stream may take to read 32 KiB, or the
+// WithWriteTimeout sets how long the reader of a stream may take to read 64 KiB, or the
 // rest of a message, before the stream is ended. The default is 30 seconds.
 func WithWriteTimeout(limit time.Duration) Option {
 	return func(o *options) { o.writeTimeout = limit }

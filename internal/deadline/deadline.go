@@ -16,14 +16,14 @@ import (
 const (
 	// step is the progress that a client must make within the timeout, in bytes: larger writes are
 	// split, since one write is all that a deadline of a connection covers.
-	step = 32 << 10
+	step = 64 << 10
 	// fresh is the part of the timeout for which a deadline is not set again, because that takes
 	// longer than to look at the clock. The time that a client has is shorter by this part at most.
 	fresh = 8
 )
 
 // Writer is an [http.ResponseWriter] that fails, and with it the connection, if the client does not
-// take 32 KiB or the rest of a write within the timeout. Deadlines are set as late as possible, so
+// take 64 KiB or the rest of a write within the timeout. Deadlines are set as late as possible, so
 // that time in which nothing is written does not count.
 //
 // Like any ResponseWriter it must not be used concurrently.

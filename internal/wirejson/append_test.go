@@ -424,7 +424,7 @@ func TestWriteSendsPieces(t *testing.T) {
 	if !bytes.Equal(got.Bytes(), want) {
 		t.Error("the pieces are not the whole")
 	}
-	if got.count < 4 || got.largest > 48<<10 {
+	if got.count < 4 || got.largest > wirejson.PieceSize*3/2 {
 		t.Errorf("%d bytes came in %d pieces of at most %d", len(want), got.count, got.largest)
 	}
 }
