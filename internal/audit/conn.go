@@ -165,7 +165,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	request, _ := args.(proto.Message)
 	line.Resource = called.Resource(request)
 	name := &nameCodec{CodecV2: c.codec, field: c.names[method]}
-	if line.Resource == "" && name.field != 0 {
+	if line.Resource == "" && name.field != 0 && c.recorder.log != nil {
 		opts = name.among(opts)
 	}
 	err := c.invoke(ctx, method, args, reply, opts)
