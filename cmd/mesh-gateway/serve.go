@@ -31,7 +31,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/sandbox"
 	"github.com/meshtrade/mesh-gateway/internal/server"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
-	"github.com/meshtrade/mesh-gateway/internal/tracing"
+	"github.com/meshtrade/mesh-gateway/internal/tracing/otlp"
 	"github.com/meshtrade/mesh-gateway/internal/upstream"
 )
 
@@ -51,7 +51,7 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, std stream
 	logger := slog.New(telemetry.NewHandler(log, std.err, telemetry.LogFormat(c.Config.Telemetry.LogFormat), level, os.Getenv))
 	metrics := telemetry.New(buildVersion())
 	metrics.RegisterLog(log)
-	traces, err := tracing.FromEnvironment(ctx, os.Getenv, buildVersion(), logger)
+	traces, err := otlp.FromEnvironment(ctx, os.Getenv, buildVersion(), logger)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +22,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -207,8 +207,8 @@ func replayed(opts []grpc.CallOption) bool {
 // traceIDOf returns the id of the trace that the call belongs to, or "": that of the gateway, or of the
 // client if the gateway does not trace.
 func traceIDOf(ctx context.Context, md metadata.MD) string {
-	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-		return span.TraceID().String()
+	if span := tracing.SpanOf(ctx); span != nil {
+		return span.SpanContext().TraceID().String()
 	}
 	return wire.TraceID(wire.First(md, wire.TraceparentHeader))
 }

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -52,7 +52,7 @@ type Observation struct {
 	// Call is what was learned of the call. It is nil if the request did not reach [Admit].
 	Call *telemetry.Call
 
-	span trace.Span // nil if it is not sampled
+	span *tracing.Span // nil if it is not sampled
 }
 
 // CodeName returns the name of the code (google/rpc/code.proto).
@@ -121,7 +121,7 @@ type response struct {
 	call   *telemetry.Call
 
 	traceID string
-	span    trace.Span
+	span    *tracing.Span
 
 	// Streams may fail in other goroutines than the handler's.
 	mu  sync.Mutex

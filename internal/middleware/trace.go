@@ -1,15 +1,14 @@
 package middleware
 
 import (
-	"context"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
-	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -20,31 +19,25 @@ import (
 // from the request, and [telemetry.Conn] sends those of its own span. A request that is not sampled has
 // no span, and its Traceparent says so.
 //
-// start starts the span of a request, unless it is not sampled.
-//
 // otelhttp would wrap the response writer a second time, measure what [Count] does, and name the span
 // before the route is known.
-func Trace(start func(ctx context.Context, name string) (context.Context, trace.SpanContext)) func(http.Handler) http.Handler {
+func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 	var propagator propagation.TraceContext
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx := r.Context()
+			var client trace.SpanContext
 			// Several are ambiguous, so none of them is the parent.
 			if len(r.Header[wire.TraceparentHeader]) == 1 {
-				ctx = propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+				client = trace.SpanContextFromContext(propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
 			}
-			ctx, of := start(ctx, r.Method)
-			observed := responseOf(w)
-			if observed != nil {
-				observed.traceID = of.TraceID().String()
+			span, of := tracer.StartRequest(r.Context(), client)
+			if observed := responseOf(w); observed != nil {
+				observed.span, observed.traceID = span, of.TraceID().String()
 			}
-			if of.IsSampled() {
-				if observed != nil {
-					observed.span = trace.SpanFromContext(ctx)
-				}
+			if span != nil {
 				delete(r.Header, wire.TraceparentHeader)
 				delete(r.Header, wire.TracestateHeader)
-				next.ServeHTTP(w, r.WithContext(ctx))
+				next.ServeHTTP(w, r.WithContext(span))
 				return
 			}
 			r.Header[wire.TraceparentHeader] = []string{telemetry.Traceparent(of)}
@@ -60,11 +53,10 @@ func Trace(start func(ctx context.Context, name string) (context.Context, trace.
 // attributes have no value that a client chose, except the request id: paths and queries contain the
 // names of resources.
 func EndSpan(o *Observation) {
-	span := o.span
-	if span == nil {
+	if o.span == nil {
 		return
 	}
-	defer span.End()
+	ended := tracing.Ended{Name: o.Request.Method, Failed: o.Status >= http.StatusInternalServerError}
 	attributes := make([]attribute.KeyValue, 0, 6)
 	attributes = append(attributes,
 		attribute.String("http.request.method", o.Request.Method),
@@ -72,7 +64,7 @@ func EndSpan(o *Observation) {
 		attribute.String("mesh_gateway.request_id", o.Header.Get(wire.RequestIDHeader)),
 	)
 	if o.Route != "" {
-		span.SetName(o.Request.Method + " " + o.Route)
+		ended.Name += " " + o.Route
 		attributes = append(attributes, attribute.String("http.route", o.Route))
 	}
 	if o.Err != nil {
@@ -81,8 +73,5 @@ func EndSpan(o *Observation) {
 			attributes = append(attributes, attribute.String("error.type", string(o.Reason)))
 		}
 	}
-	span.SetAttributes(attributes...)
-	if o.Status >= http.StatusInternalServerError {
-		span.SetStatus(otelcodes.Error, "")
-	}
+	o.span.End(ended, attributes...)
 }

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/audit"
@@ -46,12 +45,8 @@ type generation struct {
 func Routes(o Options) (*Handler, error) {
 	h := &Handler{options: o, limiter: cmp.Or(o.Limiter, ratelimit.NewLimiter(nil)), keys: policy.NewKeys(), fallbacks: o.Metrics.Fallbacks()}
 	h.failures = policy.NewFailures(o.FailureRate, h.limiter, h.keys)
-	var tracer trace.Tracer
-	if o.Tracer != nil {
-		tracer = o.Tracer
-	}
 	// A call passes them from the last to the first.
-	measured := telemetry.NewConn(o.Conn, o.Metrics, tracer)
+	measured := telemetry.NewConn(o.Conn, o.Metrics)
 	h.tickets = middleware.NewTickets(o.Tickets, func(ctx context.Context, header http.Header) error {
 		return h.keys.Vouch(ctx, measured, header)
 	})

@@ -175,7 +175,7 @@ func (h *Handler) routes(admission *policy.Policy, live Live) (http.Handler, err
 		middleware.Observe(observers...),
 	)
 	if o.Tracer != nil {
-		all = append(all, middleware.Trace(o.Tracer.StartRequest))
+		all = append(all, middleware.Trace(o.Tracer))
 	}
 	all = append(all,
 		middleware.Recover(o.Logger),

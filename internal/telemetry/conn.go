@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
-	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 )
 
 // Conn is a connection to the upstream that measures its calls. It counts them in the metrics, adds
@@ -30,18 +30,17 @@ import (
 // grpc-go and not with those that say whether a call was sent.
 type Conn struct {
 	conn    grpc.ClientConnInterface
-	tracer  trace.Tracer // nil if requests are not traced
 	methods map[string]*upstreamMethod
 }
 
 // upstreamMethod is what the calls of a method need.
 type upstreamMethod struct {
-	rpc      string
+	rpc string
+	// name is rpc as it is in spans, without the slash before it.
+	name     string
 	duration prometheus.Observer
 	total    *prometheus.CounterVec
 	counters [codes.Unauthenticated + 1]lazyCounter
-	spanName string
-	span     []trace.SpanStartOption
 }
 
 // lazyCounter is a counter that is exported once it has counted.
@@ -50,10 +49,10 @@ type lazyCounter struct {
 	counter prometheus.Counter
 }
 
-// NewConn returns a connection that measures the calls over conn. tracer may be nil. NewConn must be
-// called at most once for the metrics.
-func NewConn(conn grpc.ClientConnInterface, metrics *Metrics, tracer trace.Tracer) *Conn {
-	c := &Conn{conn: conn, tracer: tracer, methods: make(map[string]*upstreamMethod)}
+// NewConn returns a connection that measures the calls over conn. It must be called at most once for
+// the metrics.
+func NewConn(conn grpc.ClientConnInterface, metrics *Metrics) *Conn {
+	c := &Conn{conn: conn, methods: make(map[string]*upstreamMethod)}
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "upstream_calls_total",
 		Help: "Calls to Mesh that have ended, by RPC and gRPC code, streams included. A call that is repeated counts once, with its last code.",
@@ -62,14 +61,7 @@ func NewConn(conn grpc.ClientConnInterface, metrics *Metrics, tracer trace.Trace
 		"Time that calls to Mesh took, by RPC, with the attempts of a call that is repeated. Streams are not in it."), []string{rpcLabel})
 	metrics.registry.MustRegister(total, duration)
 	for _, method := range contract.Methods() {
-		service, name, _ := strings.Cut(strings.TrimPrefix(method.Name(), "/"), "/")
-		m := &upstreamMethod{
-			rpc: method.Name(), total: total, spanName: service + "/" + name,
-			span: []trace.SpanStartOption{
-				trace.WithSpanKind(trace.SpanKindClient),
-				trace.WithAttributes(attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", service+"/"+name)),
-			},
-		}
+		m := &upstreamMethod{rpc: method.Name(), name: strings.TrimPrefix(method.Name(), "/"), total: total}
 		if !method.Streams() {
 			m.duration = duration.WithLabelValues(method.Name())
 		}
@@ -85,14 +77,14 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if m == nil { // not of the contract
 		return c.conn.Invoke(ctx, method, args, reply, opts...)
 	}
-	calling, span := c.start(ctx, m)
+	calling, span := start(ctx)
 	begin := time.Now()
 	err := c.conn.Invoke(calling, method, args, reply, opts...)
 	took := time.Since(begin)
 	ended := codeOf(grpcCode(err))
 	m.count(ended, 1)
 	m.duration.Observe(took.Seconds())
-	end(span, ended)
+	m.end(span, ended)
 	if call := CallOf(ctx); call != nil {
 		call.Called(took, sent(err))
 	}
@@ -105,14 +97,14 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	if m == nil {
 		return c.conn.NewStream(ctx, desc, method, opts...)
 	}
-	calling, span := c.start(ctx, m)
+	calling, span := start(ctx)
 	begin := time.Now()
 	var once sync.Once
 	finish := func(err error) {
 		once.Do(func() {
 			ended := codeOf(grpcCode(err))
 			m.count(ended, 1)
-			end(span, ended)
+			m.end(span, ended)
 		})
 	}
 	// grpc-go calls it however the stream ends, unless it could not be opened at all.
@@ -126,20 +118,19 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	return stream, err
 }
 
-// start begins a span, and tells the upstream that it is the parent of its own. The span is nil if the
-// request is not traced, or not sampled. Then the metadata has the traceparent of the request, and
-// otherwise none.
-func (c *Conn) start(ctx context.Context, m *upstreamMethod) (context.Context, trace.Span) {
-	if c.tracer == nil || !trace.SpanContextFromContext(ctx).IsSampled() {
+// start begins a span if the request has one, and tells the upstream that it is the parent of its own.
+// Otherwise the span is nil, and the metadata has the traceparent of the request, if any.
+func start(ctx context.Context) (context.Context, *tracing.Span) {
+	span := tracing.StartCall(ctx)
+	if span == nil {
 		return ctx, nil
 	}
-	ctx, span := c.tracer.Start(ctx, m.spanName, m.span...)
 	of := span.SpanContext()
 	pairs := []string{traceparentKey, Traceparent(of)}
 	if state := of.TraceState(); state.Len() > 0 {
 		pairs = append(pairs, tracestateKey, state.String())
 	}
-	return metadata.AppendToOutgoingContext(ctx, pairs...), span
+	return metadata.AppendToOutgoingContext(span, pairs...), span
 }
 
 // The metadata of W3C Trace Context.
@@ -159,18 +150,17 @@ func Traceparent(span trace.SpanContext) string {
 	return string(text)
 }
 
-func end(span trace.Span, c codes.Code) {
+// end ends the span of a call, which may be nil.
+func (m *upstreamMethod) end(span *tracing.Span, c codes.Code) {
 	if span == nil {
 		return
 	}
-	if span.IsRecording() {
-		name := code.Code(c).String()
-		span.SetAttributes(attribute.String("rpc.response.status_code", name))
-		if c != codes.OK {
-			span.SetStatus(otelcodes.Error, name)
-		}
+	name := code.Code(c).String()
+	ended := tracing.Ended{Name: m.name}
+	if c != codes.OK {
+		ended.Failed, ended.Message = true, name
 	}
-	span.End()
+	span.End(ended, attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", m.name), attribute.String("rpc.response.status_code", name))
 }
 
 // grpcCode returns the code of a failed call as the upstream or grpc-go gave it.

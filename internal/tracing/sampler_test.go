@@ -1,8 +1,7 @@
 package tracing_test
 
 import (
-	"context"
-	"log/slog"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/trace"
@@ -10,18 +9,14 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/tracing"
 )
 
-// tracerOf returns a tracer with a sampler. Its spans go nowhere.
-func tracerOf(t *testing.T, sampler, argument string) *tracing.Tracer {
+func sampler(t *testing.T, name, argument string) tracing.Sampler {
 	t.Helper()
-	environment := map[string]string{
-		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument,
-	}
-	provider, err := tracing.FromEnvironment(t.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
+	environment := map[string]string{"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument}
+	s, err := tracing.ParseSampler(func(name string) string { return environment[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(provider.Close)
-	return provider.Tracer()
+	return s
 }
 
 func TestStartRequest(t *testing.T) {
@@ -29,7 +24,7 @@ func TestStartRequest(t *testing.T) {
 	sampled := client.WithTraceFlags(trace.FlagsSampled)
 	for _, test := range []struct {
 		name, sampler string
-		parent        trace.SpanContext
+		client        trace.SpanContext
 		want          bool
 	}{
 		{"the default", "", trace.SpanContext{}, true},
@@ -39,29 +34,25 @@ func TestStartRequest(t *testing.T) {
 		{"never", "always_off", sampled, false},
 		{"never by itself", "parentbased_always_off", trace.SpanContext{}, false},
 		{"never by itself, and a client that samples", "parentbased_always_off", sampled, true},
-		{"a part of nothing", "TraceIDRatio", sampled, false},
+		{"no part", "TraceIDRatio", sampled, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			parent := trace.ContextWithRemoteSpanContext(t.Context(), test.parent)
-			ctx, of := tracerOf(t, test.sampler, "0").StartRequest(parent, "GET")
-			if of.IsSampled() != test.want {
-				t.Errorf("sampled is %t, want %t", of.IsSampled(), test.want)
+			span, of := tracing.NewTracer(sampler(t, test.sampler, "0"), nil).StartRequest(t.Context(), test.client)
+			if of.IsSampled() != test.want || (span != nil) != test.want {
+				t.Errorf("sampled is %t with the span %v, want %t", of.IsSampled(), span, test.want)
 			}
-			if !of.IsValid() || of.SpanID() == test.parent.SpanID() || test.parent.IsValid() && of.TraceID() != test.parent.TraceID() {
-				t.Errorf("trace %s, span %s, want a new span of trace %s", of.TraceID(), of.SpanID(), test.parent.TraceID())
-			}
-			if test.want != (trace.SpanContextFromContext(ctx).SpanID() == of.SpanID()) {
-				t.Errorf("the context has span %s, want %s if it is sampled", trace.SpanContextFromContext(ctx).SpanID(), of.SpanID())
+			if !of.IsValid() || of.SpanID() == test.client.SpanID() || test.client.IsValid() && of.TraceID() != test.client.TraceID() {
+				t.Errorf("trace %s, span %s, want a new span of trace %s", of.TraceID(), of.SpanID(), test.client.TraceID())
 			}
 		})
 	}
 }
 
 func TestPartOfTheRequests(t *testing.T) {
-	tracer, sampled := tracerOf(t, "parentbased_traceidratio", "0.25"), 0
+	tracer, sampled := tracing.NewTracer(sampler(t, "parentbased_traceidratio", "0.25"), nil), 0
 	ids := make(map[trace.TraceID]bool)
 	for range 10_000 {
-		_, of := tracer.StartRequest(context.Background(), "GET")
+		_, of := tracer.StartRequest(t.Context(), trace.SpanContext{})
 		ids[of.TraceID()] = true
 		if of.IsSampled() {
 			sampled++
@@ -72,5 +63,22 @@ func TestPartOfTheRequests(t *testing.T) {
 	}
 	if len(ids) != 10_000 {
 		t.Errorf("%d trace ids, want one for each request", len(ids))
+	}
+}
+
+func TestParseSampler(t *testing.T) {
+	for _, test := range []struct{ name, sampler, argument, want string }{
+		{"a sampler of another kind", "xray", "", "OTEL_TRACES_SAMPLER: "},
+		{"a part of more than all", "traceidratio", "10", "OTEL_TRACES_SAMPLER_ARG: "},
+		{"a negative part", "traceidratio", "-0.1", "OTEL_TRACES_SAMPLER_ARG: "},
+		{"a part that is not a number", "parentbased_traceidratio", "10%", "OTEL_TRACES_SAMPLER_ARG: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			environment := map[string]string{"OTEL_TRACES_SAMPLER": test.sampler, "OTEL_TRACES_SAMPLER_ARG": test.argument}
+			_, err := tracing.ParseSampler(func(name string) string { return environment[name] })
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("error %v, want one of %s", err, test.want)
+			}
+		})
 	}
 }

@@ -1,4 +1,4 @@
-package tracing_test
+package otlp_test
 
 import (
 	"context"
@@ -6,10 +6,12 @@ import (
 	"net"
 	"testing"
 
+	"go.opentelemetry.io/otel/trace"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/tracing"
+	"github.com/meshtrade/mesh-gateway/internal/tracing/otlp"
 )
 
 func TestFromEnvironment(t *testing.T) {
@@ -39,11 +41,11 @@ func TestFromEnvironment(t *testing.T) {
 		{"another protocol of traces", map[string]string{endpoint: collector, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "x"}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			provider, err := tracing.FromEnvironment(t.Context(), func(name string) string { return test.environment[name] }, "v1", slog.New(slog.DiscardHandler))
-			if (err != nil) != test.fails || (provider.Tracer() != nil) != test.traces {
-				t.Errorf("provider %v, error %v", provider, err)
+			exporter, err := otlp.FromEnvironment(t.Context(), func(name string) string { return test.environment[name] }, "v1", slog.New(slog.DiscardHandler))
+			if (err != nil) != test.fails || (exporter.Tracer() != nil) != test.traces {
+				t.Errorf("exporter %v, error %v", exporter, err)
 			}
-			provider.Close()
+			exporter.Close()
 		})
 	}
 }
@@ -84,19 +86,19 @@ func TestGRPC(t *testing.T) {
 			for name, value := range environment {
 				t.Setenv(name, value) // the exporter reads it itself
 			}
-			provider, err := tracing.FromEnvironment(t.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
+			exporter, err := otlp.FromEnvironment(t.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, span := provider.Tracer().Start(t.Context(), "a span")
-			span.End()
-			provider.Close()
+			span, _ := exporter.Tracer().StartRequest(t.Context(), trace.SpanContext{})
+			span.End(tracing.Ended{Name: "a span"})
+			exporter.Close()
 			want := name
 			if want == "" {
 				want = "mesh-gateway"
 			}
-			if got := <-c.received; got != want || provider.Exported() != 1 || provider.Failed() != 0 {
-				t.Errorf("service %q, want %q; %d exported, %d failed", got, want, provider.Exported(), provider.Failed())
+			if got := <-c.received; got != want || exporter.Exported() != 1 || exporter.Failed() != 0 {
+				t.Errorf("service %q, want %q; %d exported, %d failed", got, want, exporter.Exported(), exporter.Failed())
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package tracing_test
+package otlp_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
-	"github.com/meshtrade/mesh-gateway/internal/tracing"
+	"github.com/meshtrade/mesh-gateway/internal/tracing/otlp"
 )
 
 type nowhere struct{}
@@ -31,14 +31,14 @@ func BenchmarkSpans(b *testing.B) {
 	for _, sampler := range []string{"always_on", "always_off"} {
 		b.Run(sampler, func(b *testing.B) {
 			environment := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_TRACES_SAMPLER": sampler}
-			provider, err := tracing.FromEnvironment(b.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
+			exporter, err := otlp.FromEnvironment(b.Context(), func(name string) string { return environment[name] }, "v1", slog.New(slog.DiscardHandler))
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer provider.Close()
+			defer exporter.Close()
 			method := contract.Methods()[0]
-			conn := telemetry.NewConn(nowhere{}, telemetry.New("v1"), provider.Tracer())
-			handler := middleware.Observe(middleware.EndSpan)(middleware.Trace(provider.Tracer().StartRequest)(middleware.Method(method)(http.HandlerFunc(
+			conn := telemetry.NewConn(nowhere{}, telemetry.New("v1"))
+			handler := middleware.Observe(middleware.EndSpan)(middleware.Trace(exporter.Tracer())(middleware.Method(method)(http.HandlerFunc(
 				func(_ http.ResponseWriter, r *http.Request) { _ = conn.Invoke(r.Context(), method.Name(), nil, nil) }))))
 			// It has no Traceparent, and the handler adds one.
 			request := httptest.NewRequest(http.MethodGet, "/v1/groups/x", nil)

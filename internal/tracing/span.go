@@ -1,0 +1,230 @@
+// Package tracing makes the spans of requests and of their calls to Mesh.
+//
+// A span is written in the wire form of OTLP when it ends. The OpenTelemetry SDK builds a span up,
+// copies it for its processors, converts it for its exporter, and marshals it: the two spans of a read
+// took 0.23 of its CPU time and 67 allocations. These take 0.10 and 21. The ids, and what is propagated,
+// are those of OpenTelemetry's API. Package otlp exports the spans.
+package tracing
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Tracer makes spans. It is safe for concurrent use.
+type Tracer struct {
+	sampler Sampler
+	record  func(span []byte)
+	buffers sync.Pool
+}
+
+// NewTracer returns a tracer that calls record with each span that ends, as an
+// opentelemetry.proto.trace.v1.Span in wire form. record is called concurrently, and must not keep the
+// bytes.
+func NewTracer(sampler Sampler, record func(span []byte)) *Tracer {
+	return &Tracer{sampler: sampler, record: record, buffers: sync.Pool{New: func() any { return new(make([]byte, 0, 512)) }}}
+}
+
+// Span is a span that is recorded. It is also a context, in which [SpanOf] finds it.
+type Span struct {
+	context.Context //nolint:containedctx // it is a context
+
+	tracer *Tracer
+	own    trace.SpanContext
+	parent trace.SpanContext // not valid for the first span of a trace
+	kind   trace.SpanKind
+	begin  time.Time
+}
+
+type spanKey struct{}
+
+// Value implements [context.Context].
+func (s *Span) Value(key any) any {
+	if key == (spanKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+// SpanOf returns the span that the context belongs to, or nil.
+func SpanOf(ctx context.Context) *Span {
+	span, _ := ctx.Value(spanKey{}).(*Span)
+	return span
+}
+
+// StartRequest starts the span of a request, as a child of the client's span, which is not valid if the
+// client sent none.
+//
+// It returns nil if the request is not sampled. The span context is that of the span, or that of the
+// span that was not made, for the upstream to know that nothing is sampled.
+func (t *Tracer) StartRequest(ctx context.Context, client trace.SpanContext) (*Span, trace.SpanContext) {
+	id, flags := client.TraceID(), client.TraceFlags()
+	if !client.IsValid() {
+		id = newTraceID()
+	}
+	sampled := t.sampler.samples(client, id)
+	own := trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: id, SpanID: newSpanID(), TraceFlags: flags.WithSampled(sampled), TraceState: client.TraceState(),
+	})
+	if !sampled {
+		return nil, own
+	}
+	return &Span{Context: ctx, tracer: t, own: own, parent: client, kind: trace.SpanKindServer, begin: time.Now()}, own
+}
+
+// StartCall starts the span of a call to the upstream, as a child of the span in ctx. It returns nil if
+// there is none.
+func StartCall(ctx context.Context) *Span {
+	parent := SpanOf(ctx)
+	if parent == nil {
+		return nil
+	}
+	return &Span{
+		Context: ctx, tracer: parent.tracer, own: parent.own.WithSpanID(newSpanID()), parent: parent.own,
+		kind: trace.SpanKindClient, begin: time.Now(),
+	}
+}
+
+// SpanContext returns the ids of the span, and what is propagated with them.
+func (s *Span) SpanContext() trace.SpanContext { return s.own }
+
+// Ended says how a span ended.
+type Ended struct {
+	// Name is the name of the span.
+	Name string
+	// Failed reports whether the status of the span is an error. Message says which, and may be "".
+	Failed  bool
+	Message string
+}
+
+// End ends the span. The attributes may be strings and integers. It must be called once.
+func (s *Span) End(ended Ended, attributes ...attribute.KeyValue) {
+	end := time.Now()
+	buffer, ok := s.tracer.buffers.Get().(*[]byte)
+	if !ok {
+		return
+	}
+	*buffer = s.append((*buffer)[:0], end, ended, attributes)
+	s.tracer.record(*buffer)
+	s.tracer.buffers.Put(buffer)
+}
+
+// The fields of opentelemetry.proto.trace.v1.Span, of its Status, and of the KeyValue and AnyValue of
+// opentelemetry.proto.common.v1 (https://github.com/open-telemetry/opentelemetry-proto).
+const (
+	traceIDField = 1 + iota
+	spanIDField
+	traceStateField
+	parentField
+	nameField
+	kindField
+	beginField
+	endField
+	attributeField
+	statusField = 15
+	flagsField  = 16
+
+	messageField = 2
+	codeField    = 3
+
+	keyField   = 1
+	valueField = 2
+	textField  = 1
+	intField   = 3
+)
+
+// append appends the span in the wire form of OTLP.
+func (s *Span) append(out []byte, end time.Time, ended Ended, attributes []attribute.KeyValue) []byte {
+	trace, span := s.own.TraceID(), s.own.SpanID()
+	out = appendBytes(out, traceIDField, trace[:])
+	out = appendBytes(out, spanIDField, span[:])
+	if s.own.TraceState().Len() > 0 {
+		out = appendText(out, traceStateField, s.own.TraceState().String())
+	}
+	// The flags also say whether the parent is of another process.
+	flags := uint32(s.own.TraceFlags()) | uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK)
+	if s.parent.IsValid() {
+		parent := s.parent.SpanID()
+		out = appendBytes(out, parentField, parent[:])
+		if s.parent.IsRemote() {
+			flags |= uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
+		}
+	}
+	out = appendText(out, nameField, ended.Name)
+	out = protowire.AppendVarint(protowire.AppendTag(out, kindField, protowire.VarintType), uint64(s.kind)) //nolint:gosec // the numbers are those of OTLP
+	out = appendTime(out, beginField, s.begin)
+	out = appendTime(out, endField, s.begin.Add(end.Sub(s.begin)))
+	for i := range attributes {
+		out = appendAttribute(out, &attributes[i])
+	}
+	if ended.Failed {
+		size := protowire.SizeTag(codeField) + 1
+		if ended.Message != "" {
+			size += protowire.SizeTag(messageField) + protowire.SizeBytes(len(ended.Message))
+		}
+		out = protowire.AppendVarint(protowire.AppendTag(out, statusField, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+		if ended.Message != "" {
+			out = appendText(out, messageField, ended.Message)
+		}
+		out = protowire.AppendVarint(protowire.AppendTag(out, codeField, protowire.VarintType), uint64(tracepb.Status_STATUS_CODE_ERROR))
+	}
+	return protowire.AppendFixed32(protowire.AppendTag(out, flagsField, protowire.Fixed32Type), flags)
+}
+
+func appendAttribute(out []byte, a *attribute.KeyValue) []byte {
+	text, number := "", uint64(0)
+	var size int // of the value
+	isText := a.Value.Type() == attribute.STRING
+	if isText {
+		text = a.Value.AsString()
+		size = protowire.SizeTag(textField) + protowire.SizeBytes(len(text))
+	} else {
+		number = uint64(a.Value.AsInt64()) //nolint:gosec // as int64 is encoded
+		size = protowire.SizeTag(intField) + protowire.SizeVarint(number)
+	}
+	whole := protowire.SizeTag(keyField) + protowire.SizeBytes(len(a.Key)) + protowire.SizeTag(valueField) + protowire.SizeBytes(size)
+	out = protowire.AppendVarint(protowire.AppendTag(out, attributeField, protowire.BytesType), uint64(whole)) //nolint:gosec // not negative
+	out = appendText(out, keyField, string(a.Key))
+	out = protowire.AppendVarint(protowire.AppendTag(out, valueField, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+	if isText {
+		return appendText(out, textField, text)
+	}
+	return protowire.AppendVarint(protowire.AppendTag(out, intField, protowire.VarintType), number)
+}
+
+func appendBytes(out []byte, field protowire.Number, value []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(out, field, protowire.BytesType), value)
+}
+
+func appendText(out []byte, field protowire.Number, value string) []byte {
+	return protowire.AppendString(protowire.AppendTag(out, field, protowire.BytesType), value)
+}
+
+func appendTime(out []byte, field protowire.Number, at time.Time) []byte {
+	return protowire.AppendFixed64(protowire.AppendTag(out, field, protowire.Fixed64Type), uint64(at.UnixNano())) //nolint:gosec // after 1970
+}
+
+// The ids of W3C Trace Context must be random and must not be zero. They are not secret.
+
+func newTraceID() (id trace.TraceID) {
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // it need not be unpredictable
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // it need not be unpredictable
+	}
+	return id
+}
+
+func newSpanID() (id trace.SpanID) {
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:], rand.Uint64()) //nolint:gosec // it need not be unpredictable
+	}
+	return id
+}
