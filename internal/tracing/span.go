@@ -159,7 +159,7 @@ func (s *Span) append(out []byte, end time.Time, ended Ended, attributes []attri
 		}
 	}
 	out = appendText(out, nameField, ended.Name)
-	out = protowire.AppendVarint(protowire.AppendTag(out, kindField, protowire.VarintType), uint64(s.kind)) //nolint:gosec // the numbers are those of OTLP
+	out = protowire.AppendVarint(protowire.AppendTag(out, kindField, protowire.VarintType), uint64(s.kind))
 	out = appendTime(out, beginField, s.begin)
 	out = appendTime(out, endField, s.begin.Add(end.Sub(s.begin)))
 	for i := range attributes {
@@ -170,7 +170,7 @@ func (s *Span) append(out []byte, end time.Time, ended Ended, attributes []attri
 		if ended.Message != "" {
 			size += protowire.SizeTag(messageField) + protowire.SizeBytes(len(ended.Message))
 		}
-		out = protowire.AppendVarint(protowire.AppendTag(out, statusField, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+		out = protowire.AppendVarint(protowire.AppendTag(out, statusField, protowire.BytesType), uint64(size))
 		if ended.Message != "" {
 			out = appendText(out, messageField, ended.Message)
 		}
@@ -187,13 +187,13 @@ func appendAttribute(out []byte, a *attribute.KeyValue) []byte {
 		text = a.Value.AsString()
 		size = protowire.SizeTag(textField) + protowire.SizeBytes(len(text))
 	} else {
-		number = uint64(a.Value.AsInt64()) //nolint:gosec // as int64 is encoded
+		number = uint64(a.Value.AsInt64())
 		size = protowire.SizeTag(intField) + protowire.SizeVarint(number)
 	}
 	whole := protowire.SizeTag(keyField) + protowire.SizeBytes(len(a.Key)) + protowire.SizeTag(valueField) + protowire.SizeBytes(size)
-	out = protowire.AppendVarint(protowire.AppendTag(out, attributeField, protowire.BytesType), uint64(whole)) //nolint:gosec // not negative
+	out = protowire.AppendVarint(protowire.AppendTag(out, attributeField, protowire.BytesType), uint64(whole))
 	out = appendText(out, keyField, string(a.Key))
-	out = protowire.AppendVarint(protowire.AppendTag(out, valueField, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+	out = protowire.AppendVarint(protowire.AppendTag(out, valueField, protowire.BytesType), uint64(size))
 	if isText {
 		return appendText(out, textField, text)
 	}
@@ -209,7 +209,7 @@ func appendText(out []byte, field protowire.Number, value string) []byte {
 }
 
 func appendTime(out []byte, field protowire.Number, at time.Time) []byte {
-	return protowire.AppendFixed64(protowire.AppendTag(out, field, protowire.Fixed64Type), uint64(at.UnixNano())) //nolint:gosec // after 1970
+	return protowire.AppendFixed64(protowire.AppendTag(out, field, protowire.Fixed64Type), uint64(at.UnixNano()))
 }
 
 // The ids of W3C Trace Context must be random and must not be zero. They are not secret.

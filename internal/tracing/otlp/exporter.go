@@ -196,10 +196,10 @@ func (e *Exporter) export(all bool) {
 		e.spare = append(e.spare, b.wire)
 		e.mu.Unlock()
 		if err == nil {
-			e.exported.Add(uint64(b.spans)) //nolint:gosec // not negative
+			e.exported.Add(uint64(b.spans))
 			continue
 		}
-		e.failed.Add(uint64(b.spans)) //nolint:gosec // not negative
+		e.failed.Add(uint64(b.spans))
 		e.report(b.spans, err)
 	}
 }
