@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/jsontext"
 )
 
 // jsonHandler writes what [slog.JSONHandler] writes, in about a third of its time, which is the largest
@@ -125,7 +128,7 @@ func appendAttr(line []byte, attr slog.Attr) (_ []byte, plain bool) {
 		if size := math.Abs(value); value != 0 && !(size >= 1e-6 && size < 1e21) {
 			return line, false
 		}
-		return strconv.AppendFloat(line, value, 'f', -1, 64), true
+		return appendFloat(line, value), true
 	default:
 		return line, false
 	}
@@ -134,12 +137,25 @@ func appendAttr(line []byte, attr slog.Attr) (_ []byte, plain bool) {
 // appendText appends a text in quotes. It reports false if a character of it needs escaping, or is not
 // ASCII.
 func appendText(line []byte, text string) (_ []byte, plain bool) {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return line, false
-		}
-	}
 	line = append(line, '"')
+	begin := len(line)
 	line = append(line, text...)
-	return append(line, '"'), true
+	return append(line, '"'), jsontext.Plain(line[begin:])
+}
+
+// appendFloat appends a number as encoding/json does, if it writes it without an exponent. Those with
+// three decimal places, such as milliseconds, are formatted as whole numbers, in a fifth of the time.
+func appendFloat(line []byte, value float64) []byte {
+	const most = 1 << 40 // times 1000, it is exact in a float64
+	thousandths := math.Round(value * 1000)
+	if math.Signbit(value) || value > most || thousandths/1000 != value {
+		return strconv.AppendFloat(line, value, 'f', -1, 64)
+	}
+	whole := uint64(thousandths)
+	line = strconv.AppendUint(line, whole/1000, 10)
+	if rest := whole % 1000; rest != 0 {
+		line = append(line, '.', '0'+byte(rest/100), '0'+byte(rest/10%10), '0'+byte(rest%10))
+		line = bytes.TrimRight(line, "0")
+	}
+	return line
 }

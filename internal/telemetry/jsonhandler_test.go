@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -65,6 +66,18 @@ func TestJSONHandler(t *testing.T) {
 				t.Errorf("%s, want %s", &got, &want)
 			}
 		})
+	}
+}
+
+func TestAppendFloat(t *testing.T) {
+	values := []float64{0, math.Copysign(0, -1), -1.5, 0.0005, 1 << 40, 1<<40 + 1, 1<<53 + 0.5, 1e20, 1e-6, 123.4567}
+	for thousandths := range 20_000 {
+		values = append(values, float64(thousandths)/1000, float64(thousandths)*1e6+0.1)
+	}
+	for _, value := range values {
+		if got, want := string(appendFloat(nil, value)), strconv.FormatFloat(value, 'f', -1, 64); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

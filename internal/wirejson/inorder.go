@@ -1,11 +1,12 @@
 package wirejson
 
 import (
-	"encoding/binary"
 	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/meshtrade/mesh-gateway/internal/jsontext"
 )
 
 // appendInOrder appends the JSON of a message whose fields come in the order of their declaration,
@@ -160,7 +161,7 @@ func consumeBytes(wire []byte, at int) (value []byte, after int) {
 
 // appendString appends a key and a text. It reports false if the text is not UTF-8.
 func appendString(out []byte, key string, text []byte) ([]byte, bool) {
-	if !plain(text) {
+	if !jsontext.Plain(text) {
 		return appendText(append(out, key...), text), utf8.Valid(text)
 	}
 	at := len(out)
@@ -207,45 +208,3 @@ func appendTimeInOrder(out, wire []byte) ([]byte, bool) {
 	}
 	return appendTime(out, int64(seconds), int32(nanos))
 }
-
-// plain reports whether text is ASCII without a character that JSON escapes. It looks at eight
-// bytes at a time: special has a high bit if one of them is not plain.
-func plain(text []byte) bool {
-	special := uint64(0)
-	n := len(text)
-	if n < 8 {
-		for _, c := range text {
-			special |= uint64(unplain[c])
-		}
-		return special == 0
-	}
-	at := 0
-	for ; at+8 <= n; at += 8 {
-		special |= unplainChunk(binary.LittleEndian.Uint64(text[at:]))
-	}
-	// The last eight bytes, some of them again.
-	special |= unplainChunk(binary.LittleEndian.Uint64(text[n-8:]))
-	return special&highs == 0
-}
-
-const (
-	ones  = 0x0101010101010101
-	highs = 0x80 * ones
-)
-
-// unplainChunk returns a value with a high bit in one of its bytes if a byte of chunk is not
-// plain: it is not ASCII, a control character, a quote or a backslash.
-func unplainChunk(chunk uint64) uint64 {
-	quote, backslash := chunk^('"'*ones), chunk^('\\'*ones)
-	return chunk | (chunk-' '*ones)&^chunk | (quote-ones)&^quote | (backslash-ones)&^backslash
-}
-
-// unplain is 1 for a byte that is not plain.
-var unplain = func() (table [256]byte) {
-	for c := range table {
-		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
-			table[c] = 1
-		}
-	}
-	return table
-}()
