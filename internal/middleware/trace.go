@@ -31,8 +31,9 @@ func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 				client = trace.SpanContextFromContext(propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
 			}
 			span, of := tracer.StartRequest(r.Context(), client)
+			traceparent := telemetry.Traceparent(of)
 			if observed := responseOf(w); observed != nil {
-				observed.span, observed.traceID = span, of.TraceID().String()
+				observed.span, observed.traceID = span, wire.TraceID(traceparent)
 			}
 			if span != nil {
 				delete(r.Header, wire.TraceparentHeader)
@@ -40,7 +41,7 @@ func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r.WithContext(span))
 				return
 			}
-			r.Header[wire.TraceparentHeader] = []string{telemetry.Traceparent(of)}
+			r.Header[wire.TraceparentHeader] = []string{traceparent}
 			if of.TraceState().Len() == 0 {
 				delete(r.Header, wire.TracestateHeader)
 			}
