@@ -8,15 +8,16 @@ import (
 )
 
 const (
-	// logDelay is how long a record waits for others that are written together with it.
-	logDelay = 5 * time.Millisecond
+	// logDelay is how long a record waits for others that are written together with it. With 5 ms, the
+	// log takes 0.01 more of the CPU time of a read.
+	logDelay = 20 * time.Millisecond
 	// maxPending is the size of the records that may wait, in bytes. Beyond it, requests wait until
 	// there is room: records are never dropped.
 	maxPending = 1 << 20
 )
 
 // LogWriter writes log records in the background, so that requests neither wait for the output nor,
-// while one of them writes, for each other. Records are written after at most 5 ms, in their order.
+// while one of them writes, for each other. Records are written after at most 20 ms, in their order.
 // A process that is killed loses those that still wait.
 //
 // It is safe for concurrent use. Close must be called.
@@ -53,11 +54,14 @@ func (w *LogWriter) Write(record []byte) (int, error) {
 		defer w.mu.Unlock()
 		return w.to.Write(record)
 	}
+	first := len(w.pending) == 0
 	w.pending = append(w.pending, record...)
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	if first {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
 	}
 	return len(record), nil
 }

@@ -45,7 +45,7 @@ func TestLogWriterWritesRecordsTogetherAndInOrder(t *testing.T) {
 			fmt.Fprintf(&want, "record %d\n", i)
 			fmt.Fprintf(w, "record %d\n", i)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		synctest.Wait()
 		if out.String() != want.String() || out.writes != 1 {
 			t.Errorf("%d writes of\n%s", out.writes, out)
@@ -87,7 +87,7 @@ func TestLogWriterDoesNotWaitForTheOutput(t *testing.T) {
 			for range 1 << 10 {
 				_, _ = w.Write(record)
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 			synctest.Wait()
 		}
 		written := make(chan struct{})
