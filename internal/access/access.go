@@ -103,17 +103,3 @@ func refuse(reason apierror.Reason, why string) error {
 	return apierror.New(codes.PermissionDenied, reason,
 		why+" Nothing was sent to the Mesh API. Ask the operator of the gateway if you need access.")
 }
-
-// within reports whether the address is in one of the networks. Every address is if there are none.
-func within(networks []netip.Prefix, client netip.Addr) bool {
-	if len(networks) == 0 {
-		return true
-	}
-	client = client.Unmap().WithZone("")
-	for _, network := range networks {
-		if network.Contains(client) {
-			return true
-		}
-	}
-	return false
-}

@@ -57,20 +57,6 @@ func Compile(config Config) (*Rules, error) {
 	return r, nil
 }
 
-// unmap converts IPv4-mapped prefixes, such as ::ffff:10.0.0.0/104, to IPv4, since addresses are
-// compared in their IPv4 form.
-func unmap(networks []netip.Prefix) []netip.Prefix {
-	const mappedBits = 96
-	var out []netip.Prefix
-	for _, network := range networks {
-		if network.Addr().Is4In6() && network.Bits() >= mappedBits {
-			network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-mappedBits)
-		}
-		out = append(out, network)
-	}
-	return out
-}
-
 // Current holds the rules that are in force, which can be replaced while calls are made. A call that
 // was admitted is not affected by rules that come later. The zero Current, and nil, allow everything.
 type Current struct{ rules atomic.Pointer[Rules] }

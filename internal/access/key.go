@@ -95,15 +95,3 @@ func parseNetworks(fields []string) ([]netip.Prefix, error) {
 	}
 	return unmap(networks), nil
 }
-
-// ParseNetwork parses an address or a network in CIDR notation.
-func ParseNetwork(text string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
-		return netip.PrefixFrom(address, address.BitLen()), nil
-	}
-	network, err := netip.ParsePrefix(text)
-	if err != nil {
-		return network, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
-	}
-	return network, nil
-}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
+
+	"github.com/meshtrade/mesh-gateway/internal/access"
 )
 
 // ClientIP determines the address of the client for [ClientIPOf] if there are trusted proxies.
@@ -19,7 +21,7 @@ func ClientIP(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	}
 	prefixes := make([]string, len(trusted))
 	for i, prefix := range trusted {
-		prefixes[i] = UnmapPrefix(prefix).String()
+		prefixes[i] = access.UnmapPrefix(prefix).String()
 	}
 	return chimiddleware.ClientIPFromXFF(prefixes...)
 }
@@ -36,14 +38,4 @@ func ClientIPOf(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return peer.Addr().Unmap().WithZone("")
-}
-
-// UnmapPrefix converts an IPv4-mapped prefix, such as ::ffff:10.0.0.0/104, to IPv4, since addresses
-// are compared in their IPv4 form.
-func UnmapPrefix(prefix netip.Prefix) netip.Prefix {
-	const mappedBits = 96
-	if prefix.Addr().Is4In6() && prefix.Bits() >= mappedBits {
-		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)
-	}
-	return prefix
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/meshtrade/mesh-gateway/internal/middleware"
+	"github.com/meshtrade/mesh-gateway/internal/access"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 )
 
@@ -53,7 +53,7 @@ func NewConnections(limits ConnectionLimits, logger *slog.Logger) *Connections {
 func (c *Connections) SetLimits(limits ConnectionLimits) {
 	trusted := make([]netip.Prefix, len(limits.Trusted))
 	for i, prefix := range limits.Trusted {
-		trusted[i] = middleware.UnmapPrefix(prefix)
+		trusted[i] = access.UnmapPrefix(prefix)
 	}
 	limits.Trusted = trusted
 	c.mu.Lock()
