@@ -186,12 +186,11 @@ func (w *writer) scan(t *Type, wire []byte, base int) (gone []replaced, err erro
 			}
 			end += n
 		} else {
-			size, n := consumeVarint(wire[at:])
-			if n < 0 || size > uint64(len(wire)-at-n) {
+			var held []byte
+			if held, end = consumeBytes(wire, at); end < 0 {
 				return nil, errMalformed
 			}
-			start = at + n
-			end = start + int(size)
+			start = end - len(held)
 			switch {
 			case packed:
 				if !countPacked(f, wire[start:end], &value) {
@@ -535,6 +534,24 @@ func consumeVarint(wire []byte) (uint64, int) {
 		return uint64(wire[0]&0x7f) | uint64(wire[1])<<7, 2
 	}
 	return protowire.ConsumeVarint(wire)
+}
+
+// consumeBytes reads a value of the wire type of bytes at a position, and returns the position after
+// it, or -1 if there is a fault.
+func consumeBytes(wire []byte, at int) (value []byte, after int) {
+	size, n := uint64(0), 1
+	// consumeVarint does the same, but is not inlined, which takes 5 % longer for typical accounts.
+	if at < len(wire) && wire[at] < 0x80 {
+		size = uint64(wire[at])
+	} else if size, n = consumeVarint(wire[at:]); n < 0 {
+		return nil, -1
+	}
+	at += n
+	if size > uint64(len(wire)-at) {
+		return nil, -1
+	}
+	after = at + int(size)
+	return wire[at:after], after
 }
 
 // consumeNumber reads a value that is not bytes. The size is negative if it is malformed.

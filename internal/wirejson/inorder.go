@@ -142,23 +142,6 @@ func appendValueInOrder(out []byte, f *field, wire []byte, at int, mask *Mask, d
 	return out, at
 }
 
-// consumeBytes reads a value of the wire type of bytes at a position, and returns the position after
-// it, or -1 if there is a fault.
-func consumeBytes(wire []byte, at int) (value []byte, after int) {
-	size, n := uint64(0), 1
-	if at < len(wire) && wire[at] < 0x80 {
-		size = uint64(wire[at])
-	} else if size, n = consumeVarint(wire[at:]); n < 0 {
-		return nil, -1
-	}
-	at += n
-	if size > uint64(len(wire)-at) {
-		return nil, -1
-	}
-	after = at + int(size)
-	return wire[at:after], after
-}
-
 // appendString appends a key and a text. It reports false if the text is not UTF-8.
 func appendString(out []byte, key string, text []byte) ([]byte, bool) {
 	if !jsontext.Plain(text) {
