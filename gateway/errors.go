@@ -34,20 +34,20 @@ func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
 }
 
 // writeError is the runtime's handler of an error that is the whole answer.
-func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errHeadersOnly) {
 		return
 	}
 	if q, ok := r.Body.(*request); ok {
-		err = q.public(err)
+		err = q.withContext(q.public(err))
 	}
-	apierror.Write(w, withContext(ctx, err))
+	apierror.Write(w, err)
 }
 
 // streamStatus is the runtime's handler of an error that ends a stream.
 func streamStatus(ctx context.Context, err error) *status.Status {
-	err = withContext(ctx, err)
 	if q, missing := requestOf(ctx); missing == nil {
+		err = q.withContext(err)
 		apierror.Observe(q.response, err)
 	}
 	return apierror.Status(err)
@@ -104,15 +104,12 @@ func (q *request) respell(err error) error {
 var errDraining = errors.New("the gateway is shutting down")
 
 // withContext words the end of the request's own context, which arrives as a bare
-// "context deadline exceeded" or "context canceled". ctx is that of the generated handler.
-func withContext(ctx context.Context, err error) error {
-	if q, missing := requestOf(ctx); missing == nil {
-		ctx = q.ctx
-	}
-	if ctx.Err() == nil {
+// "context deadline exceeded" or "context canceled".
+func (q *request) withContext(err error) error {
+	if q.ctx.Err() == nil {
 		return err
 	}
-	if errors.Is(context.Cause(ctx), errDraining) {
+	if errors.Is(context.Cause(q.ctx), errDraining) {
 		return apierror.New(codes.Unavailable, apierror.Draining, "The gateway is shutting down. Connect again to continue.")
 	}
 	if st, ok := status.FromError(err); ok && len(st.Details()) > 0 {
