@@ -93,11 +93,7 @@ func newLoad(ctx context.Context, address string, r *row, keyed bool, warm, size
 		c.prepare(r, address, keyed)
 		l.clients = append(l.clients, c)
 	}
-	l.unwatch = context.AfterFunc(ctx, func() {
-		for _, c := range l.clients {
-			c.close()
-		}
-	})
+	l.unwatch = context.AfterFunc(ctx, l.disconnect)
 	_, err = l.run(warm)
 	return l, err
 }
@@ -140,6 +136,10 @@ func (l *load) close() {
 	if l.unwatch != nil {
 		l.unwatch()
 	}
+	l.disconnect()
+}
+
+func (l *load) disconnect() {
 	for _, c := range l.clients {
 		c.close()
 	}

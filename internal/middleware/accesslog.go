@@ -67,7 +67,7 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 			slog.Int("status", o.Status),
 			slog.Int64("bytes", o.Bytes),
 			slog.Float64("duration_ms", milliseconds(o.Duration)),
-			slog.String("request_id", first(o.Header[wire.RequestIDHeader])),
+			slog.String("request_id", o.Header.Get(wire.RequestIDHeader)),
 			slog.String("protocol", o.Request.Proto),
 			slog.String("user_agent", truncate(o.Request.UserAgent(), maxLoggedUserAgent)),
 		)
@@ -107,18 +107,10 @@ func clientOf(o *Observation) netip.Addr {
 	return ClientIPOf(o.Request)
 }
 
-// first returns the first value of a header, or "".
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
-}
-
 // appendCall appends what was learned of a call of the API.
 func appendCall(attrs []slog.Attr, o *Observation) []slog.Attr {
 	if o.Call.Caller != (telemetry.Caller{}) {
-		attrs = append(attrs, slog.String("caller", o.Call.Caller.String()), slog.String("group", first(o.Request.Header[wire.GroupHeader])))
+		attrs = append(attrs, slog.String("caller", o.Call.Caller.String()), slog.String("group", o.Request.Header.Get(wire.GroupHeader)))
 	}
 	if took, called := o.Call.Upstream(); called {
 		attrs = append(attrs, slog.Float64("upstream_ms", milliseconds(took)))

@@ -28,7 +28,7 @@ func Count(metrics *telemetry.Metrics) func(*Observation) {
 			Status: o.Status, Code: o.Code, Reason: o.Reason, Duration: o.Duration,
 			RequestBytes: o.Request.ContentLength, ResponseBytes: o.Bytes,
 		}
-		if o.Sampled {
+		if o.span != nil {
 			outcome.TraceID = o.TraceID
 		}
 		method.End(outcome)

@@ -46,9 +46,8 @@ type Observation struct {
 	Code   codes.Code
 	Reason apierror.Reason
 	// TraceID is the id of the trace that the request belongs to, or "": that of [Trace], or of its
-	// Traceparent if the gateway does not trace. Sampled reports whether the gateway makes spans for it.
+	// Traceparent if the gateway does not trace.
 	TraceID string
-	Sampled bool
 	// Call is what was learned of the call. It is nil if the request did not reach [Admit].
 	Call *telemetry.Call
 
@@ -220,7 +219,7 @@ func (w *response) outcome() (status int, reason string) {
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
 	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call}
-	o.TraceID, o.span, o.Sampled = w.traceID, w.span, w.span != nil
+	o.TraceID, o.span = w.traceID, w.span
 	if values := r.Header[wire.TraceparentHeader]; o.TraceID == "" && len(values) == 1 {
 		o.TraceID = wire.TraceID(values[0])
 	}

@@ -108,10 +108,7 @@ type Ended struct {
 // End ends the span. The attributes may be strings and integers. It must be called once.
 func (s *Span) End(ended Ended, attributes ...attribute.KeyValue) {
 	end := time.Now()
-	buffer, ok := s.tracer.buffers.Get().(*[]byte)
-	if !ok {
-		return
-	}
+	buffer := s.tracer.buffers.Get().(*[]byte)
 	*buffer = s.append((*buffer)[:0], end, ended, attributes)
 	s.tracer.record(*buffer)
 	s.tracer.buffers.Put(buffer)
@@ -161,7 +158,7 @@ func (s *Span) append(out []byte, end time.Time, ended Ended, attributes []attri
 	out = appendText(out, nameField, ended.Name)
 	out = protowire.AppendVarint(protowire.AppendTag(out, kindField, protowire.VarintType), uint64(s.kind))
 	out = appendTime(out, beginField, s.begin)
-	out = appendTime(out, endField, s.begin.Add(end.Sub(s.begin)))
+	out = appendTime(out, endField, s.begin.Add(end.Sub(s.begin))) // by the monotonic clock
 	for i := range attributes {
 		out = appendAttribute(out, &attributes[i])
 	}
