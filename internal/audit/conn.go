@@ -22,7 +22,6 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
-	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
@@ -174,7 +173,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	}
 	call := telemetry.CallOf(ctx)
 	line.Outcome = outcomeOf(err, replayed(opts), call != nil && call.Sent())
-	line.TraceID = traceIDOf(ctx, md)
+	line.TraceID = wire.TraceID(wire.First(md, wire.TraceparentHeader))
 	if call != nil {
 		line.Caller, line.Client = call.Caller.String(), telemetry.AddressText(call.Client)
 		call.SetAudited()
@@ -202,15 +201,6 @@ func replayed(opts []grpc.CallOption) bool {
 		}
 	}
 	return false
-}
-
-// traceIDOf returns the id of the trace that the call belongs to, or "": that of the gateway, or of the
-// client if the gateway does not trace.
-func traceIDOf(ctx context.Context, md metadata.MD) string {
-	if span := tracing.SpanOf(ctx); span != nil {
-		return span.SpanContext().TraceID().String()
-	}
-	return wire.TraceID(wire.First(md, wire.TraceparentHeader))
 }
 
 // maxSearched is the size of the largest reply in which a name is looked for, in bytes. The replies to

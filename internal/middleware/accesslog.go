@@ -93,7 +93,7 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 		if o.Err != nil {
 			attrs = appendError(attrs, o)
 		}
-		_ = telemetry.HandleAttrs(ctx, handler, time.Now(), level, "request", attrs) // what fails is counted where it is written (telemetry.LogWriter)
+		_ = telemetry.HandleAttrs(ctx, handler, o.Begin.Add(o.Duration), level, "request", attrs) // what fails is counted where it is written (telemetry.LogWriter)
 		clear(attrs)
 		*buffer = attrs
 	}

@@ -19,7 +19,7 @@ func Admit(admission *policy.Policy, rules policy.Rules) func(http.Handler) http
 			call := telemetry.NewCall(r.Context())
 			call.Client = ClientIPOf(r)
 			if observed := responseOf(w); observed != nil {
-				observed.call = call
+				observed.call, call.Span = call, observed.span
 			}
 			ctx, release, err := admission.Admit(call, policy.Call{
 				Rules: rules, Header: r.Header, ResponseHeader: w.Header(), Address: call.Client, Body: r.ContentLength,

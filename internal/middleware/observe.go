@@ -45,13 +45,13 @@ type Observation struct {
 	Err    error
 	Code   codes.Code
 	Reason apierror.Reason
-	// TraceID is the id of the trace that the request belongs to, or "": that of [Trace], or of its
-	// Traceparent if the gateway does not trace.
+	// TraceID is the id of the trace that the request belongs to, or "": that of its Traceparent, which
+	// is the client's unless [Trace] has replaced it.
 	TraceID string
 	// Call is what was learned of the call. It is nil if the request did not reach [Admit].
 	Call *telemetry.Call
 
-	span *tracing.Span // nil if it is not sampled
+	span *tracing.Request // nil if it is not sampled
 }
 
 // CodeName returns the name of the code (google/rpc/code.proto).
@@ -118,9 +118,7 @@ type response struct {
 	method *contract.Method
 	route  string
 	call   *telemetry.Call
-
-	traceID string
-	span    *tracing.Span
+	span   *tracing.Request
 
 	// Streams may fail in other goroutines than the handler's.
 	mu  sync.Mutex
@@ -218,9 +216,8 @@ func (w *response) outcome() (status int, reason string) {
 
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
-	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call}
-	o.TraceID, o.span = w.traceID, w.span
-	if values := r.Header[wire.TraceparentHeader]; o.TraceID == "" && len(values) == 1 {
+	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call, span: w.span}
+	if values := r.Header[wire.TraceparentHeader]; len(values) == 1 {
 		o.TraceID = wire.TraceID(values[0])
 	}
 	switch {

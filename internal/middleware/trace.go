@@ -7,7 +7,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/meshtrade/mesh-gateway/internal/telemetry"
 	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
@@ -15,9 +14,9 @@ import (
 // Trace begins a server span for each request that is sampled, as a child of the client's if the
 // request has a Traceparent. It requires [Observe], whose observer [EndSpan] ends the span.
 //
-// For the upstream, the span takes the place of the client's: Traceparent and Tracestate are removed
-// from the request, and [telemetry.Conn] sends those of its own span. A request that is not sampled has
-// no span, and its Traceparent says so.
+// It replaces Traceparent and Tracestate by those that the upstream is sent with the first call of the request
+// ([tracing.Tracer.StartRequest]). A request that is not sampled has no span, and its Traceparent says
+// so.
 //
 // otelhttp would wrap the response writer a second time, measure what [Count] does, and name the span
 // before the route is known.
@@ -30,20 +29,14 @@ func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 			if len(r.Header[wire.TraceparentHeader]) == 1 {
 				client = trace.SpanContextFromContext(propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
 			}
-			span, of := tracer.StartRequest(r.Context(), client)
-			traceparent := telemetry.Traceparent(of)
+			span, upstream := tracer.StartRequest(client)
 			if observed := responseOf(w); observed != nil {
-				observed.span, observed.traceID = span, wire.TraceID(traceparent)
+				observed.span = span
 			}
-			if span != nil {
-				delete(r.Header, wire.TraceparentHeader)
-				delete(r.Header, wire.TracestateHeader)
-				next.ServeHTTP(w, r.WithContext(span))
-				return
-			}
-			r.Header[wire.TraceparentHeader] = []string{traceparent}
-			if of.TraceState().Len() == 0 {
-				delete(r.Header, wire.TracestateHeader)
+			r.Header[wire.TraceparentHeader] = []string{tracing.Traceparent(upstream)}
+			delete(r.Header, wire.TracestateHeader)
+			if state := upstream.TraceState(); state.Len() > 0 {
+				r.Header[wire.TracestateHeader] = []string{state.String()}
 			}
 			next.ServeHTTP(w, r)
 		})
@@ -57,7 +50,7 @@ func EndSpan(o *Observation) {
 	if o.span == nil {
 		return
 	}
-	ended := tracing.Ended{Name: o.Request.Method, Failed: o.Status >= http.StatusInternalServerError}
+	ended := tracing.Ended{Name: o.Request.Method, Begin: o.Begin, Duration: o.Duration, Failed: o.Status >= http.StatusInternalServerError}
 	attributes := make([]attribute.KeyValue, 0, 6)
 	attributes = append(attributes,
 		attribute.String("http.request.method", o.Request.Method),

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 )
 
 // Call is what is learned of a call of the API while it is served, for its log record and its audit
@@ -21,6 +23,8 @@ type Call struct {
 	Caller Caller
 	// Client is the address of the client.
 	Client netip.Addr
+	// Span is the span of the request, or nil if it is not sampled.
+	Span *tracing.Request
 
 	upstream atomic.Int64 // nanoseconds
 	calls    atomic.Int32

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"strings"
 	"sync"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +18,7 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/apierror"
 	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/tracing"
+	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
 
 // Conn is a connection to the upstream that measures its calls. It counts them in the metrics, adds
@@ -77,15 +76,16 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if m == nil { // not of the contract
 		return c.conn.Invoke(ctx, method, args, reply, opts...)
 	}
-	calling, span := start(ctx)
+	call := CallOf(ctx)
+	calling, span := start(ctx, call)
 	begin := time.Now()
 	err := c.conn.Invoke(calling, method, args, reply, opts...)
 	took := time.Since(begin)
 	ended := codeOf(grpcCode(err))
 	m.count(ended, 1)
 	m.duration.Observe(took.Seconds())
-	m.end(span, ended)
-	if call := CallOf(ctx); call != nil {
+	m.end(&span, begin, took, ended)
+	if call != nil {
 		call.Called(took, sent(err))
 	}
 	return err
@@ -97,14 +97,15 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	if m == nil {
 		return c.conn.NewStream(ctx, desc, method, opts...)
 	}
-	calling, span := start(ctx)
+	call := CallOf(ctx)
+	calling, span := start(ctx, call)
 	begin := time.Now()
 	var once sync.Once
 	finish := func(err error) {
 		once.Do(func() {
 			ended := codeOf(grpcCode(err))
 			m.count(ended, 1)
-			m.end(span, ended)
+			m.end(&span, begin, time.Since(begin), ended)
 		})
 	}
 	// grpc-go calls it however the stream ends, unless it could not be opened at all.
@@ -112,51 +113,34 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	if err != nil {
 		finish(err)
 	}
-	if call := CallOf(ctx); call != nil {
+	if call != nil {
 		call.Called(time.Since(begin), sent(err))
 	}
 	return stream, err
 }
 
-// start begins a span if the request has one, and tells the upstream that it is the parent of its own.
-// Otherwise the span is nil, and the metadata has the traceparent of the request, if any.
-func start(ctx context.Context) (context.Context, *tracing.Span) {
-	span := tracing.StartCall(ctx)
-	if span == nil {
-		return ctx, nil
+// start begins the span of a call, and tells the upstream that it is the parent of its own. The metadata
+// has the traceparent of the first call of a request already.
+func start(ctx context.Context, call *Call) (context.Context, tracing.Span) {
+	if call == nil {
+		return ctx, tracing.Span{}
 	}
-	of := span.SpanContext()
-	pairs := []string{traceparentKey, Traceparent(of)}
-	if state := of.TraceState(); state.Len() > 0 {
-		pairs = append(pairs, tracestateKey, state.String())
+	span, first := call.Span.StartCall()
+	if first {
+		return ctx, span
 	}
-	return metadata.AppendToOutgoingContext(span, pairs...), span
+	md, _ := metadata.FromOutgoingContext(ctx)
+	md.Set(wire.TraceparentHeader, tracing.Traceparent(span.SpanContext()))
+	return metadata.NewOutgoingContext(ctx, md), span
 }
 
-// The metadata of W3C Trace Context.
-const (
-	traceparentKey = "traceparent"
-	tracestateKey  = "tracestate"
-)
-
-// Traceparent returns the field of W3C Trace Context, version 00. The propagator of OpenTelemetry needs
-// four times as many allocations.
-func Traceparent(span trace.SpanContext) string {
-	traceID, spanID := span.TraceID(), span.SpanID()
-	text := make([]byte, 0, 55)
-	text = hex.AppendEncode(append(text, "00-"...), traceID[:])
-	text = hex.AppendEncode(append(text, '-'), spanID[:])
-	text = hex.AppendEncode(append(text, '-'), []byte{byte(span.TraceFlags() & trace.FlagsSampled)})
-	return string(text)
-}
-
-// end ends the span of a call, which may be nil.
-func (m *upstreamMethod) end(span *tracing.Span, c codes.Code) {
-	if span == nil {
+// end ends the span of a call.
+func (m *upstreamMethod) end(span *tracing.Span, begin time.Time, took time.Duration, c codes.Code) {
+	if !span.IsRecording() {
 		return
 	}
 	name := code.Code(c).String()
-	ended := tracing.Ended{Name: m.name}
+	ended := tracing.Ended{Name: m.name, Begin: begin, Duration: took}
 	if c != codes.OK {
 		ended.Failed, ended.Message = true, name
 	}

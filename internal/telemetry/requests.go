@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -60,11 +61,43 @@ func histogram(name, help string) prometheus.HistogramOpts {
 	}
 }
 
-// observeTraced adds a duration to a histogram, with the trace as the exemplar.
-func observeTraced(into prometheus.Observer, took time.Duration, traceID string) {
-	if exemplars, ok := into.(prometheus.ExemplarObserver); ok {
-		exemplars.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
+// exemplarInterval is the shortest time between two exemplars of a bucket. A scrape sees the last of a
+// bucket only, and making one takes longer than the rest of an observation.
+const exemplarInterval = time.Second
+
+// durations is a histogram that gives its buckets exemplars.
+type durations struct {
+	prometheus.Observer
+
+	exemplars prometheus.ExemplarObserver
+	// bounds are those of the classic buckets, and next is when each may have another exemplar, in
+	// nanoseconds of Unix time.
+	bounds []float64
+	next   []atomic.Int64
+}
+
+func newDurations(histogram prometheus.Observer) *durations {
+	d := &durations{Observer: histogram, bounds: durationBuckets()}
+	d.exemplars, _ = histogram.(prometheus.ExemplarObserver)
+	d.next = make([]atomic.Int64, len(d.bounds)+1) // with the one above all bounds
+	return d
+}
+
+// observe adds a duration. traceID is that of its trace, or "" if it is not recorded.
+func (d *durations) observe(took time.Duration, traceID string) {
+	seconds := took.Seconds()
+	if traceID != "" && d.exemplars != nil && d.wants(seconds) {
+		d.exemplars.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": traceID})
+		return
 	}
+	d.Observe(seconds)
+}
+
+// wants reports whether the bucket of a duration takes an exemplar.
+func (d *durations) wants(seconds float64) bool {
+	next, now := &d.next[sort.SearchFloat64s(d.bounds, seconds)], time.Now().UnixNano()
+	at := next.Load()
+	return now >= at && next.CompareAndSwap(at, now+int64(exemplarInterval))
 }
 
 // requests are the metrics of all requests.
@@ -133,7 +166,7 @@ func (r *requests) of(rpc string) *Method {
 	m := &Method{
 		rpc:           rpc,
 		total:         r.total,
-		duration:      r.duration.WithLabelValues(rpc),
+		duration:      newDurations(r.duration.WithLabelValues(rpc)),
 		inFlight:      r.inFlight.WithLabelValues(rpc),
 		requestBytes:  r.requestBytes.WithLabelValues(rpc),
 		responseBytes: r.responseBytes.WithLabelValues(rpc),
@@ -149,7 +182,7 @@ func (r *requests) of(rpc string) *Method {
 type Method struct {
 	rpc                         string
 	total                       *prometheus.CounterVec
-	duration                    prometheus.Observer
+	duration                    *durations
 	inFlight                    prometheus.Gauge
 	requestBytes, responseBytes prometheus.Counter
 	reasons                     reasons
@@ -203,11 +236,7 @@ func (m *Method) End(o Outcome) {
 	if o.Reason != "" {
 		m.reasons.of(o.Reason).Inc()
 	}
-	if o.TraceID != "" {
-		observeTraced(m.duration, o.Duration, o.TraceID)
-	} else {
-		m.duration.Observe(o.Duration.Seconds())
-	}
+	m.duration.observe(o.Duration, o.TraceID)
 	m.requestBytes.Add(float64(max(o.RequestBytes, 0)))
 	m.responseBytes.Add(float64(max(o.ResponseBytes, 0)))
 }

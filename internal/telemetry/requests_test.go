@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -120,6 +122,45 @@ func TestNativeHistogram(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestExemplars has requests that are sampled, in two buckets.
+func TestExemplars(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		metrics := telemetry.New("v1")
+		method := metrics.Method(contract.ByName(getGroup))
+		ended := func(took time.Duration, traceID string) {
+			method.Begin()
+			method.End(telemetry.Outcome{Status: 200, Duration: took, TraceID: traceID})
+		}
+		exemplars := func() (ids []string) {
+			response := get(t, metrics, "application/openmetrics-text; version=1.0.0")
+			for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+				if _, exemplar, found := strings.Cut(lines.Text(), `# {trace_id="`); found {
+					id, _, _ := strings.Cut(exemplar, `"`)
+					ids = append(ids, id)
+				}
+			}
+			return ids
+		}
+		want := func(when string, want ...string) {
+			t.Helper()
+			if got := exemplars(); !slices.Equal(got, want) {
+				t.Errorf("%s, the exemplars are %q, want %q", when, got, want)
+			}
+		}
+		ended(2*time.Millisecond, "")
+		want("without a trace")
+		ended(2*time.Millisecond, "first")
+		ended(2*time.Millisecond, "second")
+		want("within a second", "first")
+		ended(time.Minute, "slow")
+		want("in another bucket", "first", "slow")
+		time.Sleep(time.Second)
+		ended(2*time.Millisecond, "third")
+		want("after a second", "third", "slow")
+		wantLines(t, scrape(t, metrics), fmt.Sprintf(`mesh_gateway_request_duration_seconds_count{rpc="%s"} 5`, getGroup))
+	})
 }
 
 var statusOfReason = regexp.MustCompile(`\b[1-5][0-9]{2}\b`)

@@ -37,7 +37,7 @@ func TestStartRequest(t *testing.T) {
 		{"no part", "TraceIDRatio", sampled, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			span, of := tracing.NewTracer(sampler(t, test.sampler, "0"), nil).StartRequest(t.Context(), test.client)
+			span, of := tracing.NewTracer(sampler(t, test.sampler, "0"), nil).StartRequest(test.client)
 			if of.IsSampled() != test.want || (span != nil) != test.want {
 				t.Errorf("sampled is %t with the span %v, want %t", of.IsSampled(), span, test.want)
 			}
@@ -52,7 +52,7 @@ func TestPartOfTheRequests(t *testing.T) {
 	tracer, sampled := tracing.NewTracer(sampler(t, "parentbased_traceidratio", "0.25"), nil), 0
 	ids := make(map[trace.TraceID]bool)
 	for range 10_000 {
-		_, of := tracer.StartRequest(t.Context(), trace.SpanContext{})
+		_, of := tracer.StartRequest(trace.SpanContext{})
 		ids[of.TraceID()] = true
 		if of.IsSampled() {
 			sampled++

@@ -14,12 +14,13 @@ func TraceID(traceparent string) string {
 	return trace
 }
 
-// isHex reports whether text is hexadecimal in lower case.
+// isHex reports whether text is hexadecimal in lower case. It does not branch, since the digits of a
+// random id are not predicted.
 func isHex(text string) bool {
+	var other uint32 // has its highest bit once a character is neither a digit nor a letter
 	for i := range len(text) {
-		if c := text[i]; c-'0' > 9 && c-'a' > 5 {
-			return false
-		}
+		c := text[i]
+		other |= (9 - uint32(c-'0')) & (5 - uint32(c-'a'))
 	}
-	return true
+	return other>>31 == 0
 }

@@ -7,12 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/meshtrade/mesh-gateway/internal/contract"
-	"github.com/meshtrade/mesh-gateway/internal/middleware"
 	"github.com/meshtrade/mesh-gateway/internal/telemetry"
+	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/tracing/otlp"
 )
 
@@ -36,17 +39,20 @@ func BenchmarkSpans(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer exporter.Close()
-			method := contract.Methods()[0]
-			conn := telemetry.NewConn(nowhere{}, telemetry.New("v1"))
-			handler := middleware.Observe(middleware.EndSpan)(middleware.Trace(exporter.Tracer())(middleware.Method(method)(http.HandlerFunc(
-				func(_ http.ResponseWriter, r *http.Request) { _ = conn.Invoke(r.Context(), method.Name(), nil, nil) }))))
-			// It has no Traceparent, and the handler adds one.
-			request := httptest.NewRequest(http.MethodGet, "/v1/groups/x", nil)
-			w := httptest.NewRecorder()
+			tracer, method := exporter.Tracer(), contract.Methods()[0]
+			conn, call := telemetry.NewConn(nowhere{}, telemetry.New("v1")), telemetry.NewCall(b.Context())
 			b.ReportAllocs()
 			for b.Loop() {
-				delete(request.Header, "Traceparent")
-				handler.ServeHTTP(w, request)
+				begin := time.Now()
+				request, upstream := tracer.StartRequest(trace.SpanContext{})
+				_ = tracing.Traceparent(upstream)
+				call.Span = request
+				if err := conn.Invoke(call, method.Name(), nil, nil); err != nil {
+					b.Fatal(err)
+				}
+				if request != nil {
+					request.End(tracing.Ended{Name: "GET /v1/{name=groups/*}", Begin: begin, Duration: time.Since(begin)}, attribute.Int("http.response.status_code", http.StatusOK))
+				}
 			}
 		})
 	}
