@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrade/mesh-gateway/internal/contract"
 	"github.com/meshtrade/mesh-gateway/internal/tracing"
 	"github.com/meshtrade/mesh-gateway/internal/wire"
 )
@@ -43,29 +44,50 @@ func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 	}
 }
 
-// EndSpan is an observer ([Observe]) that names the span of a request by its route and ends it. The
+// EndSpan returns an observer ([Observe]) that names the span of a request by its route and ends it. The
 // attributes have no value that a client chose, except the request id: paths and queries contain the
 // names of resources.
-func EndSpan(o *Observation) {
-	if o.span == nil {
-		return
+func EndSpan() func(*Observation) {
+	type route struct {
+		verb   string
+		method *contract.Method
+		path   string
 	}
-	ended := tracing.Ended{Name: o.Request.Method, Begin: o.Begin, Duration: o.Duration, Failed: o.Status >= http.StatusInternalServerError}
-	attributes := make([]attribute.KeyValue, 0, 6)
-	attributes = append(attributes,
-		attribute.String("http.request.method", o.Request.Method),
-		attribute.Int("http.response.status_code", o.Status),
-		attribute.String("mesh_gateway.request_id", o.Header.Get(wire.RequestIDHeader)),
-	)
-	if o.Route != "" {
-		ended.Name += " " + o.Route
-		attributes = append(attributes, attribute.String("http.route", o.Route))
-	}
-	if o.Err != nil {
-		attributes = append(attributes, attribute.String("mesh_gateway.code", o.CodeName()))
-		if o.Reason != "" {
-			attributes = append(attributes, attribute.String("error.type", string(o.Reason)))
+	routes := make(map[route]tracing.Description)
+	for _, method := range contract.Methods() {
+		for _, binding := range method.Bindings {
+			routes[route{binding.Verb, method, binding.Template}] = describe(binding.Verb, binding.Template)
 		}
 	}
-	o.span.End(ended, attributes...)
+	return func(o *Observation) {
+		if o.span == nil {
+			return
+		}
+		description, known := routes[route{o.Request.Method, o.Method, o.Route}]
+		if !known {
+			description = describe(o.Request.Method, o.Route)
+		}
+		attributes := make([]attribute.KeyValue, 0, 4)
+		attributes = append(attributes,
+			attribute.Int("http.response.status_code", o.Status),
+			attribute.String("mesh_gateway.request_id", o.Header.Get(wire.RequestIDHeader)),
+		)
+		if o.Err != nil {
+			attributes = append(attributes, attribute.String("mesh_gateway.code", o.CodeName()))
+			if o.Reason != "" {
+				attributes = append(attributes, attribute.String("error.type", string(o.Reason)))
+			}
+		}
+		o.span.End(tracing.Ended{Description: description, Begin: o.Begin, Duration: o.Duration, Failed: o.Status >= http.StatusInternalServerError}, attributes...)
+	}
+}
+
+// describe describes the spans of a route, which is "" if none matched.
+func describe(verb, path string) tracing.Description {
+	name, attributes := verb, []attribute.KeyValue{attribute.String("http.request.method", verb)}
+	if path != "" {
+		name += " " + path
+		attributes = append(attributes, attribute.String("http.route", path))
+	}
+	return tracing.Describe(name, attributes...)
 }

@@ -167,7 +167,7 @@ func (h *Handler) routes(admission *policy.Policy, live Live) (http.Handler, err
 
 	observers := []func(*middleware.Observation){middleware.AccessLog(o.Logger, o.LogSuccesses), middleware.Count(o.Metrics), middleware.Audit(h.recorder)}
 	if o.Tracer != nil {
-		observers = append(observers, middleware.EndSpan)
+		observers = append(observers, middleware.EndSpan())
 	}
 	all := chi.Chain(
 		middleware.RequestID(),

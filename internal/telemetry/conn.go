@@ -34,18 +34,19 @@ type Conn struct {
 
 // upstreamMethod is what the calls of a method need.
 type upstreamMethod struct {
-	rpc string
-	// name is rpc as it is in spans, without the slash before it.
-	name     string
+	rpc      string
 	duration prometheus.Observer
 	total    *prometheus.CounterVec
-	counters [codes.Unauthenticated + 1]lazyCounter
+	outcomes [codes.Unauthenticated + 1]outcome
 }
 
-// lazyCounter is a counter that is exported once it has counted.
-type lazyCounter struct {
+// outcome is what the calls of a method need that end with the same code. It is made for the first of
+// them, so that only counters of codes that have occurred are exported.
+type outcome struct {
 	once    sync.Once
+	name    string // of the code
 	counter prometheus.Counter
+	span    tracing.Description
 }
 
 // NewConn returns a connection that measures the calls over conn. It must be called at most once for
@@ -60,11 +61,11 @@ func NewConn(conn grpc.ClientConnInterface, metrics *Metrics) *Conn {
 		"Time that calls to Mesh took, by RPC, with the attempts of a call that is repeated. Streams are not in it."), []string{rpcLabel})
 	metrics.registry.MustRegister(total, duration)
 	for _, method := range contract.Methods() {
-		m := &upstreamMethod{rpc: method.Name(), name: strings.TrimPrefix(method.Name(), "/"), total: total}
+		m := &upstreamMethod{rpc: method.Name(), total: total}
 		if !method.Streams() {
 			m.duration = duration.WithLabelValues(method.Name())
 		}
-		m.count(codes.OK, 0) // exported as zero before the first call
+		m.outcome(codes.OK) // exported as zero before the first call
 		c.methods[method.Name()] = m
 	}
 	return c
@@ -81,10 +82,8 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	begin := time.Now()
 	err := c.conn.Invoke(calling, method, args, reply, opts...)
 	took := time.Since(begin)
-	ended := codeOf(grpcCode(err))
-	m.count(ended, 1)
+	m.end(&span, begin, took, err)
 	m.duration.Observe(took.Seconds())
-	m.end(&span, begin, took, ended)
 	if call != nil {
 		call.Called(took, sent(err))
 	}
@@ -102,11 +101,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	begin := time.Now()
 	var once sync.Once
 	finish := func(err error) {
-		once.Do(func() {
-			ended := codeOf(grpcCode(err))
-			m.count(ended, 1)
-			m.end(&span, begin, time.Since(begin), ended)
-		})
+		once.Do(func() { m.end(&span, begin, time.Since(begin), err) })
 	}
 	// grpc-go calls it however the stream ends, unless it could not be opened at all.
 	stream, err := c.conn.NewStream(calling, desc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
@@ -134,17 +129,25 @@ func start(ctx context.Context, call *Call) (context.Context, tracing.Span) {
 	return metadata.NewOutgoingContext(ctx, md), span
 }
 
-// end ends the span of a call.
-func (m *upstreamMethod) end(span *tracing.Span, begin time.Time, took time.Duration, c codes.Code) {
-	if !span.IsRecording() {
-		return
-	}
-	name := code.Code(c).String()
-	ended := tracing.Ended{Name: m.name, Begin: begin, Duration: took}
-	if c != codes.OK {
-		ended.Failed, ended.Message = true, name
-	}
-	span.End(ended, attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", m.name), attribute.String("rpc.response.status_code", name))
+// end counts a call, and ends its span.
+func (m *upstreamMethod) end(span *tracing.Span, begin time.Time, took time.Duration, err error) {
+	c := codeOf(grpcCode(err))
+	ended := m.outcome(c)
+	ended.counter.Inc()
+	span.End(tracing.Ended{Description: ended.span, Begin: begin, Duration: took, Failed: c != codes.OK, Message: ended.name})
+}
+
+// outcome returns what a call needs that ends with the code.
+func (m *upstreamMethod) outcome(c codes.Code) *outcome {
+	o := &m.outcomes[c]
+	o.once.Do(func() {
+		o.name = code.Code(c).String()
+		o.counter = m.total.WithLabelValues(m.rpc, o.name)
+		name := strings.TrimPrefix(m.rpc, "/")
+		o.span = tracing.Describe(name, attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", name),
+			attribute.String("rpc.response.status_code", o.name))
+	})
+	return o
 }
 
 // grpcCode returns the code of a failed call as the upstream or grpc-go gave it.
@@ -159,10 +162,4 @@ func grpcCode(err error) codes.Code {
 func sent(err error) bool {
 	own, ofGateway := errors.AsType[*apierror.Error](err)
 	return !ofGateway || own.Sent()
-}
-
-func (m *upstreamMethod) count(c codes.Code, n float64) {
-	lazy := &m.counters[c]
-	lazy.once.Do(func() { lazy.counter = m.total.WithLabelValues(m.rpc, code.Code(c).String()) })
-	lazy.counter.Add(n)
 }

@@ -98,10 +98,19 @@ func (s *Span) IsRecording() bool { return s.tracer != nil }
 // SpanContext returns the ids of the span, and what is propagated with them.
 func (s *Span) SpanContext() trace.SpanContext { return s.own }
 
+// Description is what the spans of a kind have in common: their name and some of their attributes. It is
+// in wire form.
+type Description []byte
+
+// Describe returns the description of spans. The attributes may be strings and integers.
+func Describe(name string, attributes ...attribute.KeyValue) Description {
+	return appendAttributes(appendText(nil, nameField, name), attributes)
+}
+
 // Ended says how a span ended.
 type Ended struct {
-	// Name is the name of the span.
-	Name string
+	// Description is that of the span.
+	Description Description
 	// Begin is when it began, and Duration how long it was. They are given at its end, since they are
 	// measured for the metrics anyway.
 	Begin    time.Time
@@ -111,7 +120,8 @@ type Ended struct {
 	Message string
 }
 
-// End ends the span. The attributes may be strings and integers. It must be called once.
+// End ends the span, which has the attributes besides those of its description. They may be strings and
+// integers. It must be called once.
 func (s *Span) End(ended Ended, attributes ...attribute.KeyValue) {
 	if !s.IsRecording() {
 		return
@@ -173,13 +183,11 @@ func (s *Span) append(out []byte, ended *Ended, attributes []attribute.KeyValue)
 			flags |= uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
 		}
 	}
-	out = appendText(out, nameField, ended.Name)
+	out = append(out, ended.Description...)
 	out = protowire.AppendVarint(protowire.AppendTag(out, kindField, protowire.VarintType), uint64(s.kind))
 	out = appendTime(out, beginField, ended.Begin)
 	out = appendTime(out, endField, ended.Begin.Add(ended.Duration))
-	for i := range attributes {
-		out = appendAttribute(out, &attributes[i])
-	}
+	out = appendAttributes(out, attributes)
 	if ended.Failed {
 		size := protowire.SizeTag(codeField) + 1
 		if ended.Message != "" {
@@ -192,6 +200,13 @@ func (s *Span) append(out []byte, ended *Ended, attributes []attribute.KeyValue)
 		out = protowire.AppendVarint(protowire.AppendTag(out, codeField, protowire.VarintType), uint64(tracepb.Status_STATUS_CODE_ERROR))
 	}
 	return protowire.AppendFixed32(protowire.AppendTag(out, flagsField, protowire.Fixed32Type), flags)
+}
+
+func appendAttributes(out []byte, attributes []attribute.KeyValue) []byte {
+	for i := range attributes {
+		out = appendAttribute(out, &attributes[i])
+	}
+	return out
 }
 
 func appendAttribute(out []byte, a *attribute.KeyValue) []byte {

@@ -61,11 +61,11 @@ func TestSpans(t *testing.T) {
 	begin := time.Now()
 	request, upstream := tracer.StartRequest(client)
 	first, isFirst := request.StartCall()
-	first.End(tracing.Ended{Name: "a call", Begin: begin.Add(time.Millisecond), Duration: time.Millisecond, Failed: true, Message: "UNAVAILABLE"},
+	first.End(tracing.Ended{Description: tracing.Describe("a call"), Begin: begin.Add(time.Millisecond), Duration: time.Millisecond, Failed: true, Message: "UNAVAILABLE"},
 		attribute.String("empty", ""), attribute.Int("number", -1))
 	second, isSecond := request.StartCall()
-	second.End(tracing.Ended{Name: "another call", Begin: begin, Duration: 0})
-	request.End(tracing.Ended{Name: "a request", Begin: begin, Duration: 3 * time.Millisecond}, attribute.Int("status", 503))
+	second.End(tracing.Ended{Description: tracing.Describe("another call"), Begin: begin, Duration: 0})
+	request.End(tracing.Ended{Description: tracing.Describe("a request", attribute.String("route", "/x")), Begin: begin, Duration: 3 * time.Millisecond}, attribute.Int("status", 503))
 
 	at := func(after time.Duration) uint64 { return uint64(begin.Add(after).UnixNano()) }
 	spanOf := func(of trace.SpanContext) []byte { id := of.SpanID(); return id[:] }
@@ -86,7 +86,7 @@ func TestSpans(t *testing.T) {
 		{
 			TraceId: traceID, SpanId: spanOf(own), TraceState: "vendor=value", ParentSpanId: clientID, Name: "a request",
 			Kind: tracepb.Span_SPAN_KIND_SERVER, StartTimeUnixNano: at(0), EndTimeUnixNano: at(3 * time.Millisecond),
-			Attributes: []*commonpb.KeyValue{number("status", 503)}, Flags: 0x301,
+			Attributes: []*commonpb.KeyValue{text("route", "/x"), number("status", 503)}, Flags: 0x301,
 		},
 	}
 	if difference := cmp.Diff(want, r.spans, protocmp.Transform()); difference != "" {
@@ -103,7 +103,7 @@ func TestSpans(t *testing.T) {
 func TestSpanWithoutParent(t *testing.T) {
 	r := &recorder{t: t}
 	request, upstream := tracing.NewTracer(sampler(t, "", ""), r.record).StartRequest(trace.SpanContext{})
-	request.End(tracing.Ended{Name: "a request", Failed: true})
+	request.End(tracing.Ended{Description: tracing.Describe("a request"), Failed: true})
 	span := r.spans[0]
 	if len(span.GetParentSpanId()) > 0 || span.GetFlags() != 0x101 || span.GetStatus().GetCode() != tracepb.Status_STATUS_CODE_ERROR {
 		t.Errorf("the span is %v, want one without a parent and with an error", span)
@@ -116,7 +116,7 @@ func TestSpanWithoutParent(t *testing.T) {
 func TestCallOfARequestThatIsNotSampled(t *testing.T) {
 	request, _ := tracing.NewTracer(sampler(t, "always_off", ""), func(span []byte) { t.Errorf("a span is recorded: %x", span) }).StartRequest(trace.SpanContext{})
 	call, first := request.StartCall()
-	call.End(tracing.Ended{Name: "a call"})
+	call.End(tracing.Ended{Description: tracing.Describe("a call")})
 	if call.IsRecording() || !first {
 		t.Errorf("recording %v, first %v; want a span that is not recorded, and no traceparent of its own", call.IsRecording(), first)
 	}

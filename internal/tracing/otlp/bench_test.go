@@ -41,6 +41,7 @@ func BenchmarkSpans(b *testing.B) {
 			defer exporter.Close()
 			tracer, method := exporter.Tracer(), contract.Methods()[0]
 			conn, call := telemetry.NewConn(nowhere{}, telemetry.New("v1")), telemetry.NewCall(b.Context())
+			description := tracing.Describe("GET /v1/{name=groups/*}", attribute.String("http.request.method", "GET"), attribute.String("http.route", "/v1/{name=groups/*}"))
 			b.ReportAllocs()
 			for b.Loop() {
 				begin := time.Now()
@@ -51,7 +52,7 @@ func BenchmarkSpans(b *testing.B) {
 					b.Fatal(err)
 				}
 				if request != nil {
-					request.End(tracing.Ended{Name: "GET /v1/{name=groups/*}", Begin: begin, Duration: time.Since(begin)}, attribute.Int("http.response.status_code", http.StatusOK))
+					request.End(tracing.Ended{Description: description, Begin: begin, Duration: time.Since(begin)}, attribute.Int("http.response.status_code", http.StatusOK))
 				}
 			}
 		})

@@ -91,7 +91,7 @@ func TestGRPC(t *testing.T) {
 				t.Fatal(err)
 			}
 			span, _ := exporter.Tracer().StartRequest(trace.SpanContext{})
-			span.End(tracing.Ended{Name: "a span"})
+			span.End(tracing.Ended{Description: tracing.Describe("a span")})
 			exporter.Close()
 			want := name
 			if want == "" {
