@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/meshtrade/mesh-gateway/internal/config"
 	"github.com/meshtrade/mesh-gateway/internal/policy"
 	"github.com/meshtrade/mesh-gateway/internal/server"
@@ -74,10 +76,10 @@ type reloader struct {
 }
 
 // start reloads in the background until the function that it returns is called, which waits for a
-// reload that has begun. From now on SIGHUP does not end the program. If there is nothing to reload, it
-// does, as usual: closing the terminal ends a sandbox.
+// reload that has begun. From now on SIGHUP does not end the program. In a terminal it does if there is
+// nothing to reload, as usual: closing the terminal ends a sandbox.
 func (r *reloader) start() (stop func()) {
-	if !r.started.Reloads() {
+	if !r.started.Reloads() && term.IsTerminal(int(os.Stdin.Fd())) {
 		return func() {}
 	}
 	hangups := make(chan os.Signal, 1)
@@ -104,6 +106,10 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
+			if !r.started.Reloads() {
+				r.logger.Info("there are no settings to reload: only those in a file (--config) and certificates can change without a restart")
+				continue
+			}
 			used = r.reload()
 		case <-changes:
 			now, err := os.ReadFile(r.started.File.Path)
