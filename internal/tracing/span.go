@@ -2,7 +2,7 @@
 //
 // A span is written in the wire form of OTLP when it ends. The OpenTelemetry SDK builds a span up,
 // copies it for its processors, converts it for its exporter, and marshals it: the two spans of a read
-// took 0.23 of its CPU time and 67 allocations. These take 0.10 and 21. The ids, and what is propagated,
+// took 0.23 of its CPU time and 67 allocations. These take 0.07 and 4. The ids, and what is propagated,
 // are those of OpenTelemetry's API. Package otlp exports the spans.
 package tracing
 
@@ -115,7 +115,7 @@ type Ended struct {
 	// measured for the metrics anyway.
 	Begin    time.Time
 	Duration time.Duration
-	// Failed reports whether the status of the span is an error. Message says which, and may be "".
+	// Failed reports whether the status of the span is an error. Message then says which, and may be "".
 	Failed  bool
 	Message string
 }
