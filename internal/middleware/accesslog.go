@@ -40,14 +40,10 @@ const (
 // error or a status of 400 or more is always logged.
 func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 	// The handlers of the routes of the contract have written route and rpc beforehand.
-	type route struct {
-		method *contract.Method
-		path   string
-	}
-	plain, byRoute := logger.Handler(), make(map[route]slog.Handler)
+	plain, routes := logger.Handler(), make(map[*contract.Binding]slog.Handler)
 	for _, method := range contract.Methods() {
 		for _, binding := range method.Bindings {
-			byRoute[route{method, binding.Template}] = plain.WithAttrs([]slog.Attr{slog.String("rpc", method.Name()), slog.String("route", binding.Template)})
+			routes[binding] = plain.WithAttrs([]slog.Attr{slog.String("rpc", method.Name()), slog.String("route", binding.Template)})
 		}
 	}
 	buffers := sync.Pool{New: func() any { return new(make([]slog.Attr, 0, 20)) }}
@@ -77,7 +73,7 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 		if o.TraceID != "" {
 			attrs = append(attrs, slog.String("trace_id", o.TraceID))
 		}
-		handler, known := byRoute[route{o.Method, o.Route}]
+		handler, known := routes[o.Binding]
 		if !known {
 			handler = plain
 			if o.Method != nil {

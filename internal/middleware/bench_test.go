@@ -24,8 +24,9 @@ func BenchmarkAccessLog(b *testing.B) {
 	call := telemetry.NewCall(request.Context())
 	call.Caller = telemetry.Caller{1}
 	call.Called(time.Millisecond, true)
+	method := contract.ByName(streamMethod)
 	o := &Observation{
-		Request: request, Header: http.Header{"X-Request-Id": {"01ARZ3NDEKTSV4RRFFQ69G5FAV"}}, Path: request.URL.Path, Method: contract.ByName(streamMethod),
+		Request: request, Header: http.Header{"X-Request-Id": {"01ARZ3NDEKTSV4RRFFQ69G5FAV"}}, Path: request.URL.Path, Method: method, Binding: method.Bindings[0],
 		Route: "/v1/{name=limit_orders/*}:monitor", Status: http.StatusOK, Bytes: 900, Duration: time.Millisecond, Call: call, Code: codes.OK,
 	}
 	b.ReportAllocs()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +29,8 @@ type Observation struct {
 	Path string
 	// Method is the RPC method, or nil if the request is for none.
 	Method *contract.Method
+	// Binding is the route of the contract that the request is for, or nil.
+	Binding *contract.Binding
 	// Route is the pattern of the path, or "" if no route matched.
 	Route string
 	// Status is the HTTP status. It is 499 ([apierror.StatusClientClosedRequest]) if the client
@@ -79,7 +80,7 @@ func Observe(observers ...func(*Observation)) func(http.Handler) http.Handler {
 	}
 }
 
-// Method tells [Observe] the RPC method of a request and its route, [http.Request.Pattern]. It is
+// Method tells [Observe] the RPC method of a request and its route, by [http.Request.Pattern]. It is
 // the outermost middleware of a method, so that rejected requests are attributed to their method
 // too.
 func Method(method *contract.Method) func(http.Handler) http.Handler {
@@ -87,7 +88,11 @@ func Method(method *contract.Method) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if observed := responseOf(w); observed != nil {
 				observed.method = method
-				_, observed.route, _ = strings.Cut(r.Pattern, " ")
+				for _, binding := range method.Bindings {
+					if binding.Route() == r.Pattern {
+						observed.binding, observed.route = binding, binding.Template
+					}
+				}
 			}
 			next.ServeHTTP(w, r)
 		})
@@ -113,12 +118,13 @@ func Route(next http.Handler) http.Handler {
 type response struct {
 	http.ResponseWriter
 
-	status int
-	bytes  int64
-	method *contract.Method
-	route  string
-	call   *telemetry.Call
-	span   *tracing.Request
+	status  int
+	bytes   int64
+	method  *contract.Method
+	binding *contract.Binding
+	route   string
+	call    *telemetry.Call
+	span    *tracing.Request
 
 	// Streams may fail in other goroutines than the handler's.
 	mu  sync.Mutex
@@ -216,7 +222,10 @@ func (w *response) outcome() (status int, reason string) {
 
 // observation returns what is known after the handler has returned or panicked.
 func (w *response) observation(r *http.Request, returned bool) Observation {
-	o := Observation{Request: r, Header: w.Header(), Method: w.method, Route: w.route, Status: w.status, Bytes: w.bytes, Call: w.call, span: w.span}
+	o := Observation{
+		Request: r, Header: w.Header(), Method: w.method, Binding: w.binding, Route: w.route,
+		Status: w.status, Bytes: w.bytes, Call: w.call, span: w.span,
+	}
 	if values := r.Header[wire.TraceparentHeader]; len(values) == 1 {
 		o.TraceID = wire.TraceID(values[0])
 	}

@@ -48,23 +48,18 @@ func Trace(tracer *tracing.Tracer) func(http.Handler) http.Handler {
 // attributes have no value that a client chose, except the request id: paths and queries contain the
 // names of resources.
 func EndSpan() func(*Observation) {
-	type route struct {
-		verb   string
-		method *contract.Method
-		path   string
-	}
-	routes := make(map[route]tracing.Description)
+	routes := make(map[*contract.Binding]tracing.Description)
 	for _, method := range contract.Methods() {
 		for _, binding := range method.Bindings {
-			routes[route{binding.Verb, method, binding.Template}] = describe(binding.Verb, binding.Template)
+			routes[binding] = describe(binding.Verb, binding.Template)
 		}
 	}
 	return func(o *Observation) {
 		if o.span == nil {
 			return
 		}
-		description, known := routes[route{o.Request.Method, o.Method, o.Route}]
-		if !known {
+		description, known := routes[o.Binding]
+		if !known || o.Request.Method != o.Binding.Verb { // such as HEAD
 			description = describe(o.Request.Method, o.Route)
 		}
 		attributes := make([]attribute.KeyValue, 0, 4)
