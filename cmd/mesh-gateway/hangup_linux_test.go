@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +25,10 @@ func TestHangup(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	// A test that is run by nohup would have the program ignore the signal: handled here, it is not ignored there.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	defer signal.Stop(handled)
 	for _, test := range []struct {
 		name     string
 		stdin    *os.File // nil is /dev/null, as services have it
@@ -32,7 +39,9 @@ func TestHangup(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stdout, stderr := meshtest.NewTranscript(), meshtest.NewTranscript()
-			command := exec.CommandContext(t.Context(), binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			command := exec.CommandContext(ctx, binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "")
 			if test.stdin != nil {
 				command.Stdin = test.stdin
 			}
