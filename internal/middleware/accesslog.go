@@ -67,8 +67,8 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 			slog.String("protocol", o.Request.Proto),
 			slog.String("user_agent", truncate(o.Request.UserAgent(), maxLoggedUserAgent)),
 		)
-		if ip := clientOf(o); ip.IsValid() {
-			attrs = append(attrs, slog.String("client_ip", ip.String()))
+		if client := clientOf(o); client.IsValid() {
+			attrs = append(attrs, slog.Any("client_ip", client))
 		}
 		if o.TraceID != "" {
 			attrs = append(attrs, slog.String("trace_id", o.TraceID))
@@ -96,17 +96,17 @@ func AccessLog(logger *slog.Logger, successes float64) func(*Observation) {
 }
 
 // clientOf returns the address of the client, which [Admit] has determined if the request reached it.
-func clientOf(o *Observation) netip.Addr {
+func clientOf(o *Observation) *netip.Addr {
 	if o.Call != nil {
-		return o.Call.Client
+		return &o.Call.Client
 	}
-	return ClientIPOf(o.Request)
+	return new(ClientIPOf(o.Request))
 }
 
 // appendCall appends what was learned of a call of the API.
 func appendCall(attrs []slog.Attr, o *Observation) []slog.Attr {
 	if o.Call.Caller != (telemetry.Caller{}) {
-		attrs = append(attrs, slog.String("caller", o.Call.Caller.String()), slog.String("group", o.Request.Header.Get(wire.GroupHeader)))
+		attrs = append(attrs, slog.Any("caller", &o.Call.Caller), slog.String("group", o.Request.Header.Get(wire.GroupHeader)))
 	}
 	if took, called := o.Call.Upstream(); called {
 		attrs = append(attrs, slog.Float64("upstream_ms", milliseconds(took)))

@@ -37,11 +37,20 @@ type Caller [sha256.Size]byte
 
 // String returns the hash in base64, as GetAPIUserByKeyHash takes it, or "" for the zero Caller.
 func (c Caller) String() string {
-	if c == (Caller{}) {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString(c[:])
+	text, _ := c.MarshalText()
+	return string(text)
 }
+
+// AppendText implements [encoding.TextAppender]. It appends what String returns.
+func (c Caller) AppendText(text []byte) ([]byte, error) {
+	if c == (Caller{}) {
+		return text, nil
+	}
+	return base64.StdEncoding.AppendEncode(text, c[:]), nil
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (c Caller) MarshalText() ([]byte, error) { return c.AppendText(nil) }
 
 type callKey struct{}
 

@@ -3,9 +3,11 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"encoding"
 	"io"
 	"log/slog"
 	"math"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -15,8 +17,8 @@ import (
 
 // jsonHandler writes what [slog.JSONHandler] writes, in about a third of its time, which is the largest
 // part of what telemetry costs a request. It knows plain records only, such as those of requests, and
-// leaves the others to [slog.JSONHandler]: those with groups, with values other than texts, numbers and
-// booleans, and with texts that need escaping.
+// leaves the others to [slog.JSONHandler]: those with groups, with values other than texts, numbers,
+// booleans, addresses and callers, and with texts that need escaping.
 type jsonHandler struct {
 	slog.Handler // for the other records
 
@@ -129,9 +131,28 @@ func appendAttr(line []byte, attr slog.Attr) (_ []byte, plain bool) {
 			return line, false
 		}
 		return appendFloat(line, value), true
+	case slog.KindAny:
+		return appendAny(line, attr.Value.Any())
 	default:
 		return line, false
 	}
+}
+
+// appendAny appends a value of the records of requests that has a text. It needs no string of it.
+func appendAny(line []byte, value any) (_ []byte, plain bool) {
+	var text encoding.TextAppender
+	switch value := value.(type) {
+	case *Caller:
+		text = value
+	case *netip.Addr:
+		text = value
+	default:
+		return line, false
+	}
+	line = append(line, '"')
+	begin := len(line)
+	line, err := text.AppendText(line)
+	return append(line, '"'), err == nil && jsontext.Plain(line[begin:])
 }
 
 // appendText appends a text in quotes. It reports false if a character of it needs escaping, or is not

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -40,6 +41,9 @@ func TestJSONHandler(t *testing.T) {
 		{"not UTF-8", at, slog.LevelInfo, "x", nil, "", []slog.Attr{slog.String("s", "\xff")}},
 		{"a key that needs escaping", at, slog.LevelInfo, "x", nil, "", []slog.Attr{slog.String("a\"b", "c")}},
 		{"no key", at, slog.LevelInfo, "x", nil, "", []slog.Attr{{}, slog.String("a", "b")}},
+		{"addresses and callers", at, slog.LevelInfo, "x", nil, "", []slog.Attr{slog.Any("ip", new(netip.MustParseAddr("2001:db8::1%eth0"))),
+			slog.Any("none", new(netip.Addr)), slog.Any("caller", &Caller{1}), slog.Any("nobody", new(Caller))}},
+		{"an address that needs escaping", at, slog.LevelInfo, "x", nil, "", []slog.Attr{slog.Any("ip", new(netip.MustParseAddr("fe80::1%\"")))}},
 		{"other values", at, slog.LevelInfo, "x", nil, "", []slog.Attr{slog.Any("error", errors.New("lost")), slog.Duration("d", time.Second), slog.Time("t", at)}},
 		{"attributes that are not plain", at, slog.LevelInfo, "x", []slog.Attr{slog.Any("error", errors.New("lost"))}, "", []slog.Attr{slog.Int("n", 1)}},
 		{"a group", at, slog.LevelInfo, "x", []slog.Attr{slog.Int("n", 1)}, "g", []slog.Attr{slog.Int("m", 1)}},
