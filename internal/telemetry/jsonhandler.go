@@ -15,10 +15,10 @@ import (
 	"github.com/meshtrade/mesh-gateway/internal/jsontext"
 )
 
-// jsonHandler writes what [slog.JSONHandler] writes, in about a third of its time, which is the largest
-// part of what telemetry costs a request. It knows plain records only, such as those of requests, and
-// leaves the others to [slog.JSONHandler]: those with groups, with values other than texts, numbers,
-// booleans, addresses and callers, and with texts that need escaping.
+// jsonHandler writes what [slog.JSONHandler] writes, in about a third of its time. It knows plain
+// records only, such as those of requests, and leaves the others to [slog.JSONHandler]: those with
+// groups, with values other than texts, numbers, booleans, addresses and callers, and with texts that
+// need escaping.
 type jsonHandler struct {
 	slog.Handler // for the other records
 
