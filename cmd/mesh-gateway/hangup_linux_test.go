@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,11 +20,8 @@ import (
 
 // TestHangup sends SIGHUP to the built program, which has nothing to reload.
 func TestHangup(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "mesh-gateway")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	// A test that is run by nohup would have the program ignore the signal: handled here, it is not ignored there.
+	binary := build(t)
+	// Under nohup the program would inherit an ignored SIGHUP. A signal that is handled here is not inherited.
 	handled := make(chan os.Signal, 1)
 	signal.Notify(handled, syscall.SIGHUP)
 	defer signal.Stop(handled)

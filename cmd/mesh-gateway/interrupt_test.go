@@ -209,12 +209,19 @@ func TestInterruptOfTheSandboxAlone(t *testing.T) {
 	}
 }
 
-// TestSignalsTwice sends real signals to a process with a call in flight.
-func TestSignalsTwice(t *testing.T) {
+// build builds the program and returns its path.
+func build(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "mesh-gateway")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return binary
+}
+
+// TestSignalsTwice sends real signals to a process with a call in flight.
+func TestSignalsTwice(t *testing.T) {
+	binary := build(t)
 	spawn := func(t *testing.T) (command *exec.Cmd, base string, stderr *meshtest.Transcript) {
 		t.Helper()
 		stdout, stderr := meshtest.NewTranscript(), meshtest.NewTranscript()

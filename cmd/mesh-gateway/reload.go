@@ -79,8 +79,13 @@ type reloader struct {
 // reload that has begun. From now on SIGHUP does not end the program. In a terminal it does if there is
 // nothing to reload, as usual: closing the terminal ends a sandbox.
 func (r *reloader) start() (stop func()) {
-	if !r.started.Reloads() && term.IsTerminal(int(os.Stdin.Fd())) {
-		return func() {}
+	if !r.started.Reloads() {
+		if term.IsTerminal(int(os.Stdin.Fd())) {
+			return func() {}
+		}
+		return onHangup(func() {
+			r.logger.Info("there are no settings to reload: only those in a file (--config) and certificates can change without a restart")
+		})
 	}
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -106,10 +111,6 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			if !r.started.Reloads() {
-				r.logger.Info("there are no settings to reload: only those in a file (--config) and certificates can change without a restart")
-				continue
-			}
 			used = r.reload()
 		case <-changes:
 			now, err := os.ReadFile(r.started.File.Path)

@@ -264,10 +264,7 @@ func TestReloadThatNeedsARestart(t *testing.T) {
 // TestReloadUnderLoad runs the built program under load. Its file is changed by a SIGHUP and by the
 // swap of a link, as Kubernetes does it.
 func TestReloadUnderLoad(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "mesh-gateway")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	binary := build(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "gateway.yaml")
 	version := func(name, content string) {

@@ -15,7 +15,7 @@ import (
 // Trace begins a server span for each request that is sampled, as a child of the client's if the
 // request has a Traceparent. It requires [Observe], whose observer [EndSpan] ends the span.
 //
-// It replaces Traceparent and Tracestate by those that the upstream is sent with the first call of the request
+// It replaces Traceparent and Tracestate with those of the first call to the upstream
 // ([tracing.Tracer.StartRequest]). A request that is not sampled has no span, and its Traceparent says
 // so.
 //

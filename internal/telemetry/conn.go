@@ -114,8 +114,8 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	return stream, err
 }
 
-// start begins the span of a call, and tells the upstream that it is the parent of its own. The metadata
-// has the traceparent of the first call of a request already.
+// start begins the span of a call and propagates its span context in the metadata, which already has that
+// of the first call of a request.
 func start(ctx context.Context, call *Call) (context.Context, tracing.Span) {
 	if call == nil {
 		return ctx, tracing.Span{}

@@ -25,7 +25,7 @@ func (u *upstream) Invoke(ctx context.Context, _ string, _, _ any, _ ...grpc.Cal
 	return nil
 }
 
-// TestTraceparentOfCalls has a request that makes two calls. The upstream is told the span of each.
+// TestTraceparentOfCalls checks the traceparents of two calls that one request makes.
 func TestTraceparentOfCalls(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -38,8 +38,8 @@ func TestTraceparentOfCalls(t *testing.T) {
 				t.Fatal(err)
 			}
 			spans := 0
-			request, told := tracing.NewTracer(sampler, func([]byte) { spans++ }).StartRequest(client)
-			first := tracing.Traceparent(told)
+			request, upstreamSpan := tracing.NewTracer(sampler, func([]byte) { spans++ }).StartRequest(client)
+			first := tracing.Traceparent(upstreamSpan)
 			call := telemetry.NewCall(metadata.NewOutgoingContext(t.Context(), metadata.Pairs("traceparent", first, "tracestate", "vendor=value")))
 			call.Span = request
 			u := new(upstream)
@@ -61,7 +61,7 @@ func TestTraceparentOfCalls(t *testing.T) {
 				wantSpans = 2
 			}
 			if traceparents[0] != first || (traceparents[1] != first) != test.sampled || spans != wantSpans {
-				t.Errorf("%d spans, and the upstream was told %q; the request has %q", spans, traceparents, first)
+				t.Errorf("%d spans, and the upstream received %q; the request has %q", spans, traceparents, first)
 			}
 			if traceparents[1][:36] != first[:36] {
 				t.Errorf("the calls are of the traces of %q", traceparents)

@@ -68,8 +68,8 @@ const exemplarInterval = time.Second
 // durations is a histogram that gives its buckets exemplars.
 type durations struct {
 	prometheus.Observer
+	prometheus.ExemplarObserver
 
-	exemplars prometheus.ExemplarObserver
 	// bounds are those of the classic buckets, and next is when each may have another exemplar, in
 	// nanoseconds of Unix time.
 	bounds []float64
@@ -77,17 +77,18 @@ type durations struct {
 }
 
 func newDurations(histogram prometheus.Observer) *durations {
-	d := &durations{Observer: histogram, bounds: durationBuckets()}
-	d.exemplars, _ = histogram.(prometheus.ExemplarObserver)
-	d.next = make([]atomic.Int64, len(d.bounds)+1) // with the one above all bounds
-	return d
+	bounds := durationBuckets()
+	return &durations{
+		Observer: histogram, ExemplarObserver: histogram.(prometheus.ExemplarObserver), // as every histogram is
+		bounds: bounds, next: make([]atomic.Int64, len(bounds)+1), // with the one above all bounds
+	}
 }
 
 // observe adds a duration. traceID is that of its trace, or "" if it is not recorded.
 func (d *durations) observe(took time.Duration, traceID string) {
 	seconds := took.Seconds()
-	if traceID != "" && d.exemplars != nil && d.wants(seconds) {
-		d.exemplars.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": traceID})
+	if traceID != "" && d.wants(seconds) {
+		d.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": traceID})
 		return
 	}
 	d.Observe(seconds)

@@ -38,9 +38,8 @@ func NewTracer(sampler Sampler, record func(span []byte)) *Tracer {
 type Span struct {
 	tracer *Tracer
 	own    trace.SpanContext
-	// parent is zero for the first span of a trace. If it is remote, it is that of the client.
+	// parent is zero for the first span of a trace. That of a server span is the client's.
 	parent trace.SpanID
-	remote bool
 	kind   trace.SpanKind
 }
 
@@ -56,7 +55,7 @@ type Request struct {
 // StartRequest starts the span of a request, as a child of the client's span, which is not valid if the
 // client sent none. The span is nil if the request is not sampled.
 //
-// The span context is what the upstream is told with the first call: that of the span of this call, or
+// The first call of the request propagates the returned span context: that of the span of this call, or
 // that of a span that is not recorded.
 func (t *Tracer) StartRequest(client trace.SpanContext) (*Request, trace.SpanContext) {
 	id := client.TraceID()
@@ -71,15 +70,14 @@ func (t *Tracer) StartRequest(client trace.SpanContext) (*Request, trace.SpanCon
 		return nil, upstream
 	}
 	return &Request{
-		Span: Span{
-			tracer: t, own: upstream.WithSpanID(newSpanID()), parent: client.SpanID(), remote: true, kind: trace.SpanKindServer,
-		},
+		Span:  Span{tracer: t, own: upstream.WithSpanID(newSpanID()), parent: client.SpanID(), kind: trace.SpanKindServer},
 		first: upstream.SpanID(),
 	}, upstream
 }
 
-// StartCall starts the span of a call to the upstream. It is not recorded if the request is not. first
-// reports whether the upstream is told the span by what [Tracer.StartRequest] returned.
+// StartCall starts the span of a call to the upstream. It is not recorded if the request is not sampled.
+// first reports whether its span context is the one that [Tracer.StartRequest] returned. Otherwise the
+// caller must propagate that of the span.
 func (r *Request) StartCall() (call Span, first bool) {
 	if r == nil {
 		return Span{}, true
@@ -169,9 +167,9 @@ const (
 
 // append appends the span in the wire form of OTLP.
 func (s *Span) append(out []byte, ended *Ended, attributes []attribute.KeyValue) []byte {
-	trace, span := s.own.TraceID(), s.own.SpanID()
-	out = appendBytes(out, traceIDField, trace[:])
-	out = appendBytes(out, spanIDField, span[:])
+	traceID, spanID := s.own.TraceID(), s.own.SpanID()
+	out = appendBytes(out, traceIDField, traceID[:])
+	out = appendBytes(out, spanIDField, spanID[:])
 	if s.own.TraceState().Len() > 0 {
 		out = appendText(out, traceStateField, s.own.TraceState().String())
 	}
@@ -179,7 +177,7 @@ func (s *Span) append(out []byte, ended *Ended, attributes []attribute.KeyValue)
 	flags := uint32(s.own.TraceFlags()) | uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK)
 	if s.parent.IsValid() {
 		out = appendBytes(out, parentField, s.parent[:])
-		if s.remote {
+		if s.kind == trace.SpanKindServer {
 			flags |= uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
 		}
 	}

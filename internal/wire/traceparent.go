@@ -14,8 +14,8 @@ func TraceID(traceparent string) string {
 	return trace
 }
 
-// isHex reports whether text is hexadecimal in lower case. It does not branch, since the digits of a
-// random id are not predicted.
+// isHex reports whether text is hexadecimal in lower case. Its loop has no branch on a
+// character: the processor would mispredict those of a random ID.
 func isHex(text string) bool {
 	var other uint32 // has its highest bit once a character is neither a digit nor a letter
 	for i := range len(text) {
