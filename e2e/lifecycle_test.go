@@ -86,10 +86,10 @@ func endOfLife(t *testing.T, flag string, http2 bool) {
 		go func() { answered <- p.createGroup(t, caller) }()
 	}
 	for range streams {
-		receive(t, opened, "a stream to open")
+		receiveUnless(t, opened, told, "a stream to open")
 	}
 	for range calls {
-		receive(t, reached, "a call to reach the upstream")
+		receiveUnless(t, reached, answered, "a call to reach the upstream")
 	}
 
 	p.signal(t, syscall.SIGTERM)
@@ -122,9 +122,19 @@ func endOfLife(t *testing.T, flag string, http2 bool) {
 // receive waits for a value, up to a time limit.
 func receive[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
+	return receiveUnless(t, from, nil, what)
+}
+
+// receiveUnless waits for a value, up to a time limit. The test ends with the outcome of whatever ends
+// before.
+func receiveUnless[T any](t *testing.T, from <-chan T, ended <-chan error, what string) T {
+	t.Helper()
 	select {
 	case value := <-from:
 		return value
+	case err := <-ended:
+		t.Fatalf("waiting for %s, but one ended: %v", what, err)
+		panic("unreachable")
 	case <-time.After(20 * time.Second):
 		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
@@ -137,9 +147,13 @@ func (p *program) watchSocket(t *testing.T, header http.Header, opened func()) e
 	if sockets == nil {
 		sockets = client
 	}
-	conn, _, err := websocket.Dial(t.Context(), p.base+monitorPath, &websocket.DialOptions{HTTPClient: sockets, HTTPHeader: header.Clone()})
+	conn, response, err := websocket.Dial(t.Context(), p.base+monitorPath, &websocket.DialOptions{HTTPClient: sockets, HTTPHeader: header.Clone()})
 	if err != nil {
-		return fmt.Errorf("WebSocket: %w", err)
+		var body []byte
+		if response != nil {
+			body, _ = io.ReadAll(response.Body)
+		}
+		return fmt.Errorf("WebSocket: %w %s", err, body)
 	}
 	defer func() { _ = conn.CloseNow() }()
 	if _, _, err := conn.Read(t.Context()); err != nil {
@@ -273,7 +287,7 @@ func TestSignals(t *testing.T) {
 			}()
 		}
 		for range sockets {
-			receive(t, opened, "a WebSocket to open")
+			receiveUnless(t, opened, told, "a WebSocket to open")
 		}
 		p.signal(t, syscall.SIGTERM)
 		for range sockets {

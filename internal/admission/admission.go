@@ -131,19 +131,16 @@ func (c *Control) Enter(ctx context.Context, rpc string, timeout time.Duration) 
 		return 0, c.refuse(m, errFull)
 	}
 	c.cpu.adjust(time.Now())
-	if m.class == Stream {
-		// It does not count, since it may be idle for its whole life.
-		if c.cpu.gate.full(m.class, 0) {
-			return 0, c.refuse(m, errBusy)
-		}
-		return 0, nil
-	}
 	waited, err = c.cpu.gate.enter(ctx, m.class, wait)
 	if errors.Is(err, errFull) {
 		err = errBusy
 	}
 	if err != nil {
 		return waited, c.refuse(m, err)
+	}
+	if m.class == Stream {
+		// It does not count, since it may be idle for its whole life.
+		c.cpu.gate.leave()
 	}
 	return waited, nil
 }

@@ -3,8 +3,10 @@ package admission
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -361,38 +363,91 @@ func TestGateOrder(t *testing.T) {
 	})
 }
 
+// fakeCPUs are CPUs for which goroutines wait as long as the test says.
+type fakeCPUs struct {
+	delay atomic.Int64 // nanoseconds
+	idle  atomic.Bool
+}
+
+// wait sets how long goroutines wait from now on.
+func (f *fakeCPUs) wait(delay time.Duration) { f.delay.Store(int64(delay)) }
+
+func (f *fakeCPUs) schedule() (delay time.Duration, known bool) {
+	return time.Duration(f.delay.Load()), !f.idle.Load()
+}
+
 func TestGatewayLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(contract.Methods())
-		delay := time.Duration(0)
-		c.cpu.schedule = func() (time.Duration, bool) { return delay, true }
+		var cpus fakeCPUs
+		c.cpu.schedule = cpus.schedule
 		step := func() int64 {
 			time.Sleep(delayPeriod)
 			c.cpu.adjust(time.Now())
+			synctest.Wait() // the limit may have adjusted itself
 			return c.GatewayLimit()
+		}
+		want := func(when string, got, want int64) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s, the limit is %d, want %d", when, got, want)
+			}
 		}
 		c.cpu.adjust(time.Now())
 		c.cpu.gate.inFlight.Store(1000) // of which some only wait for slow clients
-		if limit := step(); limit != 0 {
-			t.Errorf("without a delay, the limit is %d", limit)
-		}
-		delay = 2 * busyDelay
-		if limit := step(); limit != 750 {
-			t.Errorf("with a delay, the limit is %d, want 750", limit)
-		}
+		want("without a delay", step(), 0)
+		cpus.wait(2 * busyDelay)
+		want("with a delay for one period", step(), 0)
+		cpus.wait(0)
+		want("after a burst", step(), 0)
+		cpus.wait(2 * busyDelay)
+		want("with a delay again", step(), 0)
+		want("with a delay for two periods", step(), 750)
 		for range 100 {
 			step()
 		}
-		if limit := step(); limit < leastPerCPU || limit > 100*leastPerCPU {
-			t.Errorf("after a long delay, the limit is %d", limit)
-		}
-		delay = 0
-		for i := 0; step() != 0; i++ {
-			if i == 100 {
-				t.Fatal("the limit is still there after 100 steps without a delay")
-			}
-		}
+		want("after a long delay", step(), int64(leastPerCPU*runtime.GOMAXPROCS(0)))
+		cpus.wait((busyDelay + easyDelay) / 2)
+		want("with a short delay", step(), int64(leastPerCPU*runtime.GOMAXPROCS(0)))
+		c.cpu.gate.set(800)
+		cpus.wait(0)
+		want("without a delay", step(), 900)
+		cpus.idle.Store(true)
+		want("while the CPUs are idle", step(), 1800)
+		step()
+		want("while they stay idle", step(), 0)
 	})
+}
+
+// TestGatewayLimitEnds lets calls wait for a limit that nothing but its own timer can raise.
+func TestGatewayLimitEnds(t *testing.T) {
+	for name, rpc := range map[string]string{"a write": createTransfer, "a read": getTransfer, "a stream": monitor} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(contract.Methods())
+				var cpus fakeCPUs
+				c.cpu.schedule = cpus.schedule
+				cpus.wait(2 * busyDelay)
+				c.cpu.gate.inFlight.Store(100) // which all wait for the upstream
+				for range 5 {
+					time.Sleep(delayPeriod)
+					c.cpu.adjust(time.Now())
+					synctest.Wait()
+				}
+				if limit := c.GatewayLimit(); limit >= 50 {
+					t.Fatalf("the limit is %d, want less than half of the calls in flight", limit)
+				}
+				cpus.idle.Store(true)
+				if waited, err := c.Enter(t.Context(), rpc, time.Minute); err != nil || waited == 0 || waited > 5*delayPeriod {
+					t.Errorf("waited for %s, %v", waited, err)
+				}
+				c.Leave(rpc)
+				if n := c.InGateway(); n != 100 {
+					t.Errorf("%d calls are in the gateway, want 100", n)
+				}
+			})
+		})
+	}
 }
 
 // TestSchedule reads the measurements of the runtime.

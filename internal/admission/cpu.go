@@ -26,10 +26,12 @@ const (
 	waitingPerCPU = 2
 )
 
-// cpu limits the calls in the gateway while its goroutines wait for a CPU. The limit falls while they
-// do and rises while they do not, in proportion, so that calls that only wait for a slow client or
-// upstream do not keep others out. They count all the same: those that are in the upstream come back
-// at any time, and many at once.
+// cpu limits the calls in the gateway while its goroutines wait for a CPU. It begins when they have
+// waited in two periods, since a short burst is over by then, such as that of clients that connect all
+// at once. The limit falls while they wait, and rises while they do not: in proportion, and by double
+// if the CPUs are idle. Calls that only wait for a slow client or upstream therefore do not keep
+// others out. They count all the same: those that are in the upstream come back at any time, and many
+// at once.
 type cpu struct {
 	gate     *gate
 	schedule schedule
@@ -39,15 +41,19 @@ type cpu struct {
 
 	mu   sync.Mutex
 	last time.Time
+	// busy is set if goroutines waited for long in the last period.
+	busy bool
 }
 
 // schedule returns how long goroutines waited for a CPU since it was last called, all but the longest
-// waits, or 0 if hardly any are waiting now. known is false if too few have waited.
+// waits, or 0 if hardly any are waiting now. known is false if too few have waited, because the CPUs
+// were idle.
 type schedule func() (delay time.Duration, known bool)
 
 func newCPU(s schedule) *cpu { return &cpu{gate: newGate(), schedule: s} }
 
-// adjust changes the limit if that is due.
+// adjust changes the limit if that is due. As long as there is a limit, it calls itself, since the
+// calls that wait need it to rise while no others come.
 func (c *cpu) adjust(now time.Time) {
 	due := c.next.Load()
 	if now.UnixNano() < due || !c.next.CompareAndSwap(due, now.Add(delayPeriod).UnixNano()) {
@@ -60,25 +66,38 @@ func (c *cpu) adjust(now time.Time) {
 	c.last = now
 	done := c.done.Swap(0)
 	if elapsed > longTime {
-		return // it says nothing of now
+		c.busy = false // what was measured says nothing of now
+	} else {
+		c.set(delay, known, float64(done)/elapsed.Seconds())
 	}
-	if rate := int64(float64(done) / elapsed.Seconds()); rate > 0 {
+	if c.gate.limit.Load() != unlimited {
+		time.AfterFunc(delayPeriod, func() { c.adjust(time.Now()) })
+	}
+}
+
+// set changes the limit by the delay of goroutines and by how many calls ended in a second. It is
+// called under the lock.
+func (c *cpu) set(delay time.Duration, known bool, perSecond float64) {
+	if rate := int64(perSecond); rate > 0 {
 		// Smoothed, since calls may take longer than the period.
 		c.gate.rate.Store((3*c.gate.rate.Load() + rate) / 4)
 	}
 	limit, inFlight := c.gate.limit.Load(), c.gate.inFlight.Load()
 	least := int64(leastPerCPU * runtime.GOMAXPROCS(0))
+	before := c.busy
+	c.busy = known && delay > busyDelay
 	switch {
-	case known && delay > busyDelay:
-		if limit == unlimited && inFlight > least {
-			c.gate.rate.Store(int64(float64(done) / elapsed.Seconds()))
-			limit = inFlight
-		}
-		if limit != unlimited {
-			c.gate.set(max(least, limit*3/4))
-		}
+	case c.busy && limit != unlimited:
+		c.gate.set(max(least, limit*3/4))
+	case c.busy && before && inFlight > least:
+		c.gate.rate.Store(int64(perSecond))
+		c.gate.set(max(least, inFlight*3/4))
 	case limit != unlimited && (!known || delay < easyDelay):
-		limit += max(1, limit/8)
+		if known {
+			limit += max(1, limit/8)
+		} else {
+			limit *= 2
+		}
 		if limit > 4*max(least, inFlight) {
 			limit = unlimited
 		}
