@@ -191,7 +191,7 @@ func TestLateWrites(t *testing.T) {
 			}
 		}
 		before, _ := u.counts(createTransfer)
-		c.methods[createTransfer].need.probed.Store(time.Now().UnixNano()) // no probe now
+		c.methods[createTransfer].need.probed = time.Now() // no probe now
 		err := call(createTransfer, 500*ms)
 		if after, _ := u.counts(createTransfer); after != before {
 			t.Error("the write was sent")
@@ -289,7 +289,7 @@ func TestEnter(t *testing.T) {
 				c := newControl()
 				if test.limit > 0 {
 					c.cpu.gate.set(test.limit)
-					c.cpu.next.Store(time.Now().Add(time.Hour).UnixNano())
+					c.cpu.next.Store(new(time.Now().Add(time.Hour)))
 					c.cpu.gate.inFlight.Add(test.limit)
 				}
 				if test.serviceFull {

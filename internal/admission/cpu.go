@@ -36,8 +36,9 @@ type cpu struct {
 	gate     *gate
 	schedule schedule
 	done     atomic.Int64
-	// next is when it is due to be measured.
-	next atomic.Int64
+	// next is when it is due to be measured, or nil at first. It is not in nanoseconds since 1970, since
+	// the clock of the machine may be set back.
+	next atomic.Pointer[time.Time]
 
 	mu   sync.Mutex
 	last time.Time
@@ -56,7 +57,7 @@ func newCPU(s schedule) *cpu { return &cpu{gate: newGate(), schedule: s} }
 // calls that wait need it to rise while no others come.
 func (c *cpu) adjust(now time.Time) {
 	due := c.next.Load()
-	if now.UnixNano() < due || !c.next.CompareAndSwap(due, now.Add(delayPeriod).UnixNano()) {
+	if due != nil && now.Before(*due) || !c.next.CompareAndSwap(due, new(now.Add(delayPeriod))) {
 		return
 	}
 	c.mu.Lock()

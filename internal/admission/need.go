@@ -26,11 +26,7 @@ const (
 
 // need is how long the upstream takes for a write of one method.
 type need struct {
-	// current is the result, in nanoseconds, or 0 if it is not known. until is when it expires.
-	current, until atomic.Int64
-	probed         atomic.Int64
-	// refused is when a write was last refused.
-	refused atomic.Int64
+	current atomic.Pointer[needed] // nil if it is not known
 
 	mu    sync.Mutex
 	calls [needCalls]struct {
@@ -38,13 +34,21 @@ type need struct {
 		took time.Duration
 	}
 	next, fast int
+	// probed is when a write was last sent that seemed to be late, and refused when one was refused.
+	probed, refused time.Time
+}
+
+// needed is how long a write takes, and until when that is known.
+type needed struct {
+	took  time.Duration
+	until time.Time
 }
 
 // add adds a write that has ended.
 func (n *need) add(now time.Time, took time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.fast++; took >= n.now()/2 || now.UnixNano()-n.refused.Load() > int64(2*probePeriod) {
+	if n.fast++; took >= n.now()/2 || now.Sub(n.refused) > 2*probePeriod {
 		n.fast = 0
 	}
 	if n.fast == fastProbes {
@@ -60,29 +64,31 @@ func (n *need) add(now time.Time, took time.Duration) {
 		}
 	}
 	if len(recent) < needLeast {
-		n.current.Store(0)
+		n.current.Store(nil)
 		return
 	}
 	slices.Sort(recent)
-	n.current.Store(int64(recent[int(needPart*float64(len(recent)-1))]))
-	n.until.Store(now.Add(needTime).UnixNano())
+	n.current.Store(&needed{recent[int(needPart*float64(len(recent)-1))], now.Add(needTime)})
 }
 
 // now returns how long a write takes, or 0 if that is not known.
 func (n *need) now() time.Duration {
 	current := n.current.Load()
-	if current == 0 || time.Now().UnixNano() > n.until.Load() {
+	if current == nil || time.Now().After(current.until) {
 		return 0
 	}
-	return time.Duration(current)
+	return current.took
 }
 
 // probe reports whether a write is to be sent although it seems to be late. Otherwise it is refused.
 func (n *need) probe() bool {
-	now, last := time.Now().UnixNano(), n.probed.Load()
-	if now-last >= int64(probePeriod) && n.probed.CompareAndSwap(last, now) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if now.Sub(n.probed) >= probePeriod {
+		n.probed = now
 		return true
 	}
-	n.refused.Store(now)
+	n.refused = now
 	return false
 }

@@ -26,9 +26,9 @@ type Failures struct {
 	limiter *ratelimit.Limiter
 	keys    *Keys
 
-	// last is when the last network that is blocked will not be any more, in nanoseconds since 1970.
-	// After that there is nothing to look up.
-	last    atomic.Int64
+	// last is when the last network that is blocked will not be any more, or nil if none was. After that
+	// there is nothing to look up.
+	last    atomic.Pointer[time.Time]
 	mu      sync.Mutex
 	blocked map[ratelimit.Caller]time.Time
 	refused atomic.Uint64
@@ -54,7 +54,7 @@ func (f *Failures) SetRate(rate ratelimit.Rate) {
 // Check returns the error for a request of a blocked address. It costs next to nothing if no address
 // is blocked. key returns the key of the request, or "".
 func (f *Failures) Check(address netip.Addr, key func() string) error {
-	if last := f.last.Load(); last == 0 || time.Now().UnixNano() >= last {
+	if last := f.last.Load(); last == nil || !time.Now().Before(*last) {
 		return nil
 	}
 	wait := f.wait(networkOf(address))
@@ -106,7 +106,9 @@ func (f *Failures) Count(address netip.Addr) {
 	}
 	until := time.Now().Add(wait)
 	f.blocked[network] = until
-	f.last.Store(max(f.last.Load(), until.UnixNano()))
+	if last := f.last.Load(); last == nil || until.After(*last) {
+		f.last.Store(&until)
+	}
 }
 
 // Refused returns how many requests of blocked addresses were refused.
