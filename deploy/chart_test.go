@@ -46,6 +46,7 @@ var settings = []struct{ name, values string }{
 	{"flags of each type", `config: {cors-origin: [https://a.example, https://b.example], max-inflight-bytes: 268435456, upstream-plaintext: true, request-timeout: 10s, upstream: "mesh:443"}`},
 	{"TLS", `tls: {secretName: certificate}`},
 	{"TLS with client certificates", `tls: {secretName: certificate, clientCA: true}`},
+	{"traces", `tracing: {endpoint: "http://collector.monitoring:4318"}`},
 	{"a role for migrations", store + `migration: {secret: {name: owner, key: store}}`},
 	{"without migration", store + `migration: {enabled: false}`},
 	{"nothing optional", `{networkPolicy: {enabled: false}, podDisruptionBudget: {enabled: false}, serviceAccount: {name: default}}`},
@@ -222,6 +223,8 @@ func TestChartRefuses(t *testing.T) {
 		{"what the chart sets itself", `config: {admin-listen: ":9999"}`, "config.admin-listen cannot be set"},
 		{"what the chart sets itself, from a Secret", `configFromSecrets: {tls-key: {name: a, key: b}}`, "config.tls-key cannot be set"},
 		{"client certificates without TLS", `tls: {clientCA: true}`, "tls.clientCA needs tls.secretName"},
+		{"a collector without a scheme", `tracing: {endpoint: "collector:4318"}`, "endpoint"},
+		{"more traces than requests", `tracing: {ratio: 10}`, "ratio"},
 		{"a flag that does not exist", `config: {corsorigin: "*"}`, "corsorigin"},
 		{"a value that does not exist", `replicas: 2`, "replicas"},
 		{"a Secret without a key", `configFromSecrets: {store: {name: a}}`, "key"},
@@ -412,6 +415,29 @@ func TestSettingsBecomeVariables(t *testing.T) {
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The program reads the OTEL_* variables itself. What tracing costs depends on the part of the requests.
+func TestTracesAreSampled(t *testing.T) {
+	const endpoint = "http://collector.monitoring:4318"
+	for _, test := range []struct {
+		name, values, endpoint, sampler, ratio string
+	}{
+		{"no collector", `tracing: {ratio: 1}`, "", "", ""},
+		{"a tenth, unless set", `tracing: {endpoint: "` + endpoint + `"}`, endpoint, "parentbased_traceidratio", "0.1"},
+		{"all", `tracing: {endpoint: "` + endpoint + `", ratio: 1}`, endpoint, "parentbased_traceidratio", "1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := find[corev1.ConfigMap](t, mustRender(t, test.values), "ConfigMap").Data
+			want := map[string]string{"ENDPOINT": test.endpoint, "SAMPLER": test.sampler, "RATIO": test.ratio}
+			have := map[string]string{
+				"ENDPOINT": got["OTEL_EXPORTER_OTLP_ENDPOINT"], "SAMPLER": got["OTEL_TRACES_SAMPLER"], "RATIO": got["OTEL_TRACES_SAMPLER_ARG"],
+			}
+			if !maps.Equal(have, want) {
+				t.Errorf("got %v, want %v", have, want)
+			}
+		})
 	}
 }
 
