@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -91,12 +92,13 @@ func TestWalker(t *testing.T) {
 
 // FuzzWalker compares the walker with protojson: it must find a fault in every body
 // that protojson refuses, or the client would not learn what is wrong, and none in a
-// body that protojson accepts, except the number of an enum that does not exist.
+// JSON body that protojson accepts, except the number of an enum that does not exist. protojson accepts
+// some that are not JSON: an exponent may have no digits.
 func FuzzWalker(f *testing.F) {
 	for _, body := range []string{
 		`{}`, `{"name": "x", "name": "y"}`, `{"company": {"taxResidencies": [{"tin": "1"}]}}`, `{"roles": [1.0, "2"]}`,
 		`{"creationDate": "2026-01-31T09:30:00Z"}`, `{"fund": {}, "trust": {}}`, `{"fund": null, "trust": {}}`, `[`, `{"a":}`, `{"status":"CLIENT_STATUS_ACTIVE"}`,
-		`{"name":"\ud800"}`, `{"roles":[1e400]}`, `{"owners":["a",]}`, `{"name":1 "owner":2}`, `{,}`,
+		`{"name":"\ud800"}`, `{"roles":[1e400]}`, `{"roles":[0e]}`, `{"owners":["a",]}`, `{"name":1 "owner":2}`, `{,}`,
 	} {
 		f.Add(body)
 	}
@@ -108,7 +110,7 @@ func FuzzWalker(f *testing.F) {
 		switch refused := err != nil || rt.enums.unknownIn(message.ProtoReflect()); {
 		case refused && len(violations) == 0:
 			t.Errorf("no fault in %q, which protojson refuses: %v", body, err)
-		case !refused && len(violations) > 0:
+		case !refused && len(violations) > 0 && json.Valid([]byte(body)):
 			t.Errorf("%q is accepted by protojson, but the walker finds %v", body, violations)
 		}
 	})
