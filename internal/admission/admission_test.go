@@ -416,6 +416,13 @@ func TestGatewayLimit(t *testing.T) {
 		want("while the CPUs are idle", step(), 1800)
 		step()
 		want("while they stay idle", step(), 0)
+		c.cpu.gate.set(leastPerCPU)
+		cpus.idle.Store(false)
+		for i := 0; step() != 0; i++ {
+			if i == 100 {
+				t.Fatal("the limit is still there after 100 steps without a delay")
+			}
+		}
 	})
 }
 
